@@ -1,0 +1,237 @@
+"""What the four commands do. Everything heavy is imported here; `minimrcnn.cli` imports this file when one is run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+from PIL import Image
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from minimrcnn.archive import atomic_file
+from minimrcnn.data.coco import CocoFolder, read_annotations
+from minimrcnn.data.pictures import read_picture
+from minimrcnn.data.shapes import Shapes
+from minimrcnn.device import keep_freed_memory, to_device
+from minimrcnn.environment import describe_environment
+from minimrcnn.errors import DataError
+from minimrcnn.evaluate import detections_to_results, evaluate_model, format_figures, load_results
+from minimrcnn.evaluate import evaluate as evaluate_results
+from minimrcnn.models.mask_rcnn import MaskRCNN
+from minimrcnn.models.presets import CROP, choose_anchor_sizes, choose_detections, choose_min_size, small_config
+from minimrcnn.show import contact_sheet, draw_detections, draw_target, write_page
+from minimrcnn.training.checkpoint import initialize
+from minimrcnn.training.options import TrainOptions
+from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
+from minimrcnn.training.trainer import train as run_training
+
+UNSEEN = 10**6  # the seed of the pictures that the demo is scored on, whatever it was trained on
+HELD_BACK = 0.2  # of the pictures, where there is no --val
+SHOWN_PICTURES = 8  # on the page
+SHOWN_SCORE = 0.5  # least score of what the page shows
+
+
+def prepare(options) -> None:
+    """Threads, memory and device, as the options common to all commands say."""
+    keep_freed_memory()
+    if options.threads is not None:
+        most = numba.config.NUMBA_NUM_THREADS
+        if options.threads > most:
+            raise DataError(f"--threads is {options.threads}, wanted at most {most}, one for each core")
+        numba.set_num_threads(options.threads)
+        threadpool_limits(limits=options.threads)
+    if options.device == "cuda":
+        try:
+            to_device(np.zeros(1, np.float32), "cuda")
+        except RuntimeError as error:
+            raise DataError(f"--device cuda: {error}") from None
+
+
+def demo(options) -> None:
+    """Train on generated pictures, score on others, leave a page."""
+    pictures, steps, warmup = (10, 30, 5) if options.quick else (50, 1000, 100)
+    dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN)
+    model = MaskRCNN(small_config(dataset.class_names), seed=options.seed)
+    recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
+    say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C stops")
+    folder = Path(options.output)
+    times = run_training(on_device(model, options), dataset, recipe, folder)
+    report(model, unseen, folder, times, f"Mask R-CNN after {steps} steps on {pictures} generated pictures", recipe)
+
+
+def train(options) -> None:
+    """Train on a data folder, validate, leave model, figures and a page."""
+    folder = Path(options.output)
+    begun = next((name for name in (CHECKPOINT, MODEL) if (folder / name).exists()), None)
+    if begun and not options.resume:
+        raise DataError(
+            f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
+        )
+    dataset = CocoFolder(options.data)
+    if options.val:
+        validation = CocoFolder(options.val)
+        check_classes(dataset.class_names, validation, options.val, options.data)
+    elif len(dataset) > 1:
+        dataset, validation = dataset.split(max(HELD_BACK, 1 / len(dataset)), options.seed)
+        say(f"{len(validation)} of {len(validation) + len(dataset)} pictures are held back for validation")
+    else:
+        raise DataError(
+            f"{options.data}: one picture cannot be trained and validated on; add pictures, or name a --val"
+        )
+
+    annotations = dataset.annotations()
+    min_size = options.size or choose_min_size(annotations)
+    config = small_config(
+        dataset.class_names,
+        backbone=options.backbone,
+        anchor_sizes=options.anchors or choose_anchor_sizes(annotations, min_size),
+        min_size=min_size,
+        detections=choose_detections(annotations),
+    )
+    recipe = TrainOptions(
+        steps=options.steps,
+        batch_size=options.batch,
+        learning_rate=options.lr,
+        warmup_steps=min(100, options.steps // 10),
+        crop=options.crop or (None if min_size else CROP),
+        flip_horizontal=0.0 if options.flips == "none" else 0.5,
+        flip_vertical=0.5 if options.flips == "both" else 0.0,
+        color=options.color,
+        seed=options.seed,
+    )
+    model = MaskRCNN(config, seed=options.seed)
+    if options.init and not (options.resume and begun):
+        fresh = initialize(model, options.init)
+        say(f"starting from {options.init}" + (f"; afresh: {', '.join(fresh)}" if fresh else ""))
+    say(f"{len(dataset)} pictures, {config.num_classes - 1} classes, anchors of {config.anchor_sizes} pixels")
+    try:
+        times = run_training(on_device(model, options), dataset, recipe, folder, resume=options.resume)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{stop or 'stopped'}; the same command with --resume goes on") from None
+    report(model, validation, folder, times, f"Mask R-CNN after {options.steps} steps on {options.data}", recipe)
+
+
+def evaluate(options) -> None:
+    """Score a model on a data folder, or detections against annotations."""
+    given = {name for name in ("model", "data", "annotations", "detections") if getattr(options, name)}
+    if given == {"model", "data"}:
+        model, dataset = on_device(MaskRCNN.load(options.model), options), CocoFolder(options.data)
+        check_classes(model.config.class_names, dataset, options.data, options.model)
+        figures, _ = evaluate_model(model.eval(), dataset, options.score)
+    elif given == {"annotations", "detections"}:
+        annotations = read_annotations(options.annotations)
+        results = load_results(options.detections, annotations)
+        results = [row for row in results if row["score"] >= (options.score or 0.0)]
+        figures = {}
+        for name, kind, key in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
+            if all(key in row for row in results):
+                scored = evaluate_results(annotations, results, kind)
+                figures |= {f"{name}_{figure.lower()}": value for figure, value in scored.items()}
+        if not figures:
+            raise DataError(
+                f"{options.detections}: some rows lack bbox and others segmentation; wanted one in every row"
+            )
+    else:
+        raise DataError("evaluate: wanted --model with --data, or --annotations with --detections")
+    print(format_figures(figures))
+    if options.json:
+        write_json(options.json, figures)
+
+
+def predict(options) -> int:
+    """Find objects in pictures; a picture that cannot be read is named and does not hold up the others."""
+    model = on_device(MaskRCNN.load(options.model), options).eval()
+    names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
+    category_ids = (None, *range(1, model.config.num_classes))
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [Path(name) for name in options.pictures]
+    results, failed = [], 0
+    for image_id, path, output in zip(number_pictures(paths), paths, name_outputs(paths), strict=True):
+        try:
+            picture = read_picture(path)
+        except DataError as error:
+            say(f"minimrcnn: error: {error}")
+            failed += 1
+            continue
+        (detections,) = model.predict([picture], score_thresh=options.score)
+        Image.fromarray(draw_detections(picture, detections, names)).save(folder / output)
+        for row in detections_to_results(detections, image_id, category_ids):
+            results.append({**row, "category_name": names[row["category_id"]], "file_name": path.name})
+        counts = [f"{int((detections.labels == k).sum())} {names[k]}" for k in np.unique(detections.labels).tolist()]
+        print(f"{path}: {', '.join(counts) or 'nothing'} -> {folder / output}")
+    write_json(folder / "detections.json", results)
+    return 2 if failed else 0
+
+
+def report(model, dataset, folder: Path, times: dict, title: str, recipe: TrainOptions) -> None:
+    """Score a trained model on unseen pictures; write ``results.json`` and ``index.html``, and say where they are."""
+    figures, _ = evaluate_model(model.eval(), dataset)
+    run = {"steps": recipe.steps, "batch_size": recipe.batch_size, "seed": recipe.seed, "pictures_scored": len(dataset)}
+    write_json(folder / "results.json", {**figures, **times, **run, **describe_environment()})
+
+    rows = []
+    for index in range(min(SHOWN_PICTURES, len(dataset))):
+        picture, target = dataset[index]
+        (detections,) = model.predict([picture], score_thresh=SHOWN_SCORE)
+        names = dataset.class_names
+        rows.append([draw_target(picture, target, names), draw_detections(picture, detections, names)])
+    Image.fromarray(contact_sheet(rows, titles=("truth", "prediction"))).save(folder / "predictions.png")
+    shown = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", *times)
+    page = write_page(
+        folder,
+        title,
+        {
+            "predictions.png": f"Unseen pictures: the truth, and what the model finds (score {SHOWN_SCORE} and more)",
+            PLOT: "Losses in training",
+        },
+        {name: value for name, value in {**figures, **times}.items() if name in shown},
+    )
+    print(format_figures(figures))
+    print(f"{times['seconds_per_step']:.3f} s a step, {times['seconds']:.0f} s in all; look at {page}")
+
+
+def on_device(model: MaskRCNN, options) -> MaskRCNN:
+    """The model where ``--device`` wants it."""
+    return model if options.device == "cpu" else model.to(options.device)
+
+
+def check_classes(names: tuple[str, ...], dataset, folder, source) -> None:
+    """Labels are compared by number, so both sides have to mean the same by them."""
+    if names and tuple(names) != tuple(dataset.class_names):
+        raise DataError(
+            f"{folder}: its classes are {', '.join(dataset.class_names[1:])}, those of {source} "
+            f"{', '.join(names[1:])}; wanted the same, in the same order"
+        )
+
+
+def number_pictures(paths: list[Path]) -> list[int]:
+    """COCO's image ids: the numbers that are the files' names, if all are and none is there twice; else 1, 2, .."""
+    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    return numbers if len(set(numbers)) == len(paths) else list(range(1, len(paths) + 1))
+
+
+def name_outputs(paths: list[Path]) -> list[str]:
+    """A file name for each picture's result; those of the same name in different folders are numbered."""
+    taken: set[str] = set()
+    for path in paths:
+        name, count = f"{path.stem}.png", 1
+        while name in taken:
+            count += 1
+            name = f"{path.stem}-{count}.png"
+        taken.add(name)
+        yield name
+
+
+def write_json(path, value) -> None:
+    with atomic_file(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def say(text: str) -> None:
+    """To the terminal, not into what is piped on."""
+    tqdm.write(text, file=sys.stderr)

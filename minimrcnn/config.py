@@ -1,0 +1,152 @@
+"""Every choice of the network in one frozen record, named as torchvision's arguments where it has one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """The architecture and its settings; saved with every checkpoint. Defaults are the published COCO settings.
+
+    Attributes
+    ----------
+    num_classes : int
+        Classes, the background (label 0) included.
+    class_names : tuple of str
+        One name a class, ``class_names[0]`` is the background; empty if unknown.
+    backbone : {"resnet18", "resnet34", "resnet50"}
+    norm : {"frozen_batch", "batch", "group"}
+        Normalization of the backbone; with "group" the pyramid and the heads are normalized as well, which is
+        what training from scratch on small batches needs (Wu and He 2018, section 4.2).
+    norm_groups : int
+        Groups of the group normalization.
+    norm_eps : float
+        Added to the variance.
+    pyramid_channels : int
+        Channels of P2 to P6, and of the RPN's 3x3 convolution.
+    mask_head : bool
+        False makes the model a Faster R-CNN.
+    min_size, max_size : int or None
+        A picture is resized so that its shorter side has ``min_size`` pixels, or less where its longer side would exceed
+        ``max_size``. ``min_size`` None leaves pictures at their own size.
+    size_divisible : int
+        Batches are padded to a multiple of this on both sides, so that every level has a whole number of cells.
+    image_mean, image_std : tuple of 3 floats
+        Of red, green and blue in 0..1.
+    anchor_sizes : tuple of 5 floats
+        The side of a square anchor on P2, P3, P4, P5, P6, in pixels of the resized picture.
+    aspect_ratios : tuple of floats
+        Height over width of the anchors of every cell.
+    rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test : int
+        Best proposals of a level that enter its NMS.
+    rpn_post_nms_top_n_train, rpn_post_nms_top_n_test : int
+        Best proposals of a picture that leave the RPN.
+    rpn_nms_thresh : float
+    rpn_fg_iou_thresh, rpn_bg_iou_thresh : float
+        Anchors above the first are positive, below the second negative, between them neither.
+    rpn_batch_size_per_image : int
+        Anchors sampled a picture to train on.
+    rpn_positive_fraction : float
+        At most this share of them positive.
+    roi_operation : {"align", "pool"}
+        How features are cut out for the heads.
+    roi_sampling_ratio : int
+        RoIAlign samples along each axis of a cell; 0 adapts to the cell's size.
+    roi_aligned : bool
+        RoIAlign's half-pixel shift; the published weights want False.
+    box_pool_size, mask_pool_size : int
+        Side of the crops the heads see.
+    box_head_channels : int
+        Width of the box head's two fully connected layers.
+    mask_head_channels : tuple of int
+        One 3x3 convolution each.
+    box_fg_iou_thresh, box_bg_iou_thresh : float
+    box_batch_size_per_image : int
+        RoIs sampled a picture to train the heads on.
+    box_positive_fraction : float
+    bbox_reg_weights : tuple of 4 floats
+        Scale of the box head's targets for x, y, width, height.
+    box_score_thresh, box_nms_thresh : float
+    box_detections_per_img : int
+    mask_loss : {"sigmoid", "agnostic", "softmax"}
+        K independent sigmoid masks; one mask for all classes; or a per-pixel softmax over classes as in an FCN.
+    """
+
+    num_classes: int = 91
+    class_names: tuple[str, ...] = ()
+    backbone: str = "resnet50"
+    norm: str = "frozen_batch"
+    norm_groups: int = 32
+    norm_eps: float = 1e-5
+    pyramid_channels: int = 256
+    mask_head: bool = True
+
+    min_size: int | None = 800
+    max_size: int = 1333
+    size_divisible: int = 32
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_pre_nms_top_n_train: int = 2000
+    rpn_pre_nms_top_n_test: int = 1000
+    rpn_post_nms_top_n_train: int = 2000
+    rpn_post_nms_top_n_test: int = 1000
+    rpn_nms_thresh: float = 0.7
+    rpn_fg_iou_thresh: float = 0.7
+    rpn_bg_iou_thresh: float = 0.3
+    rpn_batch_size_per_image: int = 256
+    rpn_positive_fraction: float = 0.5
+
+    roi_operation: str = "align"
+    roi_sampling_ratio: int = 2
+    roi_aligned: bool = False
+    box_pool_size: int = 7
+    mask_pool_size: int = 14
+    box_head_channels: int = 1024
+    mask_head_channels: tuple[int, ...] = (256, 256, 256, 256)
+    box_fg_iou_thresh: float = 0.5
+    box_bg_iou_thresh: float = 0.5
+    box_batch_size_per_image: int = 512
+    box_positive_fraction: float = 0.25
+    bbox_reg_weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
+    box_score_thresh: float = 0.05
+    box_nms_thresh: float = 0.5
+    box_detections_per_img: int = 100
+    mask_loss: str = "sigmoid"
+
+    def __post_init__(self):
+        choices = {
+            "backbone": ("resnet18", "resnet34", "resnet50"),
+            "norm": ("frozen_batch", "batch", "group"),
+            "roi_operation": ("align", "pool"),
+            "mask_loss": ("sigmoid", "agnostic", "softmax"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"Config: {name} is {getattr(self, name)!r}, wanted one of {', '.join(allowed)}")
+        for name, value in list(vars(self).items()):  # lists, as JSON brings them, become tuples
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        if self.num_classes < 2:
+            raise ValueError(f"Config: num_classes is {self.num_classes}, wanted at least 2 (the background counts)")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"Config: {len(self.class_names)} class_names for num_classes {self.num_classes} (the background is named too)"
+            )
+        if len(self.anchor_sizes) != 5:
+            raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
+        if self.size_divisible % 32:
+            raise ValueError(f"Config: size_divisible is {self.size_divisible}, wanted a multiple of 32, the stride of C5")
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> Config:
+        """The Config a dictionary (as `dataclasses.asdict` or JSON gives it) describes; unknown names are refused."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise ValueError(f"Config: unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return cls(**fields)

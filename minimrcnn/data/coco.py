@@ -1,0 +1,281 @@
+"""Data sets in COCO's format: an annotation file in JSON and a folder of pictures.
+
+Everything is read and checked when the data set is opened, because a mistake in row 40,000 should not show after an
+hour of training. Only the headers of the pictures are looked at then; pixels are read and masks drawn item by item.
+
+What is decided here, where the format leaves it open:
+
+- Category ids may be any integers; labels are 1 to K in the order of the ids.
+- Boxes are the annotated ones, ``x, y, width, height`` in the file, not those around the masks. They may reach beyond
+  the picture by a pixel, because annotations are rounded, and are clipped.
+- Crowd regions (``iscrowd`` 1) are not learnt from; evaluation needs them and finds them in `CocoDataset.annotations`.
+- An object whose mask covers no pixel is not learnt from either; `CocoDataset.empty_masks` remembers its id.
+- Width and height are those of the picture as it is seen, its EXIF rotation applied, as tools that show it annotate it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import reprlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, safe_join
+from minimrcnn.data.rows import read_json, wanted_box, wanted_integer, wanted_number
+from minimrcnn.errors import DataError
+from minimrcnn.geometry import run_lengths
+from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
+from minimrcnn.structures import Target
+
+
+class CocoDataset:
+    """Pictures and objects from one COCO annotation file.
+
+    Parameters
+    ----------
+    annotation_file : path
+        JSON with ``images``, ``annotations`` and ``categories``, as https://cocodataset.org/#format-data describes.
+    picture_folder : path
+        Where the ``file_name`` of every image is.
+    max_pixels : int
+        Pictures with more are refused.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        By label; [0] is "background".
+    category_ids : tuple
+        The file's category id of every label; [0] is None.
+    image_ids : list of int
+        Of the pictures, in the order of the file.
+    empty_masks : set of int
+        Ids of the annotations left out because their masks cover no pixel, of those met so far: masks are drawn only
+        when their picture is asked for.
+
+    Raises
+    ------
+    DataError
+        Anything in the files does not hold together; the message names the file, the row and what was wanted.
+    """
+
+    def __init__(self, annotation_file, picture_folder, max_pixels: int = MAX_PIXELS):
+        self.annotation_file, self.picture_folder = Path(annotation_file), Path(picture_folder)
+        self.max_pixels = max_pixels
+        document = read_annotations(self.annotation_file)
+        self._images = document["images"]
+        self._categories = sorted(document["categories"], key=lambda category: category["id"])
+        self.class_names = ("background", *(category["name"] for category in self._categories))
+        self.category_ids = (None, *(category["id"] for category in self._categories))
+        self._label_of = {id: label for label, id in enumerate(self.category_ids)}
+        self.empty_masks: set[int] = set()
+
+        self._annotations_of = defaultdict(list)  # image id -> its rows
+        for annotation in document["annotations"]:
+            self._annotations_of[annotation["image_id"]].append(annotation)
+        self._paths = {}  # image id -> file
+        for row, image in enumerate(self._images):
+            self._paths[image["id"]] = self._find_picture(
+                image, f"{self.annotation_file}: {_name('images', row, image)}"
+            )
+
+    def _find_picture(self, image: dict, where: str) -> Path:
+        """The path of a picture that is there and has the size the file says."""
+        try:
+            path = safe_join(self.picture_folder, image["file_name"])
+            height, width = picture_size(path, self.max_pixels)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        declared = image["width"], image["height"]
+        if declared != (width, height):
+            advice = (
+                "was it annotated before it was rotated? Remove its EXIF rotation, or turn the annotations"
+                if declared == (height, width)
+                else "use the picture that was annotated, or correct the annotations"
+            )
+            raise DataError(
+                f"{where}: width {declared[0]} and height {declared[1]}, "
+                f"but {path} is {width} wide and {height} high; {advice}"
+            )
+        return path
+
+    @property
+    def image_ids(self) -> list[int]:
+        return [image["id"] for image in self._images]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
+        """The picture (H, W, 3) uint8 and its Target; G may be 0."""
+        image = self._images[index]
+        size = image["height"], image["width"]
+        picture = read_picture(self._paths[image["id"]], self.max_pixels)
+        boxes, labels, masks = [], [], []
+        for annotation in self._annotations_of[image["id"]]:
+            if annotation["iscrowd"]:
+                continue
+            counts = run_lengths.segmentation_to_counts(annotation["segmentation"], size)
+            if not run_lengths.area(counts):
+                self.empty_masks.add(annotation["id"])
+                continue
+            boxes.append(_corners(annotation["bbox"], size))
+            labels.append(self._label_of[annotation["category_id"]])
+            masks.append(run_lengths.decode(counts, size))
+        target = Target(
+            boxes=np.array(boxes, np.float32).reshape(-1, 4),
+            labels=np.array(labels, np.int64),
+            masks=np.array(masks, np.uint8).reshape(-1, *size),
+        )
+        check_target(target, picture.shape, str(self._paths[image["id"]]))
+        return picture, target
+
+    def annotations(self) -> dict:
+        """The rows of these pictures, crowd regions included, as `minimrcnn.evaluate.evaluate` wants them."""
+        return {
+            "images": self._images,
+            "annotations": [row for image in self._images for row in self._annotations_of[image["id"]]],
+            "categories": self._categories,
+        }
+
+    def subset(self, indices: Iterable[int]) -> CocoDataset:
+        """The data set of some of the pictures, in the order of ``indices``, which must not repeat."""
+        indices = [range(len(self))[index] for index in indices]  # IndexError beyond the end, negative from the end
+        if not indices or len(set(indices)) != len(indices):
+            raise ValueError(f"CocoDataset.subset: {len(indices)} indices, wanted one or more, none twice")
+        part = copy.copy(self)
+        part._images = [self._images[index] for index in indices]
+        return part
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[CocoDataset, CocoDataset]:
+        """The data set without a random ``fraction`` of its pictures, and the fraction; both in the file's order."""
+        held = round(fraction * len(self))
+        if not 0 < held < len(self):
+            raise ValueError(f"CocoDataset.split: fraction {fraction} of {len(self)} pictures leaves one part empty")
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.subset(sorted(order[held:])), self.subset(sorted(order[:held]))
+
+
+class CocoFolder(CocoDataset):
+    """A folder that holds ``annotations.json`` in COCO's format and the pictures in ``images/``."""
+
+    def __init__(self, folder, max_pixels: int = MAX_PIXELS):
+        folder = Path(folder)
+        for path in (folder, folder / "annotations.json", folder / "images"):
+            if not path.exists():
+                raise DataError(f"{path}: missing; a data folder holds annotations.json (COCO's format) and images/")
+        super().__init__(folder / "annotations.json", folder / "images", max_pixels)
+
+
+def read_annotations(path: str | os.PathLike) -> dict:
+    """A COCO annotation file, every row checked.
+
+    Returns
+    -------
+    dict
+        ``images``, ``annotations`` and ``categories`` as in the file; annotations without ``iscrowd`` are given 0,
+        without ``area`` the number of pixels of their mask.
+
+    Raises
+    ------
+    DataError
+        The first row that is wrong, what was wanted, and how to mend it.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(
+            f"{path}: holds a {type(document).__name__}, wanted an object with images, annotations, categories"
+        )
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(document.get(key), list):
+            raise DataError(f"{path}: {key!r} is missing or not a list; wanted images, annotations and categories")
+    for key in ("images", "categories"):
+        if not document[key]:
+            raise DataError(f"{path}: {key!r} is empty, wanted at least one")
+    categories = _by_id(document["categories"], "categories", path, _check_category)
+    images = _by_id(document["images"], "images", path, _check_image)
+    _by_id(document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories))
+    return {key: document[key] for key in ("images", "annotations", "categories")}
+
+
+def _by_id(rows: list, key: str, path, check) -> dict[int, dict]:
+    """Check every row; give them by their ids, which must be distinct."""
+    first_with = {}
+    for position, row in enumerate(rows):
+        try:
+            if not isinstance(row, dict):
+                raise DataError(f"holds a {type(row).__name__}, wanted an object")
+            wanted_integer(row, "id")
+            if row["id"] in first_with:
+                raise DataError(f"id {row['id']} is taken by {key}[{first_with[row['id']]}]; ids must differ")
+            check(row)
+        except DataError as error:
+            raise DataError(f"{path}: {_name(key, position, row)}: {error}") from None
+        first_with[row["id"]] = position
+    return {id: rows[position] for id, position in first_with.items()}
+
+
+def _check_category(category: dict) -> None:
+    if not isinstance(category.get("name"), str) or not category["name"]:
+        raise DataError(f"name is {reprlib.repr(category.get('name', 'missing'))}, wanted a text")
+
+
+def _check_image(image: dict) -> None:
+    for key in ("width", "height"):
+        if wanted_integer(image, key) < 1:
+            raise DataError(f"{key} is {image[key]}, wanted 1 or more pixels")
+    if not isinstance(image.get("file_name"), str):
+        raise DataError(f"file_name is {reprlib.repr(image.get('file_name', 'missing'))}, wanted a text")
+
+
+def _check_annotation(annotation: dict, images: dict[int, dict], categories: dict[int, dict]) -> None:
+    for key, known in (("image_id", images), ("category_id", categories)):
+        if wanted_integer(annotation, key) not in known:
+            what = "image" if key == "image_id" else "category"
+            raise DataError(f"{key} is {annotation[key]}, but the file has no such {what}; add it, or remove this row")
+    if wanted_integer(annotation, "iscrowd", default=0) not in (0, 1):
+        raise DataError(f"iscrowd is {annotation['iscrowd']}, wanted 0 or 1")
+    image = images[annotation["image_id"]]
+    size = image["height"], image["width"]
+    if "segmentation" not in annotation:
+        raise DataError("segmentation is missing; wanted polygons or run lengths")
+    try:
+        run_lengths.check_segmentation(annotation["segmentation"], size)
+    except DataError as error:
+        raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
+    _check_box(wanted_box(annotation), size)
+    if "area" not in annotation:
+        annotation["area"] = run_lengths.area(run_lengths.segmentation_to_counts(annotation["segmentation"], size))
+    if wanted_number(annotation, "area") < 0:
+        raise DataError(f"area is {annotation['area']}, wanted 0 or more")
+
+
+def _check_box(bbox: list[float], size: tuple[int, int]) -> None:
+    x, y, box_width, box_height = bbox
+    (height, width), slack = size, BOX_TOLERANCE
+    x1, y1, x2, y2 = _corners(bbox, size)
+    if not (box_width > 0 and box_height > 0):
+        raise DataError(
+            f"bbox is {bbox}, wanted x, y, width, height with both lengths above 0; mend or remove this row"
+        )
+    if min(x, y) < -slack or x + box_width > width + slack or y + box_height > height + slack or x2 <= x1 or y2 <= y1:
+        raise DataError(
+            f"bbox is {bbox}, wanted x, y, width, height of a box inside the picture, which is {width} wide and "
+            f"{height} high; is it x1, y1, x2, y2, or from a picture of another size?"
+        )
+
+
+def _corners(bbox: list[float], size: tuple[int, int]) -> np.ndarray:
+    """(4,) float32 ``x1, y1, x2, y2`` of a file's ``x, y, width, height``, clipped to the picture."""
+    x, y, box_width, box_height = bbox
+    height, width = size
+    return np.array([max(x, 0), max(y, 0), min(x + box_width, width), min(y + box_height, height)], np.float32)
+
+
+def _name(key: str, position: int, row) -> str:
+    """How messages call a row: ``annotations[17] (id 42)``."""
+    id = row.get("id") if isinstance(row, dict) else None
+    return f"{key}[{position}]" + ("" if id is None else f" (id {reprlib.repr(id)})")

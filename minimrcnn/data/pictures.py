@@ -1,0 +1,184 @@
+"""Pictures from wherever they come to (H, W, 3) arrays: red, green, blue, the way up they are meant to be seen.
+
+Pillow knows the file formats; what is decided here is what becomes of a picture that is not plain RGB:
+
+- The rotation in a camera's EXIF data is applied, so that the array shows what a viewer shows.
+- Gray values are given to all three channels, palettes are looked up, CMYK and the like are converted.
+- Alpha is dropped, as ``Image.convert("RGB")`` does: transparent pixels keep the color they are stored with.
+- Gray values of 16 bits are scaled, 65535 to 255, not cut off; those of 32-bit floats are taken to run from 0 to 1.
+- Of an animation the first frame is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from minimrcnn.errors import DataError
+
+MAX_PIXELS = 80_000_000  # 240 MB as an array; below the size at which Pillow itself begins to warn
+
+ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def as_picture(value) -> np.ndarray:
+    """Whatever may stand for a picture, as a checked array.
+
+    Parameters
+    ----------
+    value : ndarray, path or PIL image
+        An array is (H, W, 3) or gray (H, W), of uint8 or of floats from 0 to 1.
+
+    Returns
+    -------
+    ndarray (H, W, 3) uint8, or float32 where ``value`` is an array of floats
+        The array itself where nothing had to be changed.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    TypeError, ValueError
+        The value is nothing of the kind; an array has the wrong shape, type or range.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return read_picture(value)
+    if isinstance(value, Image.Image):
+        return _decode(value, getattr(value, "filename", "") or "picture")
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"as_picture: got {type(value).__name__}, wanted an array, a path or a PIL image")
+
+    if value.ndim == 2:
+        value = np.repeat(value[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+    if value.ndim != 3 or value.shape[2] != 3:
+        raise ValueError(f"as_picture: array of shape {value.shape}, wanted (H, W, 3) or gray (H, W)")
+    if 0 in value.shape:
+        raise ValueError(f"as_picture: array of shape {value.shape} has no pixels")
+    if value.dtype == np.uint8:
+        return value
+    if value.dtype.kind != "f":
+        raise ValueError(f"as_picture: array of {value.dtype}, wanted uint8, or floats from 0 to 1")
+    if not (value.min() >= 0 and value.max() <= 1):  # so written, NaN fails
+        raise ValueError(f"as_picture: floats from {value.min():g} to {value.max():g}, wanted 0 to 1")
+    return value.astype(np.float32, copy=False)
+
+
+def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture file.
+
+    Parameters
+    ----------
+    path : path
+    max_pixels : int
+        A larger picture is refused by its header, before anything of it is decoded.
+
+    Returns
+    -------
+    ndarray (H, W, 3) uint8
+        Upright, red, green, blue.
+
+    Raises
+    ------
+    DataError
+        The file is missing, no picture, cut short, or too large.
+    """
+    with _open(path, max_pixels) as image:
+        return _decode(image, path)
+
+
+def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of a picture file as `read_picture` would return it, from the header alone."""
+    with _open(path, max_pixels) as image:
+        rotated = _orientation(image) >= 5
+        return (image.width, image.height) if rotated else (image.height, image.width)
+
+
+def safe_join(folder: str | os.PathLike, name: str) -> Path:
+    """The path of a file that a data set names, which must lie in the data set's folder.
+
+    Windows' backslashes count as slashes. Refused with `DataError` are absolute names, ``..`` and links out of the
+    folder: a data set from elsewhere shall not read, or show, other files than its own.
+    """
+    plain = name.replace("\\", "/")
+    path = Path(folder) / plain
+    if not plain.strip("./") or "\0" in plain:
+        raise DataError(f"file name {name!r} names no file in {folder}")
+    if plain.startswith("/") or re.match("[A-Za-z]:", plain):
+        raise DataError(f"file name {name!r} is absolute, wanted a name relative to {folder}")
+    if ".." in plain.split("/") or Path(os.path.realpath(folder)) not in Path(os.path.realpath(path)).parents:
+        raise DataError(f"file name {name!r} leads out of {folder}; put the file into the folder")
+    return path
+
+
+def _open(path: str | os.PathLike, max_pixels: int) -> Image.Image:
+    """Open a picture file as far as its header, which tells whether it is too large."""
+    try:
+        image = Image.open(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: this is a folder, wanted a picture file") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: the picture is absurdly large ({error}); scale it down") from error
+    except Exception as error:  # damaged files make Pillow's readers raise all sorts of errors
+        raise DataError(f"{path}: not a picture that can be read ({error}); replace the file, or remove it") from error
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise DataError(
+            f"{path}: {image.width} x {image.height} pixels are more than the {max_pixels} that are allowed; "
+            "scale the picture down, or read it with a higher max_pixels"
+        )
+    return image
+
+
+def _decode(image: Image.Image, name: str | os.PathLike) -> np.ndarray:
+    """The pixels of an opened picture, (H, W, 3) uint8."""
+    try:
+        image.load()
+        orientation = _orientation(image)
+        rgb = _to_rgb(image)
+        upright = rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
+    except MemoryError:
+        raise
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    except Exception as error:  # see _open
+        raise DataError(f"{name}: the picture is damaged or cut short ({error}); replace the file") from error
+    return np.array(upright)  # a copy, which can be written to
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, 1 being upright; 1 if the picture tells none or its EXIF data are damaged."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # see _open; the pixels may be fine all the same
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB image of 8 bits a channel from one of any mode."""
+    if image.mode.startswith(("I", "F")):  # one channel of more than 8 bits, which Pillow would cut off
+        gray = np.asarray(image).astype(np.float64)
+        highest = 1.0 if image.mode == "F" else 65535.0
+        if not (gray.min() >= 0 and gray.max() <= highest):
+            raise DataError(
+                f"gray values from {gray.min():g} to {gray.max():g}, wanted 0 to {highest:g}; save it with 8 bits"
+            )
+        image = Image.fromarray(np.round(gray * (255 / highest)).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns where this step is left out
+    return image.convert("RGB")

@@ -1,0 +1,67 @@
+"""What a figure was measured on: versions, machine, and which BLAS with which kernels. For results and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "pillow")
+
+
+def describe_environment() -> dict:
+    """Versions, machine, threads and BLAS libraries, in a form that JSON can hold.
+
+    Returns
+    -------
+    dict
+        ``versions`` by name; ``machine`` with ``system``, ``processor`` and ``cores``; ``threads`` of the kernels;
+        ``blas``, a record for each library, whose ``kernels`` is the processor family it chose its code for.
+    """
+    import numba
+    import scipy.linalg.cython_blas  # noqa: F401  (loads the BLAS that Numba calls)
+    from threadpoolctl import threadpool_info
+
+    import minimrcnn
+
+    versions = {"minimrcnn": minimrcnn.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # installed by other means
+            versions[package] = "unknown"
+    blas = [
+        {
+            "library": Path(library["filepath"]).name,
+            "version": library.get("version"),
+            "kernels": library.get("architecture"),
+            "threads": library["num_threads"],
+        }
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+    machine = {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
+    return {"versions": versions, "machine": machine, "threads": numba.get_num_threads(), "blas": blas}
+
+
+def processor_name() -> str:
+    """The processor's name in the words of its maker, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory this process has held so far, in MiB; None on Windows, which does not tell this way."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,372 @@
+"""Convolution, transposed convolution and the fully connected layer: all three are the products of `kernels.convolution`.
+
+Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one measured fastest:
+
+- "pointwise": a 1x1 kernel with stride 1 is one matrix product;
+- "winograd": a 3x3 kernel with stride 1 needs a quarter of the multiplications (`kernels.winograd`);
+- "patches": anything, by blocks of gathered patches (`kernels.convolution`).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from minimrcnn.device import module_of, products_on_one_thread, workspace
+from minimrcnn.kernels import convolution, elementwise, winograd
+from minimrcnn.tensor import Function, Tensor
+
+ALGORITHMS = ("auto", "pointwise", "winograd", "patches")
+CACHE = 2**19  # bytes of scratch a thread keeps warm: half of a common second-level cache
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto", residual=None, relu=False) -> Tensor:
+    """Two-dimensional convolution, with what usually follows it done while the result is in cache.
+
+    Parameters
+    ----------
+    x : Tensor (N, H, W, Cin)
+    weight : Tensor (KH, KW, Cin / groups, Cout)
+    bias : Tensor (Cout,), optional
+    stride, padding : int
+        Pixels, the same on both axes; padding is of zeros.
+    groups : int
+        Input and output channels fall into so many groups that do not see each other (ResNeXt).
+    algorithm : {"auto", "pointwise", "winograd", "patches"}
+        See this module.
+    residual : Tensor (N, OH, OW, Cout), optional
+        Added to the result.
+    relu : bool
+        Negative results become 0, last of all.
+
+    Returns
+    -------
+    Tensor (N, OH, OW, Cout)
+        OH = (H + 2 padding - KH) // stride + 1, and OW alike.
+
+    Raises
+    ------
+    ValueError
+        Shapes, types or an algorithm that do not fit together.
+
+    References
+    ----------
+    Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, section 4.3.
+    """
+    if x.ndim != 4 or weight.ndim != 4:
+        raise ValueError(f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)")
+    kernel_height, kernel_width, group_in, channels = weight.shape
+    if groups < 1 or channels % groups or x.shape[3] % groups:
+        raise ValueError(f"conv2d: {x.shape[3]} and {channels} channels do not fall into {groups} groups")
+    if x.shape[3] != group_in * groups:
+        raise ValueError(
+            f"conv2d: x has {x.shape[3]} channels, weight wants {group_in * groups} (x {x.shape}, weight {weight.shape})"
+        )
+    if stride < 1 or padding < 0:
+        raise ValueError(f"conv2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
+    size = output_size(x.shape[1:3], (kernel_height, kernel_width), stride, padding)
+    if min(size) < 1:
+        raise ValueError(f"conv2d: a map of {x.shape[1]}x{x.shape[2]} with padding {padding} is smaller than the kernel")
+    _check_like("conv2d", x, weight=(weight, None), bias=(bias, (channels,)),
+                residual=(residual, (x.shape[0], *size, channels)))  # fmt: skip
+    return Convolution.apply(
+        x, weight, bias, residual, stride=stride, padding=padding, groups=groups, algorithm=algorithm, relu=relu
+    )
+
+
+def linear(x, weight, bias=None, relu=False) -> Tensor:
+    """Fully connected layer: x (R, I) @ weight (I, O) + bias (O,), and ReLU if asked; a 1x1 convolution of a 1x1 map."""
+    if x.ndim != 2 or weight.ndim != 2:
+        raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
+    rows = x.reshape(1, len(x), 1, x.shape[1])
+    result = conv2d(rows, weight.reshape(1, 1, *weight.shape), bias, relu=relu)
+    return result.reshape(len(x), weight.shape[1])
+
+
+def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> Tensor:
+    """Transposed convolution ("deconvolution"): every input pixel stamps the kernel, ``stride`` pixels apart, and stamps add up.
+
+    Parameters
+    ----------
+    x : Tensor (N, H, W, Cin)
+    weight : Tensor (KH, KW, Cin, Cout)
+    bias : Tensor (Cout,), optional
+    stride, padding : int
+        ``padding`` pixels are cut off every side of the result.
+    relu : bool
+
+    Returns
+    -------
+    Tensor (N, (H - 1) stride + KH - 2 padding, (W - 1) stride + KW - 2 padding, Cout)
+
+    Raises
+    ------
+    ValueError
+        Shapes or types that do not fit together.
+    """
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[3] != weight.shape[2]:
+        raise ValueError(f"conv_transpose2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)")
+    if stride < 1 or padding < 0:
+        raise ValueError(f"conv_transpose2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
+    _check_like("conv_transpose2d", x, weight=(weight, None), bias=(bias, weight.shape[3:]))
+    return TransposedConvolution.apply(x, weight, bias, stride=stride, padding=padding, relu=relu)
+
+
+def output_size(size, kernel_size, stride, padding) -> tuple[int, int]:
+    """(OH, OW) of a window of ``kernel_size`` that moves by ``stride`` over a padded map."""
+    return tuple((side + 2 * padding - kernel) // stride + 1 for side, kernel in zip(size, kernel_size, strict=True))
+
+
+def _check_like(function, x, **others):
+    for name, (other, shape) in others.items():
+        if other is None:
+            continue
+        if other.dtype != x.dtype:
+            raise ValueError(f"{function}: {name} is {other.dtype}, x is {x.dtype}; wanted the same")
+        if shape is not None and other.shape != shape:
+            raise ValueError(f"{function}: {name} has shape {other.shape}, wanted {shape}")
+
+
+class Convolution(Function):
+    def forward(self, x, weight, bias, residual, stride, padding, groups, algorithm, relu):
+        self.x = x if self.needs[1] else None
+        self.weight = weight if self.needs[0] else None
+        self.shapes = x.shape, weight.shape
+        self.options = stride, padding, groups, algorithm
+        y = convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
+        self.y = y if relu else None
+        return y
+
+    def backward(self, gradient):
+        x_shape, weight_shape = self.shapes
+        stride, padding, groups, algorithm = self.options
+        if self.y is not None:
+            gradient = relu_gradient(gradient, self.y)
+        gradient = _contiguous(gradient)
+        x_gradient = weight_gradient = bias_gradient = None
+        if self.needs[0]:
+            x_gradient = input_gradient(gradient, self.weight, x_shape, stride, padding, groups, algorithm)
+        if self.needs[1]:
+            weight_gradient = kernel_gradient(self.x, gradient, weight_shape, stride, padding, groups, algorithm)
+        if self.needs[2]:
+            bias_gradient = gradient.sum(axis=(0, 1, 2))
+        return x_gradient, weight_gradient, bias_gradient, gradient if self.needs[3] else None
+
+
+class TransposedConvolution(Function):
+    """The gradient of a convolution run forwards: what is the input there is the output here."""
+
+    def forward(self, x, weight, bias, stride, padding, relu):
+        self.x, self.weight = x, weight
+        self.options = stride, padding
+        size = [(side - 1) * stride + kernel - 2 * padding for side, kernel in zip(x.shape[1:3], weight.shape[:2], strict=True)]
+        y = transpose_convolve(
+            x, weight.swapaxes(2, 3), bias, (x.shape[0], *size, weight.shape[3]), stride, padding, 1, relu
+        )
+        self.y = y if relu else None
+        return y
+
+    def backward(self, gradient):
+        stride, padding = self.options
+        if self.y is not None:
+            gradient = relu_gradient(gradient, self.y)
+        gradient = _contiguous(gradient)
+        turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
+        return (
+            convolve(gradient, turned, None, None, stride, padding, 1, "auto", False) if self.needs[0] else None,
+            kernel_gradient(gradient, self.x, turned.shape, stride, padding, 1, "auto").swapaxes(2, 3) if self.needs[1] else None,
+            gradient.sum(axis=(0, 1, 2)) if self.needs[2] else None,
+        )  # fmt: skip
+
+
+def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu):
+    """The forward pass on arrays: y (N, OH, OW, Cout)."""
+    xp = module_of(x)
+    x, weight = _contiguous(x), _contiguous(weight)
+    kernel_size = weight.shape[:2]
+    size = output_size(x.shape[1:3], kernel_size, stride, padding)
+    channels = weight.shape[3]
+    y = xp.empty((x.shape[0], *size, channels), x.dtype)  # (N, OH, OW, Cout)
+    bias = xp.empty(0, x.dtype) if bias is None else _contiguous(bias)
+    residual = xp.empty((0, 0, 0, 0), x.dtype) if residual is None else _contiguous(residual)
+    if choose_algorithm(algorithm, weight.shape, stride, groups, x.shape[0], size) == "winograd":
+        transformed = _winograd_kernel(weight, turned=False)
+        _winograd(x, transformed, False, bias, residual, relu, padding, y)
+        return y
+    rows, inner = y.size // channels, int(np.prod(weight.shape[:3]))
+    threads = numba.get_num_threads()
+    matrix = _group_matrix(weight, groups)
+    output = y.reshape(rows, channels)
+    residual = residual.reshape(-1, channels)
+    taps = kernel_size[0] * kernel_size[1]
+    with products_on_one_thread():
+        if groups == 1 and taps >= threads > 1 and rows <= 256 and inner >= 1024:
+            splits = threads
+            widest = -(-taps // splits) * (inner // taps)
+            patches = workspace("patches", (splits, rows * widest), x.dtype)
+            products = workspace("products", (splits, rows, channels), x.dtype)
+            convolution.convolve_split(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
+                                       products, output)  # fmt: skip
+        else:
+            block = block_rows(rows, inner, threads, x.itemsize)
+            patches = workspace("patches", (threads, block, inner), x.dtype)
+            products = workspace("products", (threads, block if groups > 1 else 0, channels // groups), x.dtype)
+            convolution.convolve_patches(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
+                                         products, output)  # fmt: skip
+    return y
+
+
+def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm):
+    """What must flow back into x (N, H, W, Cin)."""
+    kernel_height, kernel_width = weight.shape[:2]
+    fits = kernel_height == kernel_width and padding < kernel_height
+    if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
+        xp = module_of(y_gradient)
+        x_gradient = xp.empty(x_shape, y_gradient.dtype)
+        none = xp.empty(0, y_gradient.dtype)
+        transformed = _winograd_kernel(_contiguous(weight), turned=True)
+        _winograd(y_gradient, transformed, True, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
+        return x_gradient
+    return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False)
+
+
+def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu):
+    """Every y stamps the kernel (KH, KW, Cin, Cout) into x; bias and ReLU for the transposed convolution."""
+    xp = module_of(y_gradient)
+    y_gradient = _contiguous(y_gradient)
+    x_gradient = xp.empty(x_shape, y_gradient.dtype)
+    bias = xp.empty(0, y_gradient.dtype) if bias is None else _contiguous(bias)
+    kernel_height, kernel_width, group_in, channels = weight.shape
+    group_out = channels // groups
+    matrices = _group_matrix(_contiguous(weight), groups).reshape(groups, kernel_height * kernel_width, group_in, group_out)
+    threads = numba.get_num_threads()
+    rows = x_shape[0] * -(-x_shape[1] // stride) * -(-x_shape[2] // stride)
+    block = block_rows(rows * stride * stride, group_out + 2 * group_in, threads, y_gradient.itemsize)
+    with products_on_one_thread():
+        convolution.convolve_input_gradient(
+            y_gradient, matrices, bias, relu, (kernel_height, kernel_width), stride, padding,
+            workspace("patches", (threads, block, group_out), y_gradient.dtype),
+            workspace("products", (threads, block, group_in), y_gradient.dtype),
+            workspace("sums", (threads, block, group_in), y_gradient.dtype), x_gradient)  # fmt: skip
+    return x_gradient
+
+
+def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algorithm):
+    """The gradient of the weight (KH, KW, Cin / groups, Cout)."""
+    xp = module_of(x)
+    x, y_gradient = _contiguous(x), _contiguous(y_gradient)
+    kernel_height, kernel_width, group_in, channels = weight_shape
+    taps, group_out = kernel_height * kernel_width, channels // groups
+    threads, dtype = numba.get_num_threads(), x.dtype
+    if choose_algorithm(algorithm, weight_shape, stride, groups, *y_gradient.shape[:1], y_gradient.shape[1:3]) == "winograd":
+        tiles = count_tiles(y_gradient.shape[:3])
+        block = min(tiles, 512)
+        weight_gradient = xp.empty(weight_shape, dtype)
+        with products_on_one_thread():
+            winograd.winograd_weight_gradient(
+                x, y_gradient, padding,
+                workspace("inputs", (36, block + 1, group_in), dtype), workspace("outputs", (36, block + 1, channels), dtype),
+                workspace("products", (threads, group_in, channels), dtype),
+                workspace("sums", (36, group_in, channels), dtype), _lanes(threads, dtype),
+                weight_gradient.reshape(9, group_in * channels))  # fmt: skip
+        return weight_gradient
+    inner = taps * group_in
+    taps_per_piece = max(1, min(taps, 64 // group_in))
+    channels_per_piece = group_in if taps_per_piece > 1 else min(group_in, 256)
+    rows = y_gradient.size // channels
+    splits = threads if rows >= 512 * threads else 1
+    piece = taps_per_piece * channels_per_piece
+    block = block_rows(rows, piece + group_out, splits, x.itemsize)
+    weight_gradient = xp.empty((groups, inner, group_out), dtype)
+    with products_on_one_thread():
+        convolution.convolve_weight_gradient(
+            x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece, block,
+            workspace("patches", (threads, block * piece), dtype),
+            workspace("taken", (threads, block, group_out if groups > 1 else 0), dtype),
+            workspace("products", (threads, piece * group_out), dtype),
+            workspace("sums", (splits, groups * inner, group_out), dtype), weight_gradient)  # fmt: skip
+    if groups == 1:
+        return weight_gradient.reshape(weight_shape)
+    return _contiguous(weight_gradient.transpose(1, 0, 2).reshape(weight_shape))
+
+
+def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> str:
+    """What "auto" stands for, and whether what was asked for can be had.
+
+    Winograd's products have ``tiles`` rows, one for 16 outputs: it pays where there are enough to fill a product, and
+    enough channels to make up for the transforms. Measured on 2 cores with both AVX2 and AVX-512 products.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"conv2d: algorithm {algorithm!r}, wanted one of {', '.join(ALGORITHMS)}")
+    kernel_height, kernel_width, channels_in, channels_out = weight_shape
+    can_pointwise = kernel_height == kernel_width == 1 and groups == 1
+    can_winograd = kernel_height == kernel_width == 3 and stride == 1 and groups == 1
+    if algorithm == "auto":
+        tiles = count_tiles((count, *size))
+        pays = tiles >= 32 and channels_in >= 16 and channels_out >= 16
+        return "winograd" if can_winograd and pays else "patches"
+    if (algorithm == "pointwise" and not can_pointwise) or (algorithm == "winograd" and not can_winograd):
+        raise ValueError(
+            f'conv2d: algorithm "{algorithm}" cannot do a {kernel_height}x{kernel_width} kernel with stride {stride} and '
+            f'{groups} groups; "patches" can'
+        )
+    return algorithm
+
+
+def count_tiles(shape) -> int:
+    count, height, width = shape
+    return count * -(-height // winograd.TILE) * -(-width // winograd.TILE)
+
+
+def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
+    """Rows of a block whose scratch stays in cache, with at least four blocks for each thread where there is enough."""
+    fitting = CACHE // (columns * itemsize)
+    shared = -(-rows // (4 * threads))
+    return max(1, min(rows, max(32, min(fitting, shared, 1024))))
+
+
+def _winograd_kernel(weight, turned):
+    pairs = weight.shape[2] * weight.shape[3]
+    transformed = workspace("transformed", (winograd.COMPONENTS, pairs), weight.dtype)
+    winograd.winograd_kernel(
+        weight.reshape(9, pairs), turned, _lanes(numba.get_num_threads(), weight.dtype), transformed
+    )
+    return transformed.reshape(winograd.COMPONENTS, *weight.shape[2:])
+
+
+def _winograd(x, transformed, turned, bias, residual, relu, padding, output):
+    """Blocks of tiles for a large map, shared products for a small one."""
+    threads = numba.get_num_threads()
+    tiles = count_tiles(output.shape[:3])
+    channels_in, channels_out = x.shape[3], output.shape[3]
+    block = 64
+    small = tiles < 2 * threads * block
+    run = winograd.winograd_components if small else winograd.winograd_blocks
+    sets, each = (1, tiles) if small else (threads, block)
+    # One tile more than is used: without it the 36 components lie a power of two apart and evict each other from cache.
+    with products_on_one_thread():
+        run(x, transformed, turned, bias, residual, relu, padding,
+            workspace("inputs", (sets, winograd.COMPONENTS, each + 1, channels_in), x.dtype),
+            workspace("outputs", (sets, winograd.COMPONENTS, each + 1, channels_out), x.dtype),
+            _lanes(threads, x.dtype), output)  # fmt: skip
+
+
+def _lanes(threads, dtype):
+    return workspace("lanes", (threads, 2, winograd.COMPONENTS * winograd.LANE), dtype)
+
+
+def _group_matrix(weight, groups):
+    """(KH, KW, Cin / groups, Cout) as (groups, KH * KW * Cin / groups, Cout / groups)."""
+    inner, channels = int(np.prod(weight.shape[:3])), weight.shape[3]
+    return _contiguous(weight.reshape(inner, groups, channels // groups).transpose(1, 0, 2))
+
+
+def _contiguous(array):
+    return module_of(array).ascontiguousarray(array)
+
+
+def relu_gradient(gradient, y):
+    """The gradient where ReLU's result y is positive, 0 elsewhere."""
+    gradient, result = _contiguous(gradient), module_of(y).empty_like(y)
+    elementwise.relu_gradient(gradient.reshape(-1), y.reshape(-1), result.reshape(-1))
+    return result

@@ -1,0 +1,155 @@
+"""Normalization of feature maps, with what follows it (residual, ReLU) in the same pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimrcnn.device import module_of
+from minimrcnn.kernels import normalization
+from minimrcnn.tensor import Function, Tensor
+
+ROWS = 32768  # numbers of a map that a task takes
+
+
+def group_norm(x, groups: int, scale, shift, eps=1e-5, residual=None, relu=False) -> Tensor:
+    """Group normalization: mean 0 and deviation 1 within each picture's group of channels, then scale and shift.
+
+    Parameters
+    ----------
+    x : Tensor (N, H, W, C)
+    groups : int
+        Divides C.
+    scale, shift : Tensor (C,)
+    eps : float
+        Added to the variance.
+    residual : Tensor (N, H, W, C), optional
+        Added to the result.
+    relu : bool
+        Negative results become 0, last of all.
+
+    Returns
+    -------
+    Tensor (N, H, W, C)
+
+    Raises
+    ------
+    ValueError
+        The groups do not divide the channels, or shapes do not fit.
+
+    References
+    ----------
+    Wu and He 2018, Group Normalization, section 3.
+    """
+    _check("group_norm", x, scale, shift, residual)
+    if groups < 1 or x.shape[3] % groups:
+        raise ValueError(f"group_norm: {x.shape[3]} channels do not fall into {groups} groups")
+    return Normalization.apply(x, scale, shift, residual, groups=groups, eps=eps, relu=relu)
+
+
+def batch_norm(x, scale, shift, eps=1e-5, residual=None, relu=False) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Batch normalization in training: every channel has mean 0 and deviation 1 over the batch, then scale and shift.
+
+    Arguments as `group_norm`.
+
+    Returns
+    -------
+    y : Tensor (N, H, W, C)
+    mean, variance : ndarray (C,)
+        Of the batch, for the running statistics; the variance is the biased one.
+
+    References
+    ----------
+    Ioffe and Szegedy 2015, Batch Normalization, algorithm 1.
+    """
+    _check("batch_norm", x, scale, shift, residual)
+    statistics: dict = {}
+    as_one = (1, x.shape[0] * x.shape[1], x.shape[2], x.shape[3])  # one picture, a group for each channel
+    y = Normalization.apply(
+        x.reshape(as_one), scale, shift, None if residual is None else residual.reshape(as_one),
+        groups=x.shape[3], eps=eps, relu=relu, statistics=statistics,
+    )  # fmt: skip
+    return y.reshape(x.shape), statistics["mean"][0], statistics["variance"][0]
+
+
+def _check(function, x, scale, shift, residual):
+    if x.ndim != 4:
+        raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C)")
+    for name, other, shape in (("scale", scale, x.shape[3:]), ("shift", shift, x.shape[3:]), ("residual", residual, x.shape)):
+        if other is not None and (other.shape != shape or other.dtype != x.dtype):
+            raise ValueError(f"{function}: {name} is {other.dtype} {other.shape}, wanted {x.dtype} {shape}")
+
+
+class Normalization(Function):
+    """See `kernels.normalization` for the algebra; N C G pictures, channels, groups."""
+
+    def forward(self, x, scale, shift, residual, groups, eps, relu, statistics=None):
+        xp = module_of(x)
+        self.shape = x.shape
+        count, channels = x.shape[0], x.shape[3]
+        x = xp.ascontiguousarray(x).reshape(count, -1, channels)  # (N, P, C)
+        none = xp.empty((0, 0, 0), x.dtype)
+        sums = self.sum_channels(x, none, none, False, False)  # (N, 2, C)
+        members = max(x.shape[1] * channels // groups, 1)
+        sums = sums.reshape(count, 2, groups, -1).sum(axis=3) / members  # (N, 2, G)
+        mean = sums[:, 0]
+        variance = xp.maximum(sums[:, 1] - mean * mean, 0)
+        if statistics is not None:
+            statistics["mean"], statistics["variance"] = mean, variance
+        inverse = 1 / xp.sqrt(variance + eps)  # (N, G)
+        spread = channels // groups
+        mean_c, inverse_c = mean.repeat(spread, axis=1), inverse.repeat(spread, axis=1)  # (N, C)
+        a = inverse_c * scale
+        b = shift - mean_c * a
+        y = xp.empty_like(x)
+        flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
+        normalization.scale_channels(
+            x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, self.chunks(x), y
+        )
+        if any(self.needs):
+            self.x, self.y, self.scale = x, y if relu else none, scale
+            self.mean, self.inverse, self.groups, self.relu = mean_c, inverse_c, groups, relu
+        return y.reshape(self.shape)
+
+    def backward(self, gradient):
+        xp, x = module_of(gradient), self.x
+        count, positions, channels = x.shape
+        gradient = xp.ascontiguousarray(gradient).reshape(x.shape)
+        sums = self.sum_channels(x, gradient, self.y, True, self.relu)  # (N, 2, C): of g and g * x
+        of_g, of_g_x = sums[:, 0], sums[:, 1]
+        of_g_hat = (of_g_x - self.mean * of_g) * self.inverse  # sum of g * normalized x
+        shift_gradient, scale_gradient = of_g.sum(axis=0), of_g_hat.sum(axis=0)
+        if not self.needs[0] and not self.needs[3]:
+            return None, scale_gradient.astype(x.dtype), shift_gradient.astype(x.dtype), None
+        members = max(positions * channels // self.groups, 1)
+
+        def over_groups(values):
+            """(N, C): every channel gets its group's mean of the values."""
+            total = values.reshape(count, self.groups, -1).sum(axis=2) / members
+            return total.repeat(channels // self.groups, axis=1)
+
+        mean_g, mean_g_hat = over_groups(of_g * self.scale), over_groups(of_g_hat * self.scale)
+        a = self.inverse * self.scale
+        b = -self.inverse * self.inverse * mean_g_hat
+        d = -self.inverse * mean_g - self.mean * b
+        x_gradient = xp.empty_like(x)
+        residual_gradient = xp.empty_like(x) if self.needs[3] else xp.empty((0, 0, 0), x.dtype)
+        normalization.normalization_gradient(
+            x, gradient, self.y, self.relu, a.astype(x.dtype), b.astype(x.dtype), d.astype(x.dtype), self.chunks(x),
+            residual_gradient, x_gradient,
+        )  # fmt: skip
+        return (
+            x_gradient.reshape(self.shape),
+            scale_gradient.astype(x.dtype),
+            shift_gradient.astype(x.dtype),
+            residual_gradient.reshape(self.shape) if self.needs[3] else None,
+        )
+
+    def sum_channels(self, x, gradient, y, backward, relu):
+        """(N, 2, C) float64, the chunks summed in order."""
+        xp = module_of(x)
+        sums = xp.empty((x.shape[0], self.chunks(x), 2, x.shape[2]), np.float64)
+        normalization.channel_sums(x, gradient, y, backward, relu, sums)
+        return sums.sum(axis=1)
+
+    def chunks(self, x) -> int:
+        return max(1, min(x.shape[1], x.shape[1] * x.shape[2] // ROWS))

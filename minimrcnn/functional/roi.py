@@ -1,0 +1,202 @@
+"""Cutting RoIs out of feature maps: RoIAlign, RoI pooling, and both from a pyramid."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimrcnn.device import module_of
+from minimrcnn.geometry import assign_levels
+from minimrcnn.kernels import roi_align as align_kernels
+from minimrcnn.kernels import roi_pool as pool_kernels
+from minimrcnn.tensor import Function, Tensor
+
+RULES = {"caffe": pool_kernels.CAFFE, "split": pool_kernels.SPLIT, "floor": pool_kernels.FLOOR}
+
+
+def roi_align(
+    features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, aligned=True, mode="average"
+) -> Tensor:
+    """RoIAlign: every cell of the crop averages bilinear samples, and nothing is rounded.
+
+    Parameters
+    ----------
+    features : Tensor (N, H, W, C)
+    rois : array (R, 5)
+        Picture index, x1, y1, x2, y2 in pixels.
+    output_size : int or (int, int)
+        (height, width) of the crops.
+    spatial_scale : float
+        Cells per pixel: 1 / stride.
+    sampling_ratio : int
+        Samples along each axis of a cell; 0 takes one for each feature cell, rounded up.
+    aligned : bool
+        Pixel i has its center at i + 0.5. The published weights were trained without.
+    mode : {"average", "max"}
+        What becomes of a cell's samples; the paper found no difference.
+
+    Returns
+    -------
+    Tensor (R, height, width, C)
+
+    Raises
+    ------
+    ValueError
+        Shapes, or an argument out of its range.
+
+    References
+    ----------
+    He, Gkioxari, Dollar and Girshick 2017, Mask R-CNN, section 3.
+    """
+    rois, output_size = _check("roi_align", features, rois, output_size, spatial_scale)
+    if sampling_ratio < 0 or mode not in ("average", "max"):
+        raise ValueError(f'roi_align: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"')
+    cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), mode == "max")
+    return CutRoIs.apply(features, rois=rois, levels=None, scales=[spatial_scale], cut=cut)
+
+
+def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Tensor:
+    """RoI pooling: the RoI and its bins are rounded to whole cells, and every bin takes its largest value.
+
+    Parameters
+    ----------
+    features, rois, output_size, spatial_scale
+        As `roi_align`.
+    rule : {"caffe", "split", "floor"}
+        How to round: as Caffe and torchvision do, bins that share no cell (the article's example), or both roundings cut off.
+
+    Returns
+    -------
+    Tensor (R, height, width, C)
+
+    References
+    ----------
+    Girshick 2015, Fast R-CNN, section 2.1.
+    """
+    rois, output_size = _check("roi_pool", features, rois, output_size, spatial_scale)
+    if rule not in RULES:
+        raise ValueError(f"roi_pool: rule {rule!r}, wanted one of {', '.join(RULES)}")
+    cut = PoolCut(output_size, RULES[rule])
+    return CutRoIs.apply(features, rois=rois, levels=None, scales=[spatial_scale], cut=cut)
+
+
+def pool_rois(
+    pyramid, rois, output_size, strides=(4, 8, 16, 32), operation="align", sampling_ratio=2, aligned=False
+) -> Tensor:
+    """Cut every RoI from the level of the pyramid that fits its size.
+
+    Parameters
+    ----------
+    pyramid : sequence of Tensor (N, H_l, W_l, C)
+        P2, P3, ..., finest first.
+    rois : array (R, 5)
+        Picture index, x1, y1, x2, y2 in pixels.
+    output_size : int or (int, int)
+    strides : sequence of int
+        Pixels per cell of each level.
+    operation : {"align", "pool"}
+        `roi_align` or `roi_pool`.
+    sampling_ratio, aligned
+        As `roi_align`.
+
+    Returns
+    -------
+    Tensor (R, height, width, C)
+        In the order of ``rois``.
+
+    References
+    ----------
+    Lin et al. 2017, Feature Pyramid Networks, section 4.2, equation 1.
+    """
+    pyramid = list(pyramid)
+    if not pyramid or len(pyramid) != len(strides):
+        raise ValueError(f"pool_rois: {len(pyramid)} levels and {len(strides)} strides, wanted as many, and at least one")
+    if operation not in ("align", "pool"):
+        raise ValueError(f'pool_rois: operation {operation!r}, wanted "align" or "pool"')
+    for level in pyramid:
+        rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
+    cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), False)
+    if operation == "pool":
+        cut = PoolCut(output_size, RULES["caffe"])
+    finest = int(np.log2(strides[0]))
+    levels = assign_levels(rois[:, 1:], lowest=finest, highest=finest + len(pyramid) - 1) - finest  # (R,) 0 is the finest
+    return CutRoIs.apply(*pyramid, rois=rois, levels=levels, scales=[1 / stride for stride in strides], cut=cut)
+
+
+def _check(function, features, rois, output_size, spatial_scale):
+    size = (output_size, output_size) if isinstance(output_size, int) else tuple(int(side) for side in output_size)
+    rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
+    if features.ndim != 4 or min(features.shape[1:3]) < 1:
+        raise ValueError(f"{function}: features have shape {features.shape}, wanted (N, H, W, C) with at least one cell")
+    if rois.ndim != 2 or rois.shape[1] != 5:
+        raise ValueError(f"{function}: rois have shape {rois.shape}, wanted (R, 5): picture, x1, y1, x2, y2")
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"{function}: output_size is {size}, wanted two numbers of at least 1")
+    if not spatial_scale > 0:
+        raise ValueError(f"{function}: spatial_scale is {spatial_scale}, wanted more than 0")
+    if len(rois) and not (rois[:, 0].min() >= 0 and rois[:, 0].max() < len(features)):
+        raise ValueError(f"{function}: rois name pictures {rois[:, 0].min():g} to {rois[:, 0].max():g}, there are {len(features)}")
+    return rois, size
+
+
+class AlignCut:
+    """RoIAlign with its settings, as the two kernels want them."""
+
+    def __init__(self, output_size, sampling_ratio, aligned, use_max):
+        self.output_size = output_size
+        self.settings = sampling_ratio, aligned, use_max
+        self.use_max = use_max
+
+    def forward(self, features, rois, scale, crops):
+        winner = module_of(crops).empty(crops.shape if self.use_max else (0, 0, 0, 0), np.int32)
+        align_kernels.roi_align(features, rois, float(scale), *self.settings, winner, crops)
+        return winner
+
+    def backward(self, gradient, winner, rois, scale, features_gradient):
+        align_kernels.roi_align_gradient(gradient, winner, rois, float(scale), *self.settings, features_gradient)
+
+
+class PoolCut:
+    """RoI pooling with its rule."""
+
+    def __init__(self, output_size, rule):
+        self.output_size, self.rule = output_size, rule
+
+    def forward(self, features, rois, scale, crops):
+        winner = module_of(crops).empty(crops.shape, np.int32)
+        pool_kernels.roi_pool(features, rois, float(scale), self.rule, winner, crops)
+        return winner
+
+    def backward(self, gradient, winner, rois, scale, features_gradient):
+        pool_kernels.roi_pool_gradient(gradient, winner, rois, float(scale), self.rule, features_gradient)
+
+
+class CutRoIs(Function):
+    """Crops of each level's RoIs, put back into the order of ``rois``; ``levels`` None means one level."""
+
+    def forward(self, *pyramid, rois, levels, scales, cut):
+        xp = module_of(pyramid[0])
+        crops = xp.empty((len(rois), *cut.output_size, pyramid[0].shape[3]), pyramid[0].dtype)  # (R, h, w, C)
+        self.shapes, self.cut, self.scales, self.parts = [level.shape for level in pyramid], cut, scales, []
+        for number, features in enumerate(pyramid):
+            rows = np.flatnonzero(levels == number) if levels is not None else slice(None)
+            chosen = xp.asarray(rois[rows])  # (R_l, 5)
+            part = crops if levels is None else xp.empty((len(chosen), *crops.shape[1:]), crops.dtype)
+            winner = cut.forward(xp.ascontiguousarray(features), chosen, scales[number], part)
+            if levels is not None:
+                crops[rows] = part
+            self.parts.append((rows, chosen, winner))
+        return crops
+
+    def backward(self, gradient):
+        xp = module_of(gradient)
+        gradients = []
+        for number, (rows, chosen, winner) in enumerate(self.parts):
+            if not self.needs[number]:
+                gradients.append(None)
+                continue
+            features_gradient = xp.zeros(self.shapes[number], gradient.dtype)
+            self.cut.backward(
+                xp.ascontiguousarray(gradient[rows]), winner, chosen, self.scales[number], features_gradient
+            )
+            gradients.append(features_gradient)
+        return tuple(gradients)

@@ -1,0 +1,291 @@
+"""Convolution by blocks of gathered patches: every kernel size, stride, padding and number of groups.
+
+A convolution is one matrix product in disguise. Row (n, oy, ox) of the patch matrix holds the KH * KW * Cin numbers that
+the kernel sees at that output position; times the kernel as a (KH * KW * Cin, Cout) matrix it gives the output row. The
+whole patch matrix would be KH * KW times the picture, so it is made block by block:
+
+1. ``prange`` over blocks of output rows;
+2. gather the block's patches into the thread's own buffer, which stays in cache (a 1x1 kernel needs no gathering);
+3. one product with the kernel, on one BLAS thread;
+4. the epilogue on the block while it is still in cache: bias, residual, ReLU.
+
+The gradients are products as well. With respect to the input each tap of the kernel sends the output's gradient back
+to the places it read; the blocks own their places, so nothing is written twice. With respect to the kernel it is
+patches transposed times the output's gradient, by pieces of the patch matrix's columns.
+
+Shapes: x (N, H, W, Cin), y (N, OH, OW, Cout), weight (groups, KH * KW * Cin / groups, Cout / groups); a zero-size array
+stands for "no bias" and "no residual". A parallel kernel is a loop over calls of a compiled task: written inside the
+parallel loop, the same lines took twice as long to compile.
+"""
+
+import numpy as np
+from numba import get_thread_id, njit, prange
+
+from minimrcnn.kernels.twin import Twin
+
+
+@njit(cache=True, error_model="numpy")
+def gather_patches(x, first, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels,
+                   patches):  # fmt: skip
+    """patches[r, t * channels + c] = what tap ``first_tap + t`` sees of channel ``first_channel + c`` at row ``first + r``.
+
+    Taps of one kernel row lie side by side in memory if all channels are wanted, and are copied as one run.
+    """
+    height, width, all_channels = x.shape[1], x.shape[2], x.shape[3]
+    flat = x.reshape(-1)
+    longest = kernel_size[1] if channels == all_channels else 1
+    for r in range(count):
+        row = first + r
+        n = row // (out_size[0] * out_size[1])
+        top = row // out_size[1] % out_size[0] * stride - padding
+        left = row % out_size[1] * stride - padding
+        t = 0
+        while t < taps:
+            y = top + (first_tap + t) // kernel_size[1]
+            kx = (first_tap + t) % kernel_size[1]
+            run = min(kernel_size[1] - kx, taps - t, longest)
+            column = left + kx
+            if run > 1 and (column < 0 or column + run > width):
+                run = 1  # at the edge, one by one
+            start = t * channels
+            if 0 <= y < height and 0 <= column < width:
+                source = ((n * height + y) * width + column) * all_channels + first_channel
+                for c in range(run * channels):
+                    patches[r, start + c] = flat[source + c]
+            else:
+                for c in range(run * channels):
+                    patches[r, start + c] = 0
+            t += run
+
+
+@njit(cache=True, error_model="numpy")
+def finish_rows(rows, bias, residual, relu):
+    """rows += bias, += residual, ReLU: in place, (B, C)."""
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        if bias.size:
+            for c in range(row.size):
+                row[c] += bias[c]
+        if residual.size:
+            other = residual[r]
+            for c in range(row.size):
+                row[c] += other[c]
+        if relu:
+            for c in range(row.size):
+                if row[c] < 0:  # written so that NaN stays NaN
+                    row[c] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, padding, out_size, first, patches,
+                  product, output):  # fmt: skip
+    """Steps 2 to 4 for output rows first .. first + len(output); all of these rows, or a group's, in one product."""
+    groups, inner, group_out = weight.shape
+    taps = kernel_size[0] * kernel_size[1]
+    group_in = inner // taps
+    rows = output.shape[0]
+    if taps == 1 and stride == 1 and padding == 0 and groups == 1:
+        np.dot(x_rows[first : first + rows], weight[0], output)
+    else:
+        patches = patches[:rows]
+        for g in range(groups):
+            gather_patches(x, first, rows, kernel_size, stride, padding, out_size, 0, taps, g * group_in, group_in, patches)
+            if groups == 1:
+                np.dot(patches, weight[0], output)
+            else:
+                np.dot(patches, weight[g], product[:rows])
+                for r in range(rows):
+                    for c in range(group_out):
+                        output[r, g * group_out + c] = product[r, c]
+    finish_rows(output, bias, residual, relu)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output):
+    """output (N*OH*OW, Cout) = patches @ weight, with the epilogue; one block for each ``patches.shape[1]`` rows.
+
+    ``patches`` (threads, block, K) and ``products`` (threads, block, Cout / groups) are scratch; residual is
+    (N*OH*OW, Cout) or empty.
+    """
+    rows, block = output.shape[0], patches.shape[1]
+    x_rows = x.reshape(-1, x.shape[3])
+    for b in prange((rows + block - 1) // block):
+        me = get_thread_id()
+        last = min((b + 1) * block, rows)
+        convolve_rows(x, x_rows, weight, bias, residual[b * block : last], relu, kernel_size, stride, padding, out_size,
+                      b * block, patches[me], products[me], output[b * block : last])  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def convolve_taps(x, matrix, kernel_size, stride, padding, out_size, split, splits, patches, product):
+    """product (rows, Cout) = the share of the taps that falls to this one of ``splits`` tasks."""
+    taps = kernel_size[0] * kernel_size[1]
+    channels = x.shape[3]
+    rows = product.shape[0]
+    first_tap = taps * split // splits
+    count = taps * (split + 1) // splits - first_tap
+    mine = patches[: rows * count * channels].reshape(rows, count * channels)
+    gather_patches(x, 0, rows, kernel_size, stride, padding, out_size, first_tap, count, 0, channels, mine)
+    np.dot(mine, matrix[first_tap * channels : (first_tap + count) * channels], product)
+
+
+@njit(cache=True, error_model="numpy")
+def sum_parts(parts, row, target):
+    """target (C,) = the sum over parts[:, row], in order."""
+    for c in range(target.size):
+        target[c] = parts[0, row, c]
+    for s in range(1, parts.shape[0]):
+        for c in range(target.size):
+            target[c] += parts[s, row, c]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def convolve_split_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output):
+    """The same for a map with few positions and a large kernel: threads share the kernel's taps, not the positions.
+
+    A product of few rows spends its time in reading the kernel. Each task takes some taps, gathers their columns for all
+    rows into ``patches`` (splits, rows * columns) and multiplies with its own part of the kernel into ``products``
+    (splits, rows, Cout); the parts are then summed, always in the same order. One group only.
+    """
+    splits = products.shape[0]
+    for s in prange(splits):
+        convolve_taps(x, weight[0], kernel_size, stride, padding, out_size, s, splits, patches[s], products[s])
+    for r in prange(output.shape[0]):
+        sum_parts(products, r, output[r])
+        finish_rows(output[r : r + 1], bias, residual[r : r + 1], relu)
+
+
+@njit(cache=True, error_model="numpy")
+def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, stride, first_channel, taken):
+    """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, 0 where there is none."""
+    for r in range(count):
+        n = (first + r) // (phase_size[0] * phase_size[1])
+        oy = (first + r) // phase_size[1] % phase_size[0] + offset_y
+        ox = (first + r) % phase_size[1] + offset_x
+        if 0 <= oy < y_gradient.shape[1] and 0 <= ox < y_gradient.shape[2]:
+            for c in range(taken.shape[1]):
+                taken[r, c] = y_gradient[n, oy, ox, first_channel + c]
+        else:
+            for c in range(taken.shape[1]):
+                taken[r, c] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, phase_y, phase_x, phase_size,
+                   first, count, taken, product, total, x_gradient):  # fmt: skip
+    """x_gradient at places first .. first + count of one phase: the sum over the taps that reach them."""
+    height, width = x_gradient.shape[1], x_gradient.shape[2]
+    groups, taps, group_in, group_out = weight.shape
+    for g in range(groups):
+        total[:count] = 0
+        for tap in range(taps):
+            from_y = phase_y + padding - tap // kernel_size[1]
+            from_x = phase_x + padding - tap % kernel_size[1]
+            if from_y % stride or from_x % stride:
+                continue
+            if taps == 1 and stride == 1 and padding == 0 and groups == 1:
+                np.dot(y_rows[first : first + count], weight[0, 0].T, product[:count])
+            else:
+                gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride, stride,
+                                 g * group_out, taken)  # fmt: skip
+                np.dot(taken[:count], weight[g, tap].T, product[:count])
+            for r in range(count):
+                for c in range(group_in):
+                    total[r, c] += product[r, c]
+        finish_rows(total[:count], bias[g * group_in : (g + 1) * group_in], total[:0], relu)
+        for r in range(count):
+            n = (first + r) // (phase_size[0] * phase_size[1])
+            y = phase_y + (first + r) // phase_size[1] % phase_size[0] * stride
+            column = phase_x + (first + r) % phase_size[1] * stride
+            if y < height and column < width:
+                for c in range(group_in):
+                    x_gradient[n, y, column, g * group_in + c] = total[r, c]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, stride, padding, gathered, products, sums,
+                                x_gradient):  # fmt: skip
+    """x_gradient (N, H, W, Cin) of a convolution, and with a bias and ReLU the transposed convolution itself.
+
+    Place (y, x) was read by tap (ky, kx) of output (oy, ox) where y = oy * stride + ky - padding. Places with the same
+    remainders of y and x by the stride are reached by the same taps: they are one phase, and blocks are cut within
+    phases. ``gathered`` (threads, block, Cout / groups), ``products`` and ``sums`` (threads, block, Cin / groups) are
+    scratch; weight is (groups, KH * KW, Cin / groups, Cout / groups).
+    """
+    y_rows = y_gradient.reshape(-1, y_gradient.shape[3])
+    block = gathered.shape[1]
+    phase_size = (x_gradient.shape[1] + stride - 1) // stride, (x_gradient.shape[2] + stride - 1) // stride  # of the largest
+    places = x_gradient.shape[0] * phase_size[0] * phase_size[1]
+    blocks = (places + block - 1) // block
+    for task in prange(stride * stride * blocks):
+        me = get_thread_id()
+        first = task % blocks * block
+        send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, task // blocks // stride,
+                       task // blocks % stride, phase_size, first, min(block, places - first), gathered[me],
+                       products[me], sums[me], x_gradient)  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, first_tap, taps, first_channel, channels,
+                        group, first_row, last_row, block, gathered, taken, product, total):  # fmt: skip
+    """total (taps * channels, Cout / groups) = patches' @ y_gradient over rows first_row .. last_row, by blocks."""
+    width, group_out = total.shape
+    out_size = y_gradient.shape[1], y_gradient.shape[2]
+    product = product[: width * group_out].reshape(width, group_out)
+    total[:] = 0
+    for row in range(first_row, last_row, block):
+        count = min(block, last_row - row)
+        patches = gathered[: count * width].reshape(count, width)
+        gather_patches(x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches)
+        if group_out == y_gradient.shape[3]:
+            np.dot(patches.T, y_rows[row : row + count], product)
+        else:
+            for r in range(count):
+                for c in range(group_out):
+                    taken[r, c] = y_rows[row + r, group * group_out + c]
+            np.dot(patches.T, taken[:count], product)
+        for k in range(width):
+            for c in range(group_out):
+                total[k, c] += product[k, c]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, taps_per_piece, channels_per_piece, block,
+                                 gathered, taken, products, sums, weight_gradient):  # fmt: skip
+    """weight_gradient (groups, KH * KW * Cin / groups, Cout / groups) = patches transposed @ y_gradient.
+
+    Tasks are pieces of the patch matrix's columns (some taps, or some channels of one tap), times ``splits`` shares of
+    its rows; each task owns its piece of ``sums`` (splits, groups * K, Cout / groups), which are added up at the end.
+    ``gathered`` (threads, block * piece), ``taken`` (threads, block, Cout / groups) and ``products``
+    (threads, piece * Cout / groups) are scratch.
+    """
+    groups, inner, group_out = weight_gradient.shape
+    taps = kernel_size[0] * kernel_size[1]
+    group_in = inner // taps
+    y_rows = y_gradient.reshape(-1, y_gradient.shape[3])
+    rows, splits = y_rows.shape[0], sums.shape[0]
+    tap_pieces = (taps + taps_per_piece - 1) // taps_per_piece
+    channel_pieces = (group_in + channels_per_piece - 1) // channels_per_piece
+    pieces = groups * tap_pieces * channel_pieces
+    for task in prange(pieces * splits):
+        me = get_thread_id()
+        split = task // pieces
+        group = task // (tap_pieces * channel_pieces) % groups
+        first_tap = task // channel_pieces % tap_pieces * taps_per_piece
+        first_channel = task % channel_pieces * channels_per_piece
+        some_taps = min(taps_per_piece, taps - first_tap)
+        some_channels = min(channels_per_piece, group_in - first_channel)
+        start = group * inner + first_tap * group_in + first_channel
+        add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, first_tap, some_taps,
+                            group * group_in + first_channel, some_channels, group, rows * split // splits,
+                            rows * (split + 1) // splits, block, gathered[me], taken[me], products[me],
+                            sums[split, start : start + some_taps * some_channels])  # fmt: skip
+    target = weight_gradient.reshape(groups * inner, group_out)
+    for k in prange(groups * inner):
+        sum_parts(sums, k, target[k])
+
+
+convolve_patches = Twin("convolve_patches", convolve_patches_cpu)
+convolve_split = Twin("convolve_split", convolve_split_cpu)
+convolve_input_gradient = Twin("convolve_input_gradient", convolve_input_gradient_cpu)
+convolve_weight_gradient = Twin("convolve_weight_gradient", convolve_weight_gradient_cpu)

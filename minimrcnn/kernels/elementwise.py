@@ -1,0 +1,18 @@
+"""Loops over every number of a large map, for which NumPy would use one thread."""
+
+from numba import njit, prange
+
+from minimrcnn.kernels.twin import Twin
+
+CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
+
+
+@njit(parallel=True, cache=True)
+def relu_gradient_cpu(y_gradient, y, x_gradient):
+    """x_gradient = y_gradient where y > 0, else 0; all (size,)."""
+    for chunk in prange((y.size + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, y.size)):
+            x_gradient[i] = y_gradient[i] if y[i] > 0 else 0
+
+
+relu_gradient = Twin("relu_gradient", relu_gradient_cpu)

@@ -1,0 +1,222 @@
+"""RoI pooling (Girshick 2015, section 2.1): the maximum of the whole cells in every bin of a RoI.
+
+For every RoI and every bin:
+
+1. Bring the RoI to whole cells of the map, and its bins to whole cells: two roundings, the ones RoIAlign removes.
+2. The bin's value is the maximum of its cells, and 0 if it has none; its gradient goes to the first cell that has it.
+
+How to round is a rule with three readings:
+
+- CAFFE, also torchvision's: corners are rounded and both included; bin p covers floor(p * size / bins) up to
+  ceil((p + 1) * size / bins), so that neighboring bins may overlap and no cell is dropped.
+- SPLIT, the article's example: corners are rounded, half-open, and the cells are dealt out by integer division:
+  5 rows become 2 + 3, 7 columns 3 + 4.
+- FLOOR, how the story is usually told: the size is cut to whole cells (20.78 -> 20), then the bins' size
+  (20 / 7 = 2.857 -> 2), and the 6 cells left over are dropped.
+
+Legend: N H W C features, R RoIs `(image, x1, y1, x2, y2)`, P Q bins along y and x.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+from numba.extending import register_jitable
+
+from minimrcnn.kernels.twin import Twin, cuda
+
+CAFFE, SPLIT, FLOOR = 0, 1, 2
+BAND = 4  # rows of the map in a band of the CPU gradient
+LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
+
+
+@register_jitable
+def clip(value, low, high):
+    """`value` between two whole numbers. (Numba's own CUDA target does not know min and max of a plain function.)"""
+    if value < low:
+        return low
+    return high if value > high else value
+
+
+@register_jitable
+def round_coordinate(value, cells, F):
+    """Half away from zero, as C rounds; far outside the map, NaN included, only the side of the map is kept."""
+    if not value > F(-cells - 2):
+        return -cells - 2
+    if value > F(2 * cells + 2):
+        return 2 * cells + 2
+    size = abs(value)
+    whole = int(math.floor(size))
+    if size - F(whole) >= F(0.5):
+        whole += 1
+    return whole if value >= F(0) else -whole
+
+
+@register_jitable
+def divide_cells(low, high, cells, rule, spatial_scale, F):
+    """One side of a RoI in whole cells: (first cell, number of cells)."""
+    low, high = low * F(spatial_scale), high * F(spatial_scale)
+    first = round_coordinate(low, cells, F)
+    if rule == CAFFE:
+        return first, clip(round_coordinate(high, cells, F) - first + 1, 1, 4 * cells + 9)
+    if rule == SPLIT:
+        return first, clip(round_coordinate(high, cells, F) - first, 0, 4 * cells + 9)
+    # Cut the corner, then the size; the limits hold what would not fit an integer, and NaN.
+    first = int(math.floor(low)) if low > F(-cells - 2) and low < F(2 * cells + 2) else 2 * cells + 2
+    size = high - low
+    return first, int(math.floor(size)) if size > F(0) and size < F(4 * cells + 4) else 0
+
+
+@register_jitable
+def find_bin(first, size, cells, bins, bin, rule, F):
+    """The cells of one bin, clipped to the map: (first, one past the last)."""
+    if rule == CAFFE:
+        bin_size = F(size) / F(bins)
+        low, high = int(math.floor(F(bin) * bin_size)), int(math.ceil(F(bin + 1) * bin_size))
+    elif rule == SPLIT:
+        low, high = bin * size // bins, (bin + 1) * size // bins
+    else:
+        low, high = bin * (size // bins), (bin + 1) * (size // bins)
+    return clip(low + first, 0, cells), clip(high + first, 0, cells)
+
+
+@register_jitable
+def find_image(number, images, F):
+    """The image index as an integer, -1 if there is no such image (NaN fails the test)."""
+    if number >= F(0) and number < F(images):
+        return int(number)
+    return -1
+
+
+# --- CPU ---
+
+
+@register_jitable
+def pool_roi(r, features, rois, spatial_scale, rule, winner, output):
+    """The crop of one RoI; `winner` receives the cell (row * W + column) that each value came from, -1 if none."""
+    F = features.dtype.type
+    images, height, width, channels = features.shape
+    _, bins_y, bins_x, _ = output.shape
+    image = find_image(rois[r, 0], images, F)
+    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+    for p in range(bins_y):
+        top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
+        for q in range(bins_x):
+            left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
+            best, winning = output[r, p, q], winner[r, p, q]  # (C,)
+            is_empty = image < 0 or top >= bottom or left >= right
+            for channel in range(channels):
+                best[channel], winning[channel] = F(0) if is_empty else F(-np.inf), np.int32(-1)
+            if is_empty:
+                continue
+            for row in range(top, bottom):
+                for column in range(left, right):
+                    values, cell = features[image, row, column], np.int32(row * width + column)  # (C,)
+                    for channel in range(channels):
+                        if values[channel] > best[channel]:
+                            best[channel], winning[channel] = values[channel], cell
+
+
+@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+def roi_pool_cpu(features, rois, spatial_scale, rule, winner, output):
+    for r in prange(len(output)):
+        pool_roi(r, features, rois, spatial_scale, rule, winner, output)
+
+
+@register_jitable
+def route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    """Hand the gradient of every bin to its winner, where that lies in one band of rows of one image."""
+    F = features_gradient.dtype.type
+    images, height, width, channels = features_gradient.shape
+    _, bins_y, bins_x, _ = output_gradient.shape
+    bands = (height + BAND - 1) // BAND
+    image, first = band // bands, band % bands * BAND
+    last = min(first + BAND, height)
+    cells = features_gradient[image].reshape(height * width, channels)  # (H*W, C)
+    for r in range(len(rois)):
+        if find_image(rois[r, 0], images, F) != image:
+            continue
+        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+        for p in range(bins_y):
+            top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
+            if bottom <= first or top >= last:
+                continue
+            for q in range(bins_x):
+                for channel in range(channels):
+                    cell = winner[r, p, q, channel]
+                    if cell >= first * width and cell < last * width:
+                        cells[cell, channel] += output_gradient[r, p, q, channel]
+
+
+@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    bands = len(features_gradient) * ((features_gradient.shape[1] + BAND - 1) // BAND)
+    per_lane = (bands + LANES - 1) // LANES
+    for unit in prange(LANES * per_lane):
+        band = unit % per_lane * LANES + unit // per_lane
+        if band < bands:
+            route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
+
+
+# --- CUDA: one thread per element of the crops ---
+
+
+def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
+    element = cuda.grid(1)
+    if element >= output.size:
+        return
+    F = features.dtype.type
+    images, height, width, channels = features.shape
+    _, bins_y, bins_x, _ = output.shape
+    channel = element % channels
+    q = element // channels % bins_x
+    p = element // (channels * bins_x) % bins_y
+    r = element // (channels * bins_x * bins_y)
+    image = find_image(rois[r, 0], images, F)
+    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+    top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
+    left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
+    best, winning = F(0), -1
+    if image >= 0 and top < bottom and left < right:
+        best = F(-np.inf)
+        for row in range(top, bottom):
+            for column in range(left, right):
+                value = features[image, row, column, channel]
+                if value > best:
+                    best, winning = value, row * width + column
+    output[r, p, q, channel] = best
+    winner[r, p, q, channel] = winning
+
+
+def roi_pool_gradient_cuda(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    element = cuda.grid(1)
+    if element >= output_gradient.size:
+        return
+    F = features_gradient.dtype.type
+    images, _, width, channels = features_gradient.shape
+    _, bins_y, bins_x, _ = output_gradient.shape
+    channel = element % channels
+    q = element // channels % bins_x
+    p = element // (channels * bins_x) % bins_y
+    r = element // (channels * bins_x * bins_y)
+    cell = winner[r, p, q, channel]
+    if cell >= 0:
+        place = (find_image(rois[r, 0], images, F), cell // width, cell % width, channel)
+        cuda.atomic.add(features_gradient, place, output_gradient[r, p, q, channel])
+
+
+# roi_pool(features (N,H,W,C), rois (R,5), spatial_scale: float, rule: int, winner (R,P,Q,C) int32, output (R,P,Q,C))
+roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda)
+
+# roi_pool_gradient(output_gradient (R,P,Q,C), winner, rois (R,5), spatial_scale, rule, features_gradient (N,H,W,C))
+# adds to its last argument.
+roi_pool_gradient = Twin(
+    "roi_pool_gradient",
+    roi_pool_gradient_cpu,
+    roi_pool_gradient_cuda,
+    threads=lambda *arguments: arguments[0].size,
+)

@@ -1,0 +1,91 @@
+"""One operation, two bodies: a Numba loop for the CPU and a Numba CUDA kernel, with the same arguments, outputs last.
+
+How a call goes:
+
+1. An empty output asks for nothing: nothing is launched.
+2. The last argument says where the work is: a NumPy array means the CPU body, an array with
+   ``__cuda_array_interface__`` (CuPy's) the CUDA body.
+3. The CUDA body gets its numbers in float32 (a Python float would drag 64-bit arithmetic into every thread) and a
+   one-dimensional grid of blocks of 128 threads, one thread for each element of the output unless told otherwise.
+
+A body never allocates outputs, never checks and never returns anything: its caller does. The CUDA body is written as a
+plain function and compiled at its first launch, so that importing costs nothing where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+try:  # kernels import `cuda` from here: None where Numba comes without it
+    from numba import cuda
+except ImportError:
+    cuda = None
+
+THREADS_PER_BLOCK = 128
+
+
+class Twin:
+    """An operation that runs where its output lives.
+
+    Parameters
+    ----------
+    name : str
+        The operation's name; also its key in `Twin.registry`.
+    cpu : callable
+        The body for NumPy arrays, usually compiled with `numba.njit`.
+    cuda : callable, optional
+        The body of a CUDA kernel as a plain function; it asks for its thread's number with ``cuda.grid(1)`` and returns
+        if that is beyond its work. None where it is still to be written.
+    threads : callable, optional
+        ``threads(*arguments)`` is the number of CUDA threads wanted; by default the size of the last argument.
+    """
+
+    registry: ClassVar[dict[str, Twin]] = {}
+
+    def __init__(
+        self, name: str, cpu: Callable, cuda: Callable | None = None, threads: Callable[..., int] | None = None
+    ):
+        if name in Twin.registry:
+            raise ValueError(f"Twin: an operation named {name!r} is there already")
+        self.name = name
+        self.cpu = cpu
+        self.cuda = cuda
+        self.threads = threads if threads is not None else lambda *arguments: arguments[-1].size
+        Twin.registry[name] = self
+
+    def __call__(self, *arguments) -> None:
+        output = arguments[-1]
+        if isinstance(output, np.ndarray):
+            if output.size > 0:
+                self.cpu(*arguments)
+        elif hasattr(output, "__cuda_array_interface__"):
+            self.launch(*arguments)
+        else:
+            raise TypeError(
+                f"{self.name}: the output is a {type(output).__name__}, wanted a NumPy array or an array on a CUDA device"
+            )
+
+    def launch(self, *arguments) -> None:
+        """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""
+        threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
+        if threads > 0:
+            blocks = (threads + THREADS_PER_BLOCK - 1) // THREADS_PER_BLOCK
+            self.kernel[blocks, THREADS_PER_BLOCK](
+                *[np.float32(argument) if isinstance(argument, float) else argument for argument in arguments]
+            )
+
+    @cached_property
+    def kernel(self):
+        """The CUDA body, ready to be compiled for the types of its first launch."""
+        if self.cuda is None:
+            raise NotImplementedError(f"{self.name}: no CUDA body yet; move the arrays to the CPU")
+        if cuda is None:
+            raise NotImplementedError(f"{self.name}: this Numba comes without CUDA; install numba-cuda")
+        return cuda.jit(self.cuda)
+
+    def __repr__(self) -> str:
+        return f"Twin({self.name!r}, cpu{'' if self.cuda is None else ' and cuda'})"

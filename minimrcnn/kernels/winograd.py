@@ -1,0 +1,368 @@
+"""3x3 convolution with stride 1 by Winograd's algorithm F(4x4, 3x3): a quarter of the multiplications.
+
+Four outputs of a one-dimensional convolution with three taps need six multiplications instead of twelve, once input
+and kernel are transformed:  y = A' [ (G g) * (B' d) ].  Nested in two dimensions, a 4x4 tile of outputs comes from a
+6x6 patch of inputs with 36 multiplications a channel pair instead of 144 (Lavin and Gray 2016, section 4.3). Summing over
+the channels turns each of the 36 components into one matrix product:
+
+1. U[k] (Cin, Cout)  = G g G'      for every pair of channels, once a call;
+2. V[k] (tiles, Cin) = B' d B      for every tile and channel;
+3. M[k] = V[k] @ U[k]              36 products;
+4. y = A' M A                      for every tile and channel, then the epilogue.
+
+Large maps go by blocks of tiles, each thread with its own V and M in cache; small maps share the 36 products among the
+threads. The gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k], dg = G' dU G. The
+gradient of the input is the same convolution of dy with the kernel turned around, so it needs no code but a flag.
+
+The transforms work on 64 channels at a time in a small buffer with fixed distances between its rows: only then can the
+compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a compiled task:
+written inside the parallel loop, the same lines took five times as long to compile. For the same reason the number of
+lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six times.
+
+Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin, Cout).
+"""
+
+import numpy as np
+from numba import get_thread_id, njit, prange
+from numba.extending import register_jitable
+from minimrcnn.kernels.twin import Twin
+
+TILE = 4  # outputs of a tile, along each axis
+PATCH = 6  # inputs it sees
+COMPONENTS = 36
+LANE = 64  # channels transformed at a time
+
+
+@register_jitable
+def transform_input(d0, d1, d2, d3, d4, d5):
+    """B' d: six inputs become six components; sums instead of multiples keep the type of the array."""
+    far = d4 - d2
+    odd = d3 - d1
+    odd += odd
+    low = d2 + d2
+    low += low
+    one = d1 + d1
+    one += one
+    zero = d0 - d2
+    zero += zero
+    three = d1 - d3
+    three += three
+    return (
+        zero + zero - d2 + d4,
+        d4 + d3 - low - one,
+        d4 - d3 - low + one,
+        far + odd,
+        far - odd,
+        three + three - d3 + d5,
+    )
+
+
+@register_jitable
+def transform_output(m0, m1, m2, m3, m4, m5):
+    """A' m: six components become four outputs."""
+    sum12, difference12 = m1 + m2, m1 - m2
+    sum34, difference34 = m3 + m4, m3 - m4
+    two = difference34 + difference34
+    four = sum34 + sum34
+    eight = two + two
+    return m0 + sum12 + sum34, difference12 + two, sum12 + four + four, difference12 + eight + eight + m5
+
+
+@register_jitable
+def transform_output_back(y0, y1, y2, y3):
+    """A y: the transpose of `transform_output`, four become six."""
+    even, odd = y0 + y2, y1 + y3
+    two = y1 + y1
+    four = y2 + y2
+    eight = y3 + y3
+    eight += eight
+    far, near = y0 + four + four, two + eight + eight
+    return y0, even + odd, even - odd, far + near, far - near, y3
+
+
+@register_jitable
+def transform_kernel(g0, g1, g2, quarter, sixth):
+    """G g: three taps become six components."""
+    even = -(g0 + g2) * sixth
+    odd = g1 * sixth
+    far = (g0 * quarter + g2) * sixth
+    half = odd * (quarter + quarter)
+    return g0 * quarter, even - odd, even + odd, far + half, far - half, g2
+
+
+@register_jitable
+def transform_kernel_back(u0, u1, u2, u3, u4, u5, quarter, sixth):
+    """G' u: the transpose of `transform_kernel`, six become three."""
+    near = (u1 + u2) * sixth
+    far = (u3 + u4) * sixth
+    half = quarter + quarter
+    return u0 * quarter - near + far * quarter, ((u2 - u1) + (u3 - u4) * half) * sixth, far - near + u5
+
+
+@njit(cache=True, error_model="numpy")
+def transform_patches(x, padding, down, across, first, count, patch, half, into, components):
+    """components[k, into + t] (Cin,) = B' d B for tiles first .. first + count; what lies outside the map is 0."""
+    channels = x.shape[3]
+    lines = components.shape[0] // PATCH
+    for t in range(count):
+        n = (first + t) // (down * across)
+        top = (first + t) // across % down * TILE - padding
+        left = (first + t) % across * TILE - padding
+        for lane in range(0, channels, LANE):
+            size = min(LANE, channels - lane)
+            read_square(x, n, top, left, lane, size, lines, patch)
+            for i in range(lines):
+                for c in range(size):
+                    b = i * PATCH * LANE + c
+                    (half[b], half[b + LANE], half[b + 2 * LANE], half[b + 3 * LANE], half[b + 4 * LANE],
+                     half[b + 5 * LANE]) = transform_input(
+                        patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                        patch[b + 5 * LANE])  # fmt: skip
+            for j in range(lines):
+                for c in range(size):
+                    b = j * LANE + c
+                    (patch[b], patch[b + 6 * LANE], patch[b + 12 * LANE], patch[b + 18 * LANE], patch[b + 24 * LANE],
+                     patch[b + 30 * LANE]) = transform_input(
+                        half[b], half[b + 6 * LANE], half[b + 12 * LANE], half[b + 18 * LANE], half[b + 24 * LANE],
+                        half[b + 30 * LANE])  # fmt: skip
+            for k in range(components.shape[0]):
+                for c in range(size):
+                    components[k, into + t, lane + c] = patch[k * LANE + c]
+
+
+@njit(cache=True, error_model="numpy")
+def transform_gradients(y_gradient, down, across, tile, patch, half, into, components):
+    """components[k, into] (Cout,) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
+    n = tile // (down * across)
+    top = tile // across % down * TILE
+    left = tile % across * TILE
+    channels = y_gradient.shape[3]
+    lines = components.shape[0] // PATCH
+    for lane in range(0, channels, LANE):
+        size = min(LANE, channels - lane)
+        read_square(y_gradient, n, top, left, lane, size, lines - 2, patch)
+        for j in range(lines - 2):  # down the columns: 4x4 to 6x4
+            for c in range(size):
+                b = j * LANE + c
+                (half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
+                 half[b + 20 * LANE]) = transform_output_back(
+                    patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE])  # fmt: skip
+        for i in range(lines):  # along the rows: 6x4 to 6x6
+            for c in range(size):
+                a = i * TILE * LANE + c
+                b = i * PATCH * LANE + c
+                (patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                 patch[b + 5 * LANE]) = transform_output_back(
+                    half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE])  # fmt: skip
+        for k in range(components.shape[0]):
+            for c in range(size):
+                components[k, into, lane + c] = patch[k * LANE + c]
+
+
+@register_jitable
+def read_square(x, n, top, left, lane, size, side, square):
+    """square[(i * side + j) * 64 + c] = x[n, top + i, left + j, lane + c], 0 outside the map."""
+    for i in range(side):
+        for j in range(side):
+            start = (i * side + j) * LANE
+            if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]:
+                for c in range(size):
+                    square[start + c] = x[n, top + i, left + j, lane + c]
+            else:
+                for c in range(size):
+                    square[start + c] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def finish_tiles(components, bias, residual, relu, down, across, first, count, patch, half, at, output):
+    """output tiles = A' M A, += bias, += residual, ReLU; M of tile t is components[:, at + t]; what sticks out is dropped."""
+    height, width, channels = output.shape[1], output.shape[2], output.shape[3]
+    lines = components.shape[0] // PATCH
+    for t in range(count):
+        n = (first + t) // (down * across)
+        top = (first + t) // across % down * TILE
+        left = (first + t) % across * TILE
+        for lane in range(0, channels, LANE):
+            size = min(LANE, channels - lane)
+            for k in range(components.shape[0]):
+                for c in range(size):
+                    patch[k * LANE + c] = components[k, at + t, lane + c]
+            for i in range(lines):
+                for c in range(size):
+                    b = i * PATCH * LANE + c
+                    a = i * TILE * LANE + c
+                    half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE] = transform_output(
+                        patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                        patch[b + 5 * LANE])  # fmt: skip
+            for j in range(lines - 2):
+                for c in range(size):
+                    b = j * LANE + c
+                    patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE] = transform_output(
+                        half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
+                        half[b + 20 * LANE])  # fmt: skip
+            for i in range(min(TILE, height - top)):
+                for j in range(min(TILE, width - left)):
+                    start = (i * TILE + j) * LANE
+                    if bias.size:
+                        for c in range(size):
+                            patch[start + c] += bias[lane + c]
+                    if residual.size:
+                        for c in range(size):
+                            patch[start + c] += residual[n, top + i, left + j, lane + c]
+                    if relu:
+                        for c in range(size):
+                            if patch[start + c] < 0:  # written so that NaN stays NaN
+                                patch[start + c] = 0
+                    for c in range(size):
+                        output[n, top + i, left + j, lane + c] = patch[start + c]
+
+
+@njit(cache=True, error_model="numpy")
+def multiply(inputs, transformed, turned, count, outputs):
+    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed, or its transpose; the first ``count`` tiles."""
+    if turned:
+        np.dot(inputs[:count], transformed.T, outputs[:count])
+    else:
+        np.dot(inputs[:count], transformed, outputs[:count])
+
+
+@njit(cache=True, error_model="numpy")
+def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, first, count, inputs, outputs,
+                   patch, half, output):  # fmt: skip
+    """Steps 2 to 4 for tiles first .. first + count."""
+    transform_patches(x, padding, down, across, first, count, patch, half, 0, inputs)
+    for k in range(COMPONENTS):
+        multiply(inputs[k], transformed[k], turned, count, outputs[k])
+    finish_tiles(outputs, bias, residual, relu, down, across, first, count, patch, half, 0, output)
+
+
+@njit(cache=True, error_model="numpy")
+def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, half, transformed):
+    """transformed[:, first + p] = G g G' for ``size`` pairs of channels: 3x3 to 6x3 to 6x6."""
+    for j in range(lines - 3):
+        a, b, c = (8 - j, 5 - j, 2 - j) if turned else (j, 3 + j, 6 + j)
+        for p in range(size):
+            i = j * LANE + p
+            (half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE], half[i + 12 * LANE],
+             half[i + 15 * LANE]) = transform_kernel(
+                weight[a, first + p], weight[b, first + p], weight[c, first + p], quarter, sixth)  # fmt: skip
+    for i in range(lines):
+        for p in range(size):
+            a = i * 3 * LANE + p
+            b = i * PATCH * LANE + p
+            (patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+             patch[b + 5 * LANE]) = transform_kernel(half[a], half[a + LANE], half[a + 2 * LANE], quarter, sixth)  # fmt: skip
+    for k in range(transformed.shape[0]):
+        for p in range(size):
+            transformed[k, first + p] = patch[k * LANE + p]
+
+
+@njit(cache=True, error_model="numpy")
+def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, weight_gradient):
+    """weight_gradient[:, first + p] = G' dU G for ``size`` pairs of channels: 6x6 to 6x3 to 3x3."""
+    for k in range(sums.shape[0]):
+        for p in range(size):
+            patch[k * LANE + p] = sums[k, first + p]
+    for i in range(lines):
+        for p in range(size):
+            a = i * 3 * LANE + p
+            b = i * PATCH * LANE + p
+            half[a], half[a + LANE], half[a + 2 * LANE] = transform_kernel_back(
+                patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                patch[b + 5 * LANE], quarter, sixth)  # fmt: skip
+    for j in range(lines - 3):
+        for p in range(size):
+            i = j * LANE + p
+            weight_gradient[j, first + p], weight_gradient[3 + j, first + p], weight_gradient[6 + j, first + p] = (
+                transform_kernel_back(half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE],
+                                      half[i + 12 * LANE], half[i + 15 * LANE], quarter, sixth))  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def add_product(inputs, outputs, count, begin, product, total):
+    """total (Cin, Cout) += inputs' @ outputs over the first ``count`` tiles; begins at zero if told so."""
+    if begin:
+        np.dot(inputs[:count].T, outputs[:count], total)
+    else:
+        np.dot(inputs[:count].T, outputs[:count], product)
+        for i in range(total.shape[0]):
+            for j in range(total.shape[1]):
+                total[i, j] += product[i, j]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def winograd_kernel_cpu(weight, turned, patches, transformed):
+    """transformed (36, pairs) = G g G' for weight (9, pairs); ``turned`` by half a turn for the input's gradient."""
+    quarter, sixth = weight.dtype.type(0.25), weight.dtype.type(1 / 6)
+    pairs, lines = weight.shape[1], transformed.shape[0] // PATCH
+    for block in prange((pairs + LANE - 1) // LANE):
+        me = get_thread_id()
+        first = block * LANE
+        transform_pairs(weight, turned, quarter, sixth, first, min(LANE, pairs - first), lines, patches[me, 0],
+                        patches[me, 1], transformed)  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def winograd_blocks_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
+    """A large map: threads share the tiles, by blocks.
+
+    ``inputs`` (threads, 36, block + 1, Cin), ``outputs`` (threads, 36, block + 1, Cout) and ``patches`` (threads, 2, 36 * 64)
+    are scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
+    """
+    down = (output.shape[1] + TILE - 1) // TILE
+    across = (output.shape[2] + TILE - 1) // TILE
+    tiles, block = output.shape[0] * down * across, inputs.shape[2] - 1
+    for b in prange((tiles + block - 1) // block):
+        me = get_thread_id()
+        convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, b * block,
+                       min(block, tiles - b * block), inputs[me], outputs[me], patches[me, 0], patches[me, 1], output)  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def winograd_components_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
+    """A small map: threads share the 36 products. Scratch as above, but one (1, 36, tiles + 1, C) for all threads."""
+    down = (output.shape[1] + TILE - 1) // TILE
+    across = (output.shape[2] + TILE - 1) // TILE
+    tiles = output.shape[0] * down * across
+    for t in prange(tiles):
+        me = get_thread_id()
+        transform_patches(x, padding, down, across, t, 1, patches[me, 0], patches[me, 1], t, inputs[0])
+    for k in prange(COMPONENTS):
+        multiply(inputs[0, k], transformed[k], turned, tiles, outputs[0, k])
+    for t in prange(tiles):
+        me = get_thread_id()
+        finish_tiles(outputs[0], bias, residual, relu, down, across, t, 1, patches[me, 0], patches[me, 1], t, output)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, products, sums, patches, weight_gradient):
+    """weight_gradient (9, Cin * Cout) = G' (sum over tiles of V[k]' (A dy A')[k]) G, by blocks of tiles.
+
+    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout), ``products`` (threads, Cin, Cout), ``sums``
+    (36, Cin, Cout) and ``patches`` (threads, 2, 36 * 64) are scratch.
+    """
+    down = (y_gradient.shape[1] + TILE - 1) // TILE
+    across = (y_gradient.shape[2] + TILE - 1) // TILE
+    tiles, block = y_gradient.shape[0] * down * across, inputs.shape[1] - 1
+    quarter, sixth = x.dtype.type(0.25), x.dtype.type(1 / 6)
+    for first in range(0, tiles, block):
+        count = min(block, tiles - first)
+        for t in prange(count):
+            me = get_thread_id()
+            transform_patches(x, padding, down, across, first + t, 1, patches[me, 0], patches[me, 1], t, inputs)
+            transform_gradients(y_gradient, down, across, first + t, patches[me, 0], patches[me, 1], t, outputs)
+        for k in prange(COMPONENTS):
+            add_product(inputs[k], outputs[k], count, first == 0, products[get_thread_id()], sums[k])
+    flat = sums.reshape(COMPONENTS, -1)
+    pairs = flat.shape[1]
+    for lane in prange((pairs + LANE - 1) // LANE):
+        me = get_thread_id()
+        start = lane * LANE
+        transform_pairs_back(flat, quarter, sixth, start, min(LANE, pairs - start), sums.shape[0] // PATCH, patches[me, 0],
+                             patches[me, 1], weight_gradient)  # fmt: skip
+
+
+winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)
+winograd_blocks = Twin("winograd_blocks", winograd_blocks_cpu)
+winograd_components = Twin("winograd_components", winograd_components_cpu)
+winograd_weight_gradient = Twin("winograd_weight_gradient", winograd_weight_gradient_cpu)

@@ -1,0 +1,119 @@
+"""The box head: what is in a RoI, and where exactly.
+
+To detect: two fully connected layers turn a 7x7 crop into class logits and one box delta for each class. A RoI becomes one
+candidate for each class but background; those with a score above a threshold go through NMS within their class, and the best
+100 of the picture remain.
+
+To learn: proposals (and the objects' own boxes, so that there is something to find from the first step on) are matched to
+objects by IoU 0.5; 512 are drawn, a quarter positive; cross-entropy on all, smooth L1 on the deltas of the positives' own class.
+
+Source: Girshick 2015, Fast R-CNN, sections 2.2 and 2.3; Lin et al. 2017, section 4.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimrcnn import geometry
+from minimrcnn.functional import cross_entropy, smooth_l1
+from minimrcnn.functional.math import softmax_array
+from minimrcnn.models.rpn import BETA
+from minimrcnn.models.stages import record
+from minimrcnn.nn import Linear, Module, he_normal, normal
+from minimrcnn.structures import Detections, RoISamples
+
+SMALLEST = 1e-2  # pixels: detections with a shorter side are dropped
+
+
+def sample_rois(proposals, target, config, generator) -> RoISamples:
+    """Draw the RoIs of one picture that the heads train on.
+
+    Parameters
+    ----------
+    proposals : ndarray (R, 4)
+    target : Target
+    config : Config
+    generator : numpy Generator
+    """
+    boxes = np.concatenate([proposals, target.boxes]).astype(np.float32)  # (R + G, 4)
+    iou = geometry.box_iou(target.boxes, boxes)  # (G, R + G)
+    matched = geometry.match(iou, config.box_bg_iou_thresh, config.box_fg_iou_thresh, allow_low_quality=False)
+    chances = np.where(matched >= 0, 1, np.where(matched == -1, 0, -1))
+    yes, no = geometry.sample_balanced(chances, config.box_batch_size_per_image, config.box_positive_fraction, generator)
+    labels = np.concatenate([target.labels[matched[yes]], np.zeros(len(no), np.int64)])  # (S,)
+    drawn = np.concatenate([yes, no])
+    return RoISamples(boxes[drawn], labels, np.concatenate([matched[yes], np.full(len(no), -1)]))
+
+
+class BoxHead(Module):
+    """Crops (R, S, S, C) -> class logits (R, K) and box deltas (R, K, 4).
+
+    Parameters
+    ----------
+    config : Config
+    generator : numpy Generator
+    """
+
+    def __init__(self, config, *, generator):
+        inside = config.box_pool_size**2 * config.pyramid_channels
+        width = config.box_head_channels
+        self.config = config
+        self.fc6 = Linear(inside, width, generator=generator, initialize=he_normal)
+        self.fc7 = Linear(width, width, generator=generator, initialize=he_normal)
+        self.class_logits = Linear(width, config.num_classes, generator=generator, initialize=normal(0.01))
+        self.box_deltas = Linear(width, 4 * config.num_classes, generator=generator, initialize=normal(0.001))
+
+    def forward(self, crops):
+        x = crops.reshape(len(crops), crops.size // max(len(crops), 1) if len(crops) else self.fc6.weight.shape[0])
+        x = self.fc7(self.fc6(x, relu=True), relu=True)  # (R, width)
+        logits = self.class_logits(x)  # (R, K)
+        deltas = self.box_deltas(x).reshape(len(crops), self.config.num_classes, 4)  # (R, K, 4)
+        record(box_crops=crops, class_logits=logits, box_deltas=deltas)
+        return logits, deltas
+
+    def losses(self, logits, deltas, samples, targets) -> dict:
+        """``loss_classifier`` and ``loss_box_reg``, over the RoIs of all pictures together.
+
+        Parameters
+        ----------
+        logits, deltas : Tensor (S, K) and (S, K, 4)
+            Of the samples of all pictures, one after the other.
+        samples : list of RoISamples
+        targets : list of Target
+        """
+        labels = np.concatenate([sample.labels for sample in samples])  # (S,)
+        positive = np.flatnonzero(labels)
+        wanted = [
+            geometry.encode_boxes(
+                target.boxes[sample.matched[sample.positive]],
+                sample.boxes[sample.positive],
+                self.config.bbox_reg_weights,
+            )
+            for sample, target in zip(samples, targets, strict=True)
+        ]
+        moves = deltas[positive, labels[positive]]  # (positives, 4)
+        return {
+            "loss_classifier": cross_entropy(logits, labels),
+            "loss_box_reg": smooth_l1(moves, np.concatenate(wanted), BETA) * (1 / max(len(labels), 1)),
+        }
+
+    def detect(self, logits, deltas, proposals, image_sizes, score_thresh) -> list[Detections]:
+        """The detections of every picture, without masks; from host arrays, without gradient."""
+        config = self.config
+        scores = softmax_array(logits.numpy())  # (R, K) of all pictures
+        deltas = deltas.numpy()
+        detections, start = [], 0
+        for boxes, size in zip(proposals, image_sizes, strict=True):
+            end = start + len(boxes)
+            candidates = geometry.decode_boxes(deltas[start:end], boxes, config.bbox_reg_weights)  # (R, K, 4)
+            rows, labels = np.nonzero(scores[start:end, 1:] > score_thresh)
+            labels = labels + 1  # background was left out
+            kept_boxes = geometry.clip_boxes(candidates[rows, labels], size)
+            kept_scores = scores[start:end][rows, labels]
+            large = geometry.keep_large_boxes(kept_boxes, SMALLEST)
+            kept_boxes, kept_scores, labels = kept_boxes[large], kept_scores[large], labels[large]
+            best = geometry.batched_nms(kept_boxes, kept_scores, labels, config.box_nms_thresh)
+            best = best[: config.box_detections_per_img]
+            detections.append(Detections(kept_boxes[best], labels[best], kept_scores[best], names=config.class_names))
+            start = end
+        return detections

@@ -1,0 +1,78 @@
+"""From pictures of any size to one batch of pixels, and back with what was found in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from minimrcnn import geometry
+from minimrcnn.data.pictures import as_picture
+from minimrcnn.functional import resize_bilinear
+from minimrcnn.structures import Detections, Target
+from minimrcnn.tensor import Tensor, no_grad
+
+
+def resized(size: tuple[int, int], config) -> tuple[int, int]:
+    """The (height, width) a picture of this size is brought to: see `Config.min_size`."""
+    if config.min_size is None:
+        return size
+    scale = min(config.min_size / min(size), config.max_size / max(size))
+    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+
+
+def prepare(pictures, config) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pictures as one batch of pixels: resized, normalized, padded with zeros on the right and below.
+
+    Parameters
+    ----------
+    pictures : list of (H, W, 3) uint8 or float arrays, paths or PIL images
+    config : Config
+
+    Returns
+    -------
+    pixels : ndarray (N, H, W, 3) float32
+        H and W are multiples of ``config.size_divisible``.
+    image_sizes : list of (int, int)
+        (height, width) of every picture within the batch.
+    original_sizes : list of (int, int)
+        Before resizing.
+    """
+    pictures = [as_picture(picture) for picture in pictures]
+    if not pictures:
+        raise ValueError("no pictures: wanted a list of at least one")
+    original_sizes = [picture.shape[:2] for picture in pictures]
+    image_sizes = [resized(size, config) for size in original_sizes]
+    step = config.size_divisible
+    height, width = (-(-max(side) // step) * step for side in zip(*image_sizes, strict=True))
+    pixels = np.zeros((len(pictures), height, width, 3), np.float32)
+    mean, deviation = np.float32(config.image_mean), np.float32(config.image_std)
+    for target, picture, size in zip(pixels, pictures, image_sizes, strict=True):
+        values = picture.astype(np.float32)
+        if picture.dtype == np.uint8:
+            values /= 255
+        if size != picture.shape[:2]:
+            with no_grad():
+                values = resize_bilinear(Tensor(values[None]), size).data[0]
+        target[: size[0], : size[1]] = (values - mean) / deviation
+    return pixels, image_sizes, original_sizes
+
+
+def resize_target(target: Target, size: tuple[int, int]) -> Target:
+    """The truth about a picture that was resized to ``size``; masks by nearest neighbor."""
+    height, width = target.masks.shape[1:]
+    if (height, width) == size:
+        return target
+    scale = np.float32([size[1] / width, size[0] / height] * 2)
+    rows = np.arange(size[0]) * height // size[0]
+    columns = np.arange(size[1]) * width // size[1]
+    return replace(target, boxes=target.boxes * scale, masks=np.ascontiguousarray(target.masks[:, rows][:, :, columns]))
+
+
+def restore(detections: Detections, masks, image_size, original_size) -> Detections:
+    """Detections in the pixels of the original picture, with their masks (D, M, M) pasted into it."""
+    scale = np.float32([original_size[1] / image_size[1], original_size[0] / image_size[0]] * 2)
+    boxes = detections.boxes * scale
+    if masks is not None:
+        masks = geometry.paste_masks_bool(masks, boxes, original_size)  # (D, H, W)
+    return replace(detections, boxes=boxes, masks=masks)

@@ -1,0 +1,99 @@
+"""The small model that trains from scratch on fifty pictures in minutes, and how it is fitted to a data set.
+
+A ResNet-18 with a pyramid of 64 channels and group normalization throughout: from scratch, with two to four pictures in
+a batch, batch statistics are too noisy to train on (Wu and He 2018; He, Girshick and Dollar 2019, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minimrcnn.config import Config
+
+CROP = 256  # pixels, in training on pictures that are not resized
+LARGE = 720  # a shorter side beyond which pictures are resized
+REDUCED = 480  # to this shorter side
+LONGEST = 5 / 3  # the longer side, in shorter sides, beyond which a resized picture is reduced further
+
+
+def small_config(
+    class_names: tuple[str, ...],
+    backbone: str = "resnet18",
+    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
+    min_size: int | None = None,
+    detections: int = 100,
+) -> Config:
+    """The small model's Config.
+
+    Parameters
+    ----------
+    class_names : tuple of str
+        ``class_names[0]`` is the background.
+    backbone : {"resnet18", "resnet34", "resnet50"}
+    anchor_sizes : tuple of 5 floats
+        See `choose_anchor_sizes`.
+    min_size : int or None
+        See `choose_min_size`.
+    detections : int
+        Most objects found in a picture.
+    """
+    return Config(
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        backbone=backbone,
+        norm="group",
+        pyramid_channels=64,
+        min_size=min_size,
+        max_size=round(LONGEST * min_size) if min_size else 1333,
+        anchor_sizes=tuple(anchor_sizes),
+        rpn_pre_nms_top_n_train=1000,
+        rpn_pre_nms_top_n_test=1000,
+        rpn_post_nms_top_n_train=1000,
+        rpn_post_nms_top_n_test=max(300, 3 * detections),
+        box_head_channels=256,
+        mask_head_channels=(64, 64, 64, 64),
+        box_batch_size_per_image=128,
+        box_detections_per_img=detections,
+    )
+
+
+def choose_min_size(annotations: dict) -> int | None:
+    """To what shorter side pictures are resized: None, not at all, unless most are large, as those of phones."""
+    sides = [min(image["height"], image["width"]) for image in annotations["images"]]
+    return REDUCED if sides and np.median(sides) > LARGE else None
+
+
+def choose_anchor_sizes(annotations: dict, min_size: int | None = None) -> tuple[int, ...]:
+    """Five anchor sizes, an octave apart, the smallest an octave below the median object.
+
+    Objects twice as large as the median are then met by the third size, those eight times as large by the last.
+
+    Parameters
+    ----------
+    annotations : dict
+        In COCO's form, as ``dataset.annotations()``.
+    min_size : int or None
+        As the Config's: objects are measured in resized pixels.
+    """
+    scale = {}
+    for image in annotations["images"]:
+        short, long = sorted((image["height"], image["width"]))
+        scale[image["id"]] = min(min_size / short, LONGEST * min_size / long) if min_size else 1.0
+    sides = [
+        scale[row["image_id"]] * math.sqrt(row["bbox"][2] * row["bbox"][3])
+        for row in annotations["annotations"]
+        if not row.get("iscrowd")
+    ]
+    middle = float(np.median(sides)) if sides else 64.0
+    smallest = min(max(2 ** round(math.log2(max(middle, 1.0) / 2)), 4), 64)
+    return tuple(smallest * 2**level for level in range(5))
+
+
+def choose_detections(annotations: dict) -> int:
+    """Most objects to be found in a picture: twice as many as any picture has, at least the usual 100."""
+    counts: dict[int, int] = {}
+    for row in annotations["annotations"]:
+        counts[row["image_id"]] = counts.get(row["image_id"], 0) + 1
+    return max(100, 2 * max(counts.values(), default=0))

@@ -1,0 +1,127 @@
+"""The region proposal network: from every cell of every level, nine guesses where an object might be, and how likely.
+
+To propose:
+
+1. A 3x3 convolution, then two 1x1: one logit and one box delta for each anchor of each cell, the same weights on every level.
+2. Of each level, the best ``pre_nms_top_n`` anchors by logit, moved and stretched by their deltas, clipped to the picture.
+3. NMS within each level; the best ``post_nms_top_n`` over all levels.
+
+To learn:
+
+1. Each anchor is matched to an object (IoU above 0.7, or the best for its object), to background (below 0.3), or to nothing.
+2. 256 anchors of a picture are drawn, at most half of them positive.
+3. Binary cross-entropy on their logits, smooth L1 on the positives' deltas.
+
+Source: Ren et al. 2015, Faster R-CNN, section 3.1; Lin et al. 2017, section 4.1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimrcnn import geometry
+from minimrcnn.functional import bce_with_logits, concatenate, smooth_l1
+from minimrcnn.models.stages import record
+from minimrcnn.nn import Conv2d, Module, normal
+
+SMALLEST = 1e-3  # pixels: proposals with a shorter side are dropped
+BETA = 1 / 9  # of the smooth L1 loss, here and in the box head, as torchvision has it
+
+
+class RegionProposalNetwork(Module):
+    """[P2 .. P6] -> proposals.
+
+    Parameters
+    ----------
+    config : Config
+    generator : numpy Generator
+    """
+
+    def __init__(self, config, *, generator):
+        channels, shapes = config.pyramid_channels, len(config.aspect_ratios)
+        self.config = config
+        self.conv = Conv2d(channels, channels, 3, padding=1, generator=generator, initialize=normal(0.01))
+        self.logits = Conv2d(channels, shapes, 1, generator=generator, initialize=normal(0.01))
+        self.deltas = Conv2d(channels, 4 * shapes, 1, generator=generator, initialize=normal(0.01))
+
+    def forward(self, pyramid):
+        """Logits and deltas of every level: lists of (N, H_l, W_l, A) and (N, H_l, W_l, 4 A)."""
+        logits, deltas = [], []
+        for number, level in enumerate(pyramid):
+            x = self.conv(level, relu=True)
+            logits.append(self.logits(x))
+            deltas.append(self.deltas(x))
+            record(**{f"rpn_logits_p{number + 2}": logits[-1], f"rpn_deltas_p{number + 2}": deltas[-1]})
+        return logits, deltas
+
+    def anchors(self, logits, padded_size) -> list[np.ndarray]:
+        """The anchors of every level, (H_l * W_l * A, 4) each, in the order of the logits."""
+        sizes = [level.shape[1:3] for level in logits]
+        return geometry.make_anchors(self.config.anchor_sizes, self.config.aspect_ratios, sizes, padded_size)
+
+    def propose(self, logits, deltas, anchors, image_sizes) -> list[np.ndarray]:
+        """Proposals (R, 4) of every picture, best first, in pixels; from host arrays, without gradient.
+
+        Parameters
+        ----------
+        logits, deltas : list of Tensor
+            As `forward` gives them.
+        anchors : list of ndarray
+        image_sizes : list of (int, int)
+            (height, width) of every picture within the padded batch.
+        """
+        config = self.config
+        best = config.rpn_pre_nms_top_n_train if self.training else config.rpn_pre_nms_top_n_test
+        kept = config.rpn_post_nms_top_n_train if self.training else config.rpn_post_nms_top_n_test
+        logits = [level.numpy().reshape(len(image_sizes), -1) for level in logits]  # (N, H_l * W_l * A)
+        deltas = [level.numpy().reshape(len(image_sizes), -1, 4) for level in deltas]  # (N, H_l * W_l * A, 4)
+        proposals = []
+        for n, size in enumerate(image_sizes):
+            boxes, scores, levels = [], [], []
+            for number, level_anchors in enumerate(anchors):
+                chosen = top(logits[number][n], best)
+                moved = geometry.decode_boxes(deltas[number][n][chosen], level_anchors[chosen])
+                boxes.append(geometry.clip_boxes(moved, size))
+                scores.append(logits[number][n][chosen])
+                levels.append(np.full(len(chosen), number))
+            boxes, scores, levels = np.concatenate(boxes), np.concatenate(scores), np.concatenate(levels)
+            large = geometry.keep_large_boxes(boxes, SMALLEST)
+            boxes, scores, levels = boxes[large], scores[large], levels[large]
+            proposals.append(boxes[geometry.batched_nms(boxes, scores, levels, config.rpn_nms_thresh)[:kept]])  # (R, 4)
+        return proposals
+
+    def losses(self, logits, deltas, anchors, targets, generator) -> dict:
+        """``loss_objectness`` and ``loss_rpn_box_reg``, over the anchors drawn from all pictures together."""
+        config = self.config
+        count = len(targets)
+        anchors = np.concatenate(anchors)  # (A, 4) of all levels
+        logits = concatenate([level.reshape(count, -1) for level in logits], axis=1)  # (N, A)
+        deltas = concatenate([level.reshape(count, -1, 4) for level in deltas], axis=1)  # (N, A, 4)
+        pictures, drawn, positive, wanted = [], [], [], []
+        for n, target in enumerate(targets):
+            iou = geometry.box_iou(target.boxes, anchors)  # (G, A)
+            matched = geometry.match(iou, config.rpn_bg_iou_thresh, config.rpn_fg_iou_thresh, allow_low_quality=True)
+            labels = np.where(matched >= 0, 1, np.where(matched == -1, 0, -1))
+            share = config.rpn_positive_fraction
+            yes, no = geometry.sample_balanced(labels, config.rpn_batch_size_per_image, share, generator)
+            pictures += [n] * (len(yes) + len(no))
+            drawn += [yes, no]
+            positive += [np.ones(len(yes), bool), np.zeros(len(no), bool)]
+            wanted.append(geometry.encode_boxes(target.boxes[matched[yes]], anchors[yes]))
+        pictures, drawn, positive = np.array(pictures, np.int64), np.concatenate(drawn), np.concatenate(positive)
+        sampled = logits[pictures, drawn]  # (S,)
+        moves = deltas[pictures[positive], drawn[positive]]  # (positives, 4)
+        return {
+            "loss_objectness": bce_with_logits(sampled, positive),
+            "loss_rpn_box_reg": smooth_l1(moves, np.concatenate(wanted), BETA) * (1 / max(len(drawn), 1)),
+        }
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the ``count`` largest scores, best first, the lower index first among equals."""
+    if count >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    chosen = np.flatnonzero(scores > least)
+    chosen = np.concatenate([chosen, np.flatnonzero(scores == least)[: count - len(chosen)]])
+    return chosen[np.argsort(-scores[chosen], kind="stable")]

@@ -1,0 +1,369 @@
+"""Boxes, masks, anchors, feature maps and loss curves as pictures, and a page that holds them.
+
+Pictures go in as (H, W, 3), uint8 or float in 0..1, and come out as uint8 arrays, ready for
+``PIL.Image.fromarray(picture).save(path)``. Small ones are enlarged by a whole factor, so that lines and labels are
+legible. Drawing is Pillow and NumPy; only `plot_log` needs matplotlib, and loads it when it is called.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from minimrcnn.data.transforms import tight_boxes
+from minimrcnn.errors import DataError
+from minimrcnn.structures import Detections, Target
+
+# The colors of Okabe and Ito (2008), told apart with every kind of color vision; black is kept for lines.
+PALETTE = np.array(
+    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178), (240, 228, 66)],
+    np.uint8,
+)
+HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250, 164, 40), (252, 255, 190)], np.float64)
+MASK_OPACITY = 0.35
+LEAST_SIDE = 384  # pixels: pictures whose longer side is shorter are enlarged
+
+
+def draw_objects(
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    masks: np.ndarray | None,
+    labels: np.ndarray,
+    scores: np.ndarray | None = None,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """Lay masks, outlines, boxes and labels over a picture; the first object comes out on top.
+
+    A class has one color while ``names`` holds no more classes than there are colors; otherwise, and where there is one
+    class only (whose name then need not be said), an object has.
+
+    Parameters
+    ----------
+    picture : ndarray (H, W, 3) uint8, or float in 0..1
+    boxes : ndarray (G, 4)
+    masks : ndarray (G, H, W) bool or uint8, or None
+    labels : ndarray (G,) int, from 1
+    scores : ndarray (G,), optional
+    names : sequence of str
+        ``names[label]``; without it labels are numbers.
+
+    Returns
+    -------
+    ndarray (S H, S W, 3) uint8
+        S is 1 for pictures of at least 384 pixels.
+    """
+    canvas, scale = enlarge(picture)
+    line = max(2, round(min(canvas.shape[:2]) / 300))
+    by_class = 2 < len(names) <= len(PALETTE) + 1
+    numbers = np.asarray(labels, np.int64) - 1 if by_class else np.arange(len(labels))
+    colors = PALETTE[numbers % len(PALETTE)]  # (G, 3)
+    boxes = np.asarray(boxes, np.float64) * scale
+
+    if masks is not None:
+        for mask, color in reversed(list(zip(masks, colors, strict=True))):
+            lay_mask(canvas, mask, color, scale, line)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for box, color in reversed(list(zip(boxes, colors, strict=True))):
+        draw_box(draw, box, color, line)
+    captions = [caption(label, None if scores is None else scores[g], names) for g, label in enumerate(labels)]
+    draw_labels(draw, image.size, boxes, captions, colors)
+    return np.array(image)
+
+
+def draw_target(picture: np.ndarray, target: Target, names: Sequence[str] = ()) -> np.ndarray:
+    """The picture with its truth laid over it; see `draw_objects`."""
+    return draw_objects(picture, target.boxes, target.masks, target.labels, names=names)
+
+
+def draw_detections(picture: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
+    """The picture with what was found laid over it; ``names`` not given are the detections' own. See `draw_objects`."""
+    found = detections
+    return draw_objects(picture, found.boxes, found.masks, found.labels, found.scores, names or found.names)
+
+
+def draw_anchors(picture: np.ndarray, anchors: np.ndarray, matches: np.ndarray | None = None) -> np.ndarray:
+    """The picture with anchors (A, 4) on it, parts outside cut off.
+
+    With ``matches`` (A,), as `geometry.match` gives them, anchors of one object share a color, the background's (-1)
+    are thin and gray beneath the others, and those that are neither (-2) are not drawn. Without, each has a color.
+    """
+    canvas, scale = enlarge(picture)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    anchors = np.asarray(anchors, np.float64) * scale
+    matches = np.arange(len(anchors)) if matches is None else np.asarray(matches)
+    for box in anchors[matches == -1]:
+        draw.rectangle([*box.round()[:2], *(box.round()[2:] - 1)], outline=(128, 128, 128))
+    for box, match in zip(anchors[matches >= 0], matches[matches >= 0], strict=True):
+        draw_box(draw, box, PALETTE[match % len(PALETTE)], line=2)
+    return np.array(image)
+
+
+def feature_map(array: np.ndarray) -> np.ndarray:
+    """A map (H, W) of any numbers as a picture, from dark for the least to bright for the greatest; NaN is gray.
+
+    One channel of a feature array is ``features[n, :, :, c]``. The lowest and the highest hundredth share the end
+    colors, so that one outlier does not darken all the rest.
+    """
+    array = np.asarray(array, np.float64)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"feature_map: array has shape {array.shape}, wanted (H, W) with at least one cell")
+    finite = np.isfinite(array)
+    low, high = np.percentile(array[finite], (1, 99)) if finite.any() else (0.0, 0.0)
+    level = (np.where(finite, array, low) - low).clip(0, None) / (high - low if high > low else 1.0)
+    stops = np.linspace(0, 1, len(HEAT))
+    picture = np.stack([np.interp(level, stops, HEAT[:, c]) for c in range(3)], axis=-1).round()  # (H, W, 3)
+    picture[~finite] = 128
+    return enlarge(picture.astype(np.uint8))[0]
+
+
+def enlarge(picture: np.ndarray) -> tuple[np.ndarray, int]:
+    """A uint8 copy of a picture, each pixel S x S pixels, and S."""
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(f"show: picture has shape {picture.shape}, wanted (H, W, 3)")
+    if picture.dtype != np.uint8:
+        picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)
+    scale = math.ceil(LEAST_SIDE / max(picture.shape[:2]))
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1), scale  # (S H, S W, 3)
+
+
+def lay_mask(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray, scale: int, line: int) -> None:
+    """Tint the canvas where the mask (H, W) is and draw the mask's outline, dark outside and colored inside."""
+    left, top, right, bottom = tight_boxes(mask[None])[0].astype(np.int64)
+    if right == left:
+        return
+    part = mask[top:bottom, left:right].astype(bool).repeat(scale, axis=0).repeat(scale, axis=1)
+    region = canvas[
+        top * scale : bottom * scale, left * scale : right * scale
+    ]  # a view: the canvas is painted through it
+    tinted = region * np.float32(1 - MASK_OPACITY) + color * np.float32(MASK_OPACITY)
+    np.copyto(region, tinted.astype(np.uint8), where=part[:, :, None])
+    region[part & ~erode(part, line + 1)] = color * 0.25
+    inner = erode(part, 1)
+    region[inner & ~erode(inner, line)] = color
+
+
+def erode(mask: np.ndarray, times: int) -> np.ndarray:
+    """The mask without the pixels that lie within ``times`` steps of what is outside it."""
+    inner = np.pad(mask, 1)
+    for _ in range(times):
+        inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return inner[1:-1, 1:-1]
+
+
+def draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: np.ndarray, line: int) -> None:
+    """A box with a thin dark rim on either side, which shows on any ground."""
+    left, top, right, bottom = (int(round(edge)) for edge in box)
+    if right - left < 2 or bottom - top < 2:
+        return
+    dark = tuple(int(c) // 4 for c in color)
+    draw.rectangle([left - 1, top - 1, right, bottom], outline=dark, width=line + 2)
+    draw.rectangle([left, top, right - 1, bottom - 1], outline=tuple(color.tolist()), width=line)
+
+
+def caption(label: int, score: float | None, names: Sequence[str]) -> str:
+    """The class, unless there is only one, and the score."""
+    name = str(label) if label >= len(names) else names[label] if len(names) != 2 else ""
+    return f"{name} {score:.2f}".strip() if score is not None else name
+
+
+def draw_labels(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], boxes: np.ndarray, captions: list[str], colors: np.ndarray
+) -> None:
+    """Write captions above, below or inside their boxes, where no earlier one is; in a crowd the last go without."""
+    font = ImageFont.load_default(max(13, min(size) // 36))
+    taken: list[tuple[int, int, int, int]] = []
+    for (left, top, right, bottom), text, color in zip(boxes, captions, colors, strict=True):
+        if not text:
+            continue
+        width, height = int(draw.textlength(text, font)) + 8, int(font.size) + 6
+        corners = ((left, top - height), (left, bottom), (left, top), (right - width, top - height))
+        places = [_within(x, y, width, height, size) for x, y in corners]
+        place = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)
+        if place is None:
+            continue
+        taken.append(place)
+        draw.rectangle([place[0], place[1], place[2] - 1, place[3] - 1], fill=tuple(color.tolist()), outline=(0, 0, 0))
+        bright = color @ (0.299, 0.587, 0.114) > 110
+        middle = (place[0] + width / 2, place[1] + height / 2)
+        draw.text(middle, text, fill=(0, 0, 0) if bright else (255, 255, 255), font=font, anchor="mm")
+
+
+def _within(x: float, y: float, width: int, height: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The rectangle moved into the picture."""
+    left, top = max(0, min(int(x), size[0] - width)), max(0, min(int(y), size[1] - height))
+    return left, top, left + width, top + height
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = (), gap: int = 12) -> np.ndarray:
+    """Pictures in rows and columns on white, as truth beside prediction.
+
+    Parameters
+    ----------
+    rows : sequence of rows of (h, w, 3) uint8 pictures, of any sizes
+    titles : sequence of str
+        Written above the columns.
+    gap : int
+        Pixels between pictures.
+    """
+    columns = max((len(row) for row in rows), default=0)
+    if columns == 0:
+        raise ValueError("contact_sheet: no pictures, wanted at least one")
+    heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
+    widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
+    font = ImageFont.load_default(20)
+    head = 32 if titles else 0
+    sheet = Image.new("RGB", (sum(widths) + gap * (columns + 1), sum(heights) + gap * (len(rows) + 1) + head), "white")
+    draw = ImageDraw.Draw(sheet)
+    lefts = [gap + sum(widths[:c]) + gap * c for c in range(columns)]
+    for left, width, title in zip(lefts, widths, titles, strict=False):  # a column may go without
+        draw.text((left + width / 2, gap + head / 2 - 4), title, fill=(40, 40, 40), font=font, anchor="mm")
+    top = gap + head
+    for row, height in zip(rows, heights, strict=True):
+        for picture, left, width in zip(row, lefts, widths, strict=False):  # a row may end early
+            sheet.paste(Image.fromarray(picture), (left + (width - picture.shape[1]) // 2, top))
+        top += height + gap
+    return np.array(sheet)
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The records of a ``log.jsonl``; a last line that was cut off as the program was stopped is left out."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    records = []
+    for row, text in enumerate(lines, 1):
+        try:
+            records.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            if row < len(lines):
+                raise DataError(f"{path}: row {row} is not JSON ({error}); remove the row") from error
+    return records
+
+
+def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
+    """Plot the losses of a training, each raw and smoothed, and below them the learning rate.
+
+    Parameters
+    ----------
+    log : path of a ``log.jsonl``, or its records
+        Records with ``step``, losses (``loss_...``) and ``learning_rate``; those without losses are passed over.
+    output : path
+        The picture to write; its suffix decides the format (.png, .svg, .pdf).
+
+    Raises
+    ------
+    DataError
+        The log holds no losses, or a row is not JSON.
+    """
+    from matplotlib.figure import Figure  # a Figure of its own, not pyplot's global state: nothing opens, nothing leaks
+
+    records = read_log(log) if isinstance(log, (str, Path)) else list(log)
+    records = [record for record in records if "step" in record and any(name.startswith("loss_") for name in record)]
+    if not records:
+        raise DataError(f"plot_log: no losses in {log if isinstance(log, (str, Path)) else 'the records'}")
+    steps = np.array([record["step"] for record in records])
+    terms = sorted({name for record in records for name in record if name.startswith("loss_")})
+    curves = {name.removeprefix("loss_"): _column(records, name) for name in terms}
+    curves = {"total": np.nansum(list(curves.values()), axis=0), **curves}
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    for number, (name, values) in enumerate(curves.items()):
+        color = "black" if name == "total" else PALETTE[number % len(PALETTE)] / 255
+        positive = np.where(values > 0, values, np.nan)  # a logarithm has no place for the mask loss of no objects, 0
+        upper.plot(steps, positive, color=color, alpha=0.18, linewidth=0.8)
+        upper.plot(steps, smooth(positive), color=color, linewidth=2.2 if name == "total" else 1.5, label=name)
+    upper.set(yscale="log", ylabel="loss", title="Training losses, smoothed over the raw ones")
+    upper.legend(ncols=3, frameon=False)
+    lower.plot(steps, _column(records, "learning_rate"), color="black", linewidth=1.2)
+    lower.set(xlabel="step", ylabel="learning rate")
+    lower.set_ylim(bottom=0)
+    for axes in (upper, lower):
+        axes.grid(alpha=0.25, which="major")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(output, dpi=110)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The mean over a window of a thirtieth of all values, cut at the ends; NaN counts as absent."""
+    known = np.isfinite(values)
+    half = len(values) // 60
+    window = np.ones(2 * half + 1)
+    sums = np.convolve(np.where(known, values, 0), window)[half : half + len(values)]
+    counts = np.convolve(known, window)[half : half + len(values)]
+    return np.where(counts > 0.5, sums / np.maximum(counts, 1), np.nan)
+
+
+def _column(records: list[Mapping], name: str) -> np.ndarray:
+    return np.array([record.get(name, np.nan) for record in records], np.float64)
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-weight: 600; }}
+figure {{ margin: 2rem 0; }}
+img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
+figcaption {{ margin-top: .4rem; opacity: .8; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; font-weight: normal; }}
+td {{ text-align: right; padding-right: 0; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+def write_page(
+    folder: str | Path,
+    title: str,
+    pictures: Mapping[str, str],
+    figures: Mapping[str, object] | None = None,
+    text: str = "",
+) -> Path:
+    """Write ``index.html``: a text, a table of figures and pictures; it needs nothing but the pictures beside it.
+
+    Parameters
+    ----------
+    folder : path
+        Where the page goes, and where the pictures are.
+    title : str
+    pictures : mapping of file names, relative to the folder, to captions
+    figures : mapping of names to numbers or words, optional
+    text : str
+        A paragraph below the title.
+
+    Returns
+    -------
+    Path
+        Of the page.
+    """
+    parts = [f"<p>{escape(text)}</p>"] if text else []
+    if figures:
+        shown = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in figures.items()}
+        cells = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in shown.items()]
+        parts += ["<table>", *cells, "</table>"]
+    for file_name, words in pictures.items():
+        image = f'<img src="{quote(file_name)}" alt="{escape(words)}">'
+        parts.append(f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>")
+    page = Path(folder) / "index.html"
+    page.write_text(PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
+    return page

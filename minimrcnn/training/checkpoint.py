@@ -1,0 +1,149 @@
+"""Everything a training needs to go on as if it had never stopped, in one file that appears whole or not at all.
+
+Model, optimizer, the state of the model's random generator and the number of steps done. The place in the data set and
+the learning rate follow from the number of steps, so neither is stored. Configuration and options are in it too: they
+are compared when training goes on, because with others it would not be the same run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.errors import DataError
+
+KIND = "minimrcnn checkpoint 1"
+HEADER_FIELDS = {"step": int, "generator": dict, "config": dict, "options": dict}
+FREE_OPTIONS = ("checkpoint_seconds",)  # those that may change between two parts of a run
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    model, optimizer : dict of str to ndarray
+        As ``arrays()`` of either gave them.
+    generator : dict
+        ``model.generator.bit_generator.state``.
+    config, options : dict
+        The fields of the model's Config and of the TrainOptions.
+    """
+
+    step: int
+    model: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+    generator: dict
+    config: dict
+    options: dict
+
+
+def save_checkpoint(path, model, optimizer, options, step: int) -> None:
+    """Write a checkpoint after ``step`` steps, over an earlier one of that name."""
+    arrays = {f"model/{name}": array for name, array in model.arrays().items()}
+    arrays |= {f"optimizer/{name}": array for name, array in optimizer.arrays().items()}
+    header = {
+        "kind": KIND,
+        "step": step,
+        "generator": model.generator.bit_generator.state,
+        "config": dataclasses.asdict(model.config),
+        "options": dataclasses.asdict(options),
+    }
+    write_archive(path, arrays, header)
+
+
+def read_checkpoint(path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or an archive of another kind.
+    """
+    arrays, header = read_archive(path)
+    if header.get("kind") != KIND:
+        raise DataError(f"{path}: this is not a checkpoint of a training; a model alone can be given with --init")
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+    try:
+        for name, array in arrays.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = array
+        checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
+    except KeyError as error:
+        raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
+    for name, kind in HEADER_FIELDS.items():
+        if not isinstance(header[name], kind) or (kind is int and header[name] < 0):
+            raise DataError(
+                f"{path}: {name} is {header[name]!r}, wanted a {kind.__name__}; start again in a new folder"
+            )
+    return checkpoint
+
+
+def restore(path, model, optimizer, options) -> int:
+    """Bring model, its generator and optimizer to where the checkpoint left them.
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    DataError
+        The checkpoint is damaged, or of another architecture, or of a run with other options; what differs is listed.
+    """
+    checkpoint = read_checkpoint(path)
+    wanted = dataclasses.asdict(model.config), dataclasses.asdict(options)
+    got = checkpoint.config, checkpoint.options
+    for what, there, here in zip(("architecture", "options"), got, wanted, strict=True):
+        differences = list_differences(there, here)
+        if differences:
+            raise DataError(
+                f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); "
+                "go on with the command that began it, or start another in a new folder"
+            )
+    try:
+        model.load_arrays(checkpoint.model)
+        optimizer.load_arrays(checkpoint.optimizer)
+        model.generator.bit_generator.state = checkpoint.generator
+        return checkpoint.step
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
+
+
+def list_differences(there: dict, here: dict) -> list[str]:
+    """Each field that differs, in words; tuples and the lists JSON makes of them are the same."""
+    here = {name: list(value) if isinstance(value, tuple) else value for name, value in here.items()}
+    return [
+        f"{name} {there.get(name, 'missing')} there, {here.get(name, 'unknown')} here"
+        for name in {**here, **there}
+        if name not in FREE_OPTIONS and (name not in there or name not in here or there[name] != here[name])
+    ]
+
+
+def initialize(model, path) -> list[str]:
+    """Take over from a saved model every array that fits, and leave the others as they are.
+
+    Returns
+    -------
+    list of str
+        What the file has not, or in another shape, as a head for other classes.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or nothing in it fits.
+    """
+    arrays, _ = read_archive(path)
+    mine = model.arrays()
+    fitting = {name: arrays[name] for name in mine if name in arrays and arrays[name].shape == mine[name].shape}
+    if not fitting:
+        raise DataError(f"{path}: none of its {len(arrays)} arrays fits the model; wanted a model of the same backbone")
+    model.load_arrays({**mine, **fitting})
+    return [name for name in mine if name not in fitting]

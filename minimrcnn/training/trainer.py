@@ -1,0 +1,261 @@
+"""The training loop: what it computes is four lines; the rest sees to it that nothing is lost, whatever happens.
+
+A run lives in a folder: ``checkpoint.npz`` (model, optimizer and generator after some step, replaced about every
+minute), ``log.jsonl`` (one line a step), and at the end ``model.npz`` and ``losses.png``. How it goes:
+
+1. Resume from the checkpoint, if asked to, and cut the log to the steps that the checkpoint knows.
+2. Rehearse: losses and gradients of the first batch, put back afterwards, so that compiling is measured apart.
+3. Each step: losses, gradients, their norm, and only if all of them are finite the update and its line in the log.
+4. Write checkpoints on time, when interrupted, and at the end.
+
+A batch depends on the seed and the step's number, the learning rate on the number alone, and the model's generator is
+in the checkpoint: a run that was stopped and resumed computes the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import operator
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from tqdm import tqdm
+
+from minimrcnn.archive import atomic_file
+from minimrcnn.data.loader import Loader
+from minimrcnn.environment import peak_memory_mib
+from minimrcnn.errors import DataError
+from minimrcnn.show import plot_log
+from minimrcnn.tensor import Tensor, no_grad
+from minimrcnn.training.checkpoint import restore, save_checkpoint
+from minimrcnn.training.optimizer import clip_gradients
+from minimrcnn.training.options import TrainOptions
+
+SMOOTHING = 0.95  # of the losses beside the progress bar
+CHECKPOINT, LOG, MODEL, PLOT = "checkpoint.npz", "log.jsonl", "model.npz", "losses.png"
+
+
+def train(model, dataset, options: TrainOptions, folder, resume: bool = False, progress: bool = True) -> dict:
+    """Train a model and leave it, its log and the plot of its losses in a folder.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+        Changed in place, and in training mode afterwards.
+    dataset : object
+        With ``len(dataset)`` and ``dataset[i] -> (picture, Target)``.
+    options : TrainOptions
+    folder : path
+        Made if it is not there. Without ``resume``, an earlier run in it is overwritten.
+    resume : bool
+        Go on from the checkpoint in the folder; where there is none, start.
+    progress : bool
+        Show a bar with the losses and the time left.
+
+    Returns
+    -------
+    dict
+        ``seconds_per_step`` (median), ``seconds`` (of all steps), ``seconds_compiling``, ``peak_memory_mib``.
+
+    Raises
+    ------
+    DataError
+        A loss or gradient is not finite: step, picture and loss are named, the update is not made and the last
+        checkpoint stays. Or the checkpoint to resume from does not fit.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / CHECKPOINT
+    optimizer = options.make_optimizer(model.named_parameters())
+    model.train()
+    done = restore(checkpoint, model, optimizer, options) if resume and checkpoint.exists() else 0
+    if done == 0:
+        checkpoint.unlink(missing_ok=True)
+    cut_log(folder / LOG, done)
+
+    if done < options.steps:
+        seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, progress)
+    else:
+        seconds_compiling = 0.0
+    model.save(folder / MODEL)
+    plot_log(folder / LOG, folder / PLOT)
+    return {**read_times(folder / LOG), "seconds_compiling": seconds_compiling, "peak_memory_mib": peak_memory_mib()}
+
+
+def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, done: int, progress: bool) -> float:
+    """All steps after the first ``done``, with bar, log and checkpoints. Returns the seconds spent compiling before."""
+    save = functools.partial(save_checkpoint, folder / CHECKPOINT, model, optimizer, options)
+    transform = options.make_transform()
+    with (
+        Loader(dataset, options.batch_size, transform, seed=options.seed, start=done) as loader,
+        open(folder / LOG, "a", encoding="utf-8") as log,
+    ):
+        first = next(loader)
+        if progress:
+            print("compiling kernels, once (under a minute; later starts find them ready) ...", file=sys.stderr)
+        seconds_compiling = rehearse(model, optimizer, options, first)
+        if progress:
+            print(f"kernels are ready after {seconds_compiling:.1f} s", file=sys.stderr)
+
+        smooth: dict[str, float] = {}
+        saved_at = time.monotonic()
+        with (
+            tqdm(total=options.steps, initial=done, disable=not progress, unit="step", smoothing=0.05) as bar,
+            deferred_interrupts() as interrupted,
+        ):
+            for step in range(done, options.steps):
+                start = time.perf_counter()
+                batch = first if step == done else next(loader)
+                losses, norm = take_step(model, optimizer, dataset, options, batch, step)
+                record = {
+                    "step": step + 1,
+                    "total": sum(losses.values()),
+                    **losses,
+                    "learning_rate": options.learning_rate_at(step),
+                    "gradient_norm": norm,
+                    "seconds": round(time.perf_counter() - start, 4),
+                }
+                log.write(json.dumps(record) + "\n")
+                log.flush()  # before the checkpoint that counts this step
+                smooth = {
+                    name: smooth.get(name, value) * SMOOTHING + value * (1 - SMOOTHING)
+                    for name, value in losses.items()
+                }
+                bar.set_postfix_str(describe_losses(smooth), refresh=False)
+                bar.update()
+
+                last = step + 1 == options.steps
+                if last or interrupted.is_set() or time.monotonic() - saved_at > options.checkpoint_seconds:
+                    save(step + 1)
+                    saved_at = time.monotonic()
+                if interrupted.is_set() and not last:
+                    raise KeyboardInterrupt(f"stopped after step {step + 1} of {options.steps}, which is saved")
+    return seconds_compiling
+
+
+def take_step(model, optimizer, dataset, options, batch, step: int) -> tuple[dict[str, float], float]:
+    """One update, unless a loss or the gradient is not finite. Returns the losses and the gradient's norm."""
+    losses = model.losses(batch.pictures, batch.targets)
+    values = {name: float(loss.numpy()) for name, loss in losses.items()}
+    check_losses(values, model, dataset, batch, step)
+    functools.reduce(operator.add, losses.values()).backward()
+    norm = clip_gradients(optimizer.parameters.values(), options.clip_norm)
+    check_norm(norm, optimizer, dataset, batch, step)
+    optimizer.step(options.learning_rate_at(step))
+    optimizer.clear_gradients()
+    return values, norm
+
+
+def rehearse(model, optimizer, options: TrainOptions, batch) -> float:
+    """Run every kernel of a step once, leave everything as it was, and return the seconds it took.
+
+    Losses draw from the model's generator and move the running statistics of batch norm: both are put back. The update
+    is made to a parameter of no account.
+    """
+    start = time.perf_counter()
+    generator = model.generator.bit_generator.state
+    statistics = {name: array.copy() for name, array in model.arrays().items() if name not in optimizer.parameters}
+    functools.reduce(operator.add, model.losses(batch.pictures, batch.targets).values()).backward()
+    clip_gradients(optimizer.parameters.values(), math.inf)
+    optimizer.clear_gradients()
+    model.load_arrays({**model.arrays(), **statistics})
+    model.generator.bit_generator.state = generator
+
+    stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True)
+    stand_in.grad = np.zeros(1, np.float32)
+    options.make_optimizer({"stand_in": stand_in}).step(0.0)
+    return time.perf_counter() - start
+
+
+def check_losses(values: dict[str, float], model, dataset, batch, step: int) -> None:
+    """Stop at a loss that is not finite, and find the picture that made it."""
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    guilty = []
+    for index, picture, target in zip(batch.indices, batch.pictures, batch.targets, strict=True):
+        with no_grad():
+            alone = model.losses([picture], [target])
+        if not all(math.isfinite(float(loss.numpy())) for loss in alone.values()):
+            guilty.append(index)
+    raise DataError(
+        f"step {step + 1}: {' and '.join(f'{name} is {values[name]}' for name in bad)} for "
+        f"{describe_pictures(dataset, guilty or batch.indices)}; the last checkpoint is kept. "
+        "Look at the picture and its annotations; if it is every picture, the training has diverged: lower --lr"
+    )
+
+
+def check_norm(norm: float, optimizer, dataset, batch, step: int) -> None:
+    """Stop at a gradient that is not finite, before it gets into the parameters."""
+    if math.isfinite(norm):
+        return
+    parameters = optimizer.parameters.items()
+    bad = next(name for name, parameter in parameters if not math.isfinite(clip_gradients([parameter], math.inf)))
+    raise DataError(
+        f"step {step + 1}: the gradient of {bad} is not finite though the losses are, for "
+        f"{describe_pictures(dataset, batch.indices)}; the last checkpoint is kept. Lower --lr"
+    )
+
+
+def describe_pictures(dataset, indices: list[int]) -> str:
+    """Indices and, where the data set knows them, file names."""
+    images = dataset.annotations()["images"] if hasattr(dataset, "annotations") else ()
+    names = [f"{index} ({images[index]['file_name']})" if images else str(index) for index in indices]
+    return f"picture{'s' if len(names) > 1 else ''} {', '.join(names)} of the data set"
+
+
+def describe_losses(values: dict[str, float]) -> str:
+    parts = [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items()]
+    return ", ".join([f"loss {sum(values.values()):.3f}", *parts])
+
+
+def cut_log(path: Path, steps: int) -> None:
+    """Keep the lines of the first ``steps`` steps; the steps that came later are computed again."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines[:steps] if line.endswith(b"\n")]  # the last line may have broken off
+    with atomic_file(path) as file:
+        file.writelines(kept)
+
+
+def read_times(path: Path) -> dict[str, float]:
+    """``seconds_per_step`` (median) and ``seconds`` (sum) of the steps in a log."""
+    seconds = [json.loads(line)["seconds"] for line in path.read_text(encoding="utf-8").splitlines()]
+    return {"seconds_per_step": median(seconds), "seconds": sum(seconds)}
+
+
+@contextmanager
+def deferred_interrupts():
+    """Within the block, the first Ctrl-C or SIGTERM only sets the event that is yielded; the second acts as ever.
+
+    An update that is broken off halfway would leave a model that belongs to no step. Python hands signals to its main
+    thread only; in another thread nothing is deferred.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def defer(number, frame):
+        event.set()
+        signal.signal(number, before[number])
+        print("\nfinishing this step, then saving; once more to stop at once", file=sys.stderr)
+
+    for number in signals:
+        signal.signal(number, defer)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

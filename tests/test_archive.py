@@ -1,0 +1,248 @@
+"""Archives: what goes in comes out; whatever a stranger puts in comes out as one DataError, and never runs."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minimrcnn.archive import DTYPES, atomic_file, read_archive, write_archive
+from minimrcnn.errors import DataError
+
+ARRAYS = {
+    "weights/conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "empty": np.zeros((0, 3), np.int64),
+    "scalar": np.array(7, np.int64),
+    "mask": np.array([True, False, True]),
+}
+HEADER = {"step": 3, "state": 2**127 + 1, "text": "größer"}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("archive") / "good.npz"
+    write_archive(path, ARRAYS, HEADER)
+    return path.read_bytes()
+
+
+def assert_same(arrays, expected):
+    assert list(arrays) == list(expected)
+    for name, array in expected.items():
+        assert arrays[name].dtype == array.dtype and arrays[name].shape == array.shape
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def write_zip(path, entries, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+
+
+HEADER_ENTRY = ("header.json", json.dumps({"header": {}, "arrays": ["x"]}))
+
+
+def npy(array, **options):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, **options)
+    return stream.getvalue()
+
+
+def refuse(path, *words):
+    with pytest.raises(DataError) as caught:
+        read_archive(path)
+    message = str(caught.value)
+    assert str(path) in message
+    for word in words:
+        assert word in message, message
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "a.npz"
+    write_archive(path, ARRAYS, HEADER)
+    arrays, header = read_archive(path)
+    assert header == HEADER
+    assert_same(arrays, ARRAYS)
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in arrays.values())
+    assert_same({name: np.load(path)[name] for name in ARRAYS}, ARRAYS)  # NumPy reads it too
+
+
+@given(st.data())
+def test_every_type_and_shape_comes_back(tmp_path_factory, data):
+    dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
+    array = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+    if data.draw(st.booleans()):
+        array = array.T
+    path = tmp_path_factory.mktemp("any") / "a.npz"
+    write_archive(path, {"x": array}, {})
+    assert_same(read_archive(path)[0], {"x": array})
+
+
+def test_fortran_order_as_numpy_writes_it(tmp_path):
+    array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    write_zip(tmp_path / "f.npz", [HEADER_ENTRY, ("x.npy", npy(array))])
+    assert b"'fortran_order': True" in (tmp_path / "f.npz").read_bytes()
+    assert_same(read_archive(tmp_path / "f.npz")[0], {"x": array})
+
+
+def test_same_contents_same_bytes(tmp_path):
+    write_archive(tmp_path / "a.npz", ARRAYS, HEADER)
+    write_archive(tmp_path / "b.npz", ARRAYS, HEADER)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@given(data=st.data())
+def test_flipped_byte_is_found_or_harmless(tmp_path_factory, good, data):
+    position = data.draw(st.integers(0, len(good) - 1))
+    damaged = bytearray(good)
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.mktemp("flip") / "a.npz"
+    path.write_bytes(damaged)
+    check_damaged(path)
+
+
+def test_every_flipped_byte_is_found_or_harmless(tmp_path, good):
+    path = tmp_path / "a.npz"
+    for position in range(len(good)):
+        for flip in (0x01, 0xFF):
+            damaged = bytearray(good)
+            damaged[position] ^= flip
+            path.write_bytes(damaged)
+            check_damaged(path)
+
+
+def check_damaged(path):
+    try:
+        arrays, header = read_archive(path)
+    except DataError as error:
+        assert str(path) in str(error)
+    else:  # dates and attributes are not ours to check
+        assert header == HEADER
+        assert_same(arrays, ARRAYS)
+
+
+def test_every_truncation_is_found(tmp_path, good):
+    path = tmp_path / "a.npz"
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        refuse(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    refuse(tmp_path / "none.npz", "no such file")
+    refuse(tmp_path, "folder")
+
+
+class Bomb:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (self.mark,)
+
+
+@pytest.mark.parametrize("disguise", ["bare", "npy", "torch"])
+def test_pickle_in_disguise_never_runs(tmp_path, disguise):
+    mark, path = str(tmp_path / "ran"), tmp_path / "model.npz"
+    payload = pickle.dumps(Bomb(mark))
+    if disguise == "bare":
+        path.write_bytes(payload)
+    elif disguise == "npy":
+        objects = np.array([Bomb(mark)], dtype=object)
+        write_zip(path, [HEADER_ENTRY, ("x.npy", npy(objects, allow_pickle=True))])
+    else:
+        write_zip(path, [("archive/data.pkl", payload), HEADER_ENTRY])
+    refuse(path, "|O" if disguise == "npy" else "pickle")
+    assert not os.path.exists(mark)
+
+
+def test_bombs(tmp_path):
+    path = tmp_path / "a.npz"
+    zeros = npy(np.zeros(10**7, np.uint8))
+    write_zip(path, [HEADER_ENTRY, ("x.npy", zeros)], zipfile.ZIP_DEFLATED)
+    refuse(path, "compressed")
+
+    # The same stored bytes promised by many directory entries, as overlapping bombs do.
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(*HEADER_ENTRY)
+        archive.writestr("x.npy", zeros[:100_000])
+        for number in range(50):
+            entry = zipfile.ZipInfo(f"y{number}.npy")
+            original = archive.getinfo("x.npy")
+            entry.header_offset, entry.CRC = original.header_offset, original.CRC
+            entry.file_size = entry.compress_size = original.file_size
+            archive.filelist.append(entry)
+    refuse(path, "promise")
+
+    # A small entry whose header promises terabytes.
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    write_zip(path, [HEADER_ENTRY, ("x.npy", data)])
+    refuse(path, "x ", "(1000000, 1000000)")
+
+
+@pytest.mark.parametrize(
+    "entries, words",
+    [
+        ([("x.npy", npy(np.zeros(3)))], ["header.json"]),
+        ([("header.json", "[1]")], ["header.json", "fit"]),
+        ([("header.json", json.dumps({"header": {}, "arrays": ["x", "x"]})), ("x.npy", b"")], ["header.json", "fit"]),
+        ([HEADER_ENTRY], ["header.json", "fit"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.zeros(3))), ("y.npy", npy(np.zeros(3)))], ["header.json", "fit"]),
+        ([("header.json", "{")], ["damaged"]),
+        ([("header.json", "[" * 100_000)], ["damaged"]),
+        ([HEADER_ENTRY, ("../x.npy", npy(np.zeros(3)))], ["../x.npy"]),
+        ([HEADER_ENTRY, ("/x.npy", npy(np.zeros(3)))], ["/x.npy"]),
+        ([HEADER_ENTRY, ("readme.txt", "hello")], ["readme.txt"]),
+        ([HEADER_ENTRY, ("x.npy", b"\x93NUMPY")], ["damaged"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.zeros(3))[:-1])], ["x ", "(3,)"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.zeros(3)) + b"1")], ["x ", "(3,)"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.array(["text"])))], ["x ", "U4"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.zeros(3), version=(2, 0)))], ["x ", "version 1"]),
+        ([HEADER_ENTRY, ("x.npy", npy(np.zeros(2, [("a", "<f4")])))], ["x ", "header"]),
+    ],
+)
+def test_strange_entries(tmp_path, entries, words):
+    write_zip(tmp_path / "a.npz", entries)
+    refuse(tmp_path / "a.npz", *words)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_name_twice(tmp_path):
+    write_zip(tmp_path / "a.npz", [HEADER_ENTRY, ("x.npy", npy(np.zeros(3))), ("x.npy", npy(np.ones(3)))])
+    refuse(tmp_path / "a.npz", "twice")
+
+
+def test_other_formats(tmp_path):
+    for data, word in [(npy(np.zeros(3)), ".npy"), (b"\x89HDF\r\n", "HDF5"), (b"hello there", "zip"), (b"", "damaged")]:
+        (tmp_path / "a.npz").write_bytes(data)
+        refuse(tmp_path / "a.npz", word)
+
+
+def test_writer_refuses_what_the_reader_would(tmp_path):
+    with pytest.raises(TypeError, match="x is object"):
+        write_archive(tmp_path / "a.npz", {"x": np.array([None])}, {})
+    with pytest.raises(ValueError, match=r"\.\./x"):
+        write_archive(tmp_path / "a.npz", {"../x": np.zeros(1)}, {})
+    with pytest.raises(TypeError):
+        write_archive(tmp_path / "a.npz", {}, {"x": {1, 2}})
+    assert not os.listdir(tmp_path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+    with atomic_file(path) as file:
+        file.write(json.dumps({"new": 1}).encode())
+    assert json.loads(path.read_text()) == {"new": 1} and os.listdir(tmp_path) == ["a.json"]

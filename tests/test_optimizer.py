@@ -1,0 +1,166 @@
+"""The optimizers against their formulas, written out in NumPy and float64."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minimrcnn.kernels.optimizer import SQUARES_BLOCK
+from minimrcnn.training.optimizer import SGD, AdamW, clip_gradients
+
+SHAPES = {"weight": (3, 2, 5), "bias": (5,), "scalar": (), "empty": (0, 4), "long": (40_000, 2)}
+
+
+def make_parameters(seed=0):
+    generator = np.random.default_rng(seed)
+    return {
+        name: SimpleNamespace(data=np.array(generator.standard_normal(shape), np.float32), grad=None)
+        for name, shape in SHAPES.items()
+    }
+
+
+def give_gradients(parameters, seed):
+    generator = np.random.default_rng(seed)
+    for parameter in parameters.values():
+        parameter.grad = np.array(generator.standard_normal(parameter.data.shape), np.float32)
+
+
+def assert_close(parameters, expected):
+    for name, parameter in parameters.items():
+        assert parameter.data.dtype == np.float32
+        np.testing.assert_allclose(parameter.data, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def decay_of(parameter, weight_decay):
+    return weight_decay if parameter.data.ndim > 1 else 0.0
+
+
+@given(momentum=st.sampled_from([0.0, 0.9]), weight_decay=st.sampled_from([0.0, 0.1]))
+def test_sgd(momentum, weight_decay):
+    parameters = make_parameters()
+    optimizer = SGD(parameters, momentum=momentum, weight_decay=weight_decay)
+    value = {name: parameter.data.astype(np.float64) for name, parameter in parameters.items()}
+    velocity = {name: 0.0 for name in parameters}
+    for step in range(4):
+        give_gradients(parameters, step)
+        rate = 0.1 / (step + 1)
+        optimizer.step(rate)
+        for name, parameter in parameters.items():
+            decay = decay_of(parameter, weight_decay)
+            velocity[name] = momentum * velocity[name] + parameter.grad.astype(np.float64) + decay * value[name]
+            value[name] = value[name] - rate * velocity[name]
+    assert_close(parameters, value)
+
+
+@given(weight_decay=st.sampled_from([0.0, 0.1]), beta2=st.sampled_from([0.99, 0.999]))
+def test_adamw(weight_decay, beta2):
+    parameters = make_parameters()
+    optimizer = AdamW(parameters, betas=(0.9, beta2), weight_decay=weight_decay)
+    value = {name: parameter.data.astype(np.float64) for name, parameter in parameters.items()}
+    mean = {name: 0.0 for name in parameters}
+    square = {name: 0.0 for name in parameters}
+    for step in range(1, 5):
+        give_gradients(parameters, step)
+        rate = 0.1 / step
+        optimizer.step(rate)
+        for name, parameter in parameters.items():
+            gradient = parameter.grad.astype(np.float64)
+            mean[name] = 0.9 * mean[name] + 0.1 * gradient
+            square[name] = beta2 * square[name] + (1 - beta2) * gradient**2
+            unbiased = mean[name] / (1 - 0.9**step) / (np.sqrt(square[name] / (1 - beta2**step)) + 1e-8)
+            value[name] = value[name] - rate * decay_of(parameter, weight_decay) * value[name] - rate * unbiased
+    assert_close(parameters, value)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_without_gradient_nothing_moves(kind):
+    parameters = make_parameters()
+    before = parameters["weight"].data.copy()
+    optimizer = kind(parameters, weight_decay=0.1)
+    give_gradients(parameters, 0)
+    parameters["weight"].grad = None
+    optimizer.step(0.1)
+    np.testing.assert_array_equal(parameters["weight"].data, before)
+    assert not np.array_equal(parameters["bias"].data, make_parameters()["bias"].data)
+    optimizer.clear_gradients()
+    assert all(parameter.grad is None for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_restored_state_goes_on_bit_by_bit(kind):
+    straight, halted = make_parameters(), make_parameters()
+    optimizer, first = kind(straight), kind(halted)
+    for step in range(3):
+        give_gradients(straight, step)
+        give_gradients(halted, step)
+        optimizer.step(0.1)
+        first.step(0.1)
+    saved = {name: array.copy() for name, array in first.arrays().items()}
+    second = kind(halted)
+    second.load_arrays(saved)
+    for step in range(3, 6):
+        give_gradients(straight, step)
+        give_gradients(halted, step)
+        optimizer.step(0.1)
+        second.step(0.1)
+    for name in straight:
+        np.testing.assert_array_equal(straight[name].data, halted[name].data)
+
+
+def test_wrong_state_is_listed_and_changes_nothing():
+    optimizer = AdamW(make_parameters())
+    arrays = {name: array + 1 for name, array in optimizer.arrays().items()}
+    del arrays["mean/bias"]
+    arrays["velocity/bias"] = np.zeros(5)
+    arrays["square/weight"] = np.zeros((3, 3))
+    with pytest.raises(ValueError) as caught:
+        optimizer.load_arrays(arrays)
+    for words in (
+        "mean/bias is missing",
+        "velocity/bias is unknown",
+        "square/weight has shape (3, 3), wanted (3, 2, 5)",
+    ):
+        assert words in str(caught.value)
+    assert optimizer.steps == 0 and not optimizer.state["mean"]["weight"].any()
+
+
+def test_strided_parameter_is_refused():
+    strided = SimpleNamespace(data=np.zeros((4, 4), np.float32).T[:2], grad=None)
+    with pytest.raises(ValueError, match="w is not C-contiguous"):
+        SGD({"w": strided})
+
+
+def test_strided_gradient_is_used():
+    parameter = SimpleNamespace(data=np.zeros((2, 3), np.float32), grad=np.arange(6, dtype=np.float32).reshape(3, 2).T)
+    SGD({"w": parameter}, momentum=0.0, weight_decay=0.0).step(1.0)
+    np.testing.assert_array_equal(parameter.data, [[0, -2, -4], [-1, -3, -5]])
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, SQUARES_BLOCK, SQUARES_BLOCK + 1, 3 * SQUARES_BLOCK + 5])
+def test_norm_of_any_size(size):
+    gradient = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    norm = clip_gradients([SimpleNamespace(grad=gradient)], math.inf)
+    assert norm == pytest.approx(np.linalg.norm(gradient.astype(np.float64)), rel=1e-12)
+
+
+def test_clipping():
+    parameters = [SimpleNamespace(grad=np.full((2, 2), 3.0, np.float32)), SimpleNamespace(grad=None)]
+    assert clip_gradients(parameters, 10.0) == 6.0
+    np.testing.assert_array_equal(parameters[0].grad, np.full((2, 2), 3.0))  # short enough
+    assert clip_gradients(parameters, 2.0) == 6.0
+    np.testing.assert_allclose(parameters[0].grad, np.full((2, 2), 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_norm_tells_of_nan_and_infinity(bad):
+    gradient = np.ones(100, np.float32)
+    gradient[37] = bad
+    assert not math.isfinite(clip_gradients([SimpleNamespace(grad=gradient)], 1.0))
+    assert gradient[0] == 1.0
+
+
+def test_large_gradients_do_not_overflow():
+    assert clip_gradients([SimpleNamespace(grad=np.full(4, 1e30, np.float32))], math.inf) == pytest.approx(2e30)

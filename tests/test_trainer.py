@@ -1,0 +1,219 @@
+"""The training loop with a tiny model: nothing is lost, and a resumed run computes the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from minimrcnn.archive import read_archive
+from minimrcnn.errors import DataError
+from minimrcnn.training.options import TrainOptions
+from minimrcnn.training.trainer import train
+from tests.tiny_model import TinyData, TinyModel
+
+OPTIONS = {"steps": 12, "batch_size": 3, "learning_rate": 0.05, "warmup_steps": 3, "color": False}
+RUN = """
+import sys
+from minimrcnn.training.options import TrainOptions
+from minimrcnn.training.trainer import train
+from tests.tiny_model import TinyData, TinyModel
+options = TrainOptions(steps=int(sys.argv[2]), batch_size=3, learning_rate=0.05, color=False, checkpoint_seconds=0.05)
+try:
+    train(TinyModel(), TinyData(), options, sys.argv[1], resume=True, progress=False)
+except KeyboardInterrupt as stop:
+    print(stop)
+    sys.exit(130)
+"""
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def without_times(records):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(model, calls):
+    """Make the model raise at its n-th losses, as a power cut would."""
+    losses, count = model.losses, iter(range(calls + 1))
+
+    def counted(*arguments):
+        if next(count) == calls:
+            raise Stop
+        return losses(*arguments)
+
+    model.losses = counted
+    return model
+
+
+def test_a_run_leaves_model_log_plot_and_figures(tmp_path):
+    options = TrainOptions(**OPTIONS)
+    figures = train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    assert set(figures) == {"seconds_per_step", "seconds", "seconds_compiling", "peak_memory_mib"}
+    assert figures["peak_memory_mib"] > 10 and figures["seconds"] >= figures["seconds_per_step"] >= 0
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "log.jsonl", "losses.png", "model.npz"]
+    records = read_log(tmp_path)
+    assert [record["step"] for record in records] == list(range(1, 13))
+    first = records[0]
+    assert set(first) == {"step", "total", "loss_a", "loss_b", "learning_rate", "gradient_norm", "seconds"}
+    assert first["total"] == pytest.approx(first["loss_a"] + first["loss_b"])
+    assert [record["learning_rate"] for record in records] == [options.learning_rate_at(step) for step in range(12)]
+    assert records[-1]["loss_a"] < first["loss_a"]
+
+
+def test_rehearsal_leaves_no_trace(tmp_path):
+    model = TinyModel()
+    train(model, TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    assert model.seen[0] == 12  # one more call of losses than steps, and the statistic does not know of it
+    by_hand = TinyModel()
+    for _ in range(12):
+        by_hand.generator.standard_normal((3, 3))
+    assert model.generator.bit_generator.state == by_hand.generator.bit_generator.state
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_resumed_run_has_the_same_bits(tmp_path, optimizer):
+    options = TrainOptions(**OPTIONS, optimizer=optimizer, checkpoint_seconds=0.0)
+    train(TinyModel(), TinyData(), options, tmp_path / "straight", progress=False)
+    for calls in (1 + 5, 1 + 4):  # the rehearsal and five steps; resumed, the rehearsal and four more
+        with pytest.raises(Stop):
+            train(stop_after(TinyModel(), calls), TinyData(), options, tmp_path / "halted", resume=True, progress=False)
+    assert len(read_log(tmp_path / "halted")) == 9
+    train(TinyModel(seed=99), TinyData(), options, tmp_path / "halted", resume=True, progress=False)
+    for name in ("model.npz", "checkpoint.npz"):
+        assert (tmp_path / "halted" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert without_times(read_log(tmp_path / "halted")) == without_times(read_log(tmp_path / "straight"))
+
+
+def test_log_is_cut_to_the_checkpoint(tmp_path):
+    options = TrainOptions(**OPTIONS, checkpoint_seconds=0.0)
+    with pytest.raises(Stop):
+        train(stop_after(TinyModel(), 7), TinyData(), options, tmp_path, progress=False)
+    with open(tmp_path / "log.jsonl", "a") as log:  # steps after the last checkpoint, and one cut off in its line
+        log.write('{"step": 7, "loss_a": 99.0, "seconds": 1.0}\n{"step": 8, "lo')
+    train(TinyModel(), TinyData(), options, tmp_path, resume=True, progress=False)
+    records = read_log(tmp_path)
+    assert [record["step"] for record in records] == list(range(1, 13))
+    assert all(record["loss_a"] < 99 for record in records)
+
+
+def test_finished_run_resumes_to_itself(tmp_path):
+    options = TrainOptions(**OPTIONS)
+    train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    before = (tmp_path / "model.npz").read_bytes()
+    figures = train(TinyModel(), TinyData(), options, tmp_path, resume=True, progress=False)
+    assert (tmp_path / "model.npz").read_bytes() == before and len(read_log(tmp_path)) == 12
+    assert figures["seconds_compiling"] == 0
+
+
+def test_without_resume_a_run_starts_over(tmp_path):
+    train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    train(TinyModel(), TinyData(), TrainOptions(**{**OPTIONS, "steps": 2}), tmp_path, progress=False)
+    assert len(read_log(tmp_path)) == 2
+    assert read_archive(tmp_path / "checkpoint.npz")[1]["step"] == 2
+
+
+def test_nan_loss_names_step_picture_and_loss_and_keeps_the_checkpoint(tmp_path):
+    options = TrainOptions(**OPTIONS, checkpoint_seconds=0.0)
+    model = TinyModel()
+    data = TinyData(poisoned=[4])
+    with pytest.raises(DataError) as caught:
+        train(model, data, options, tmp_path, progress=False)
+    step = len(read_log(tmp_path)) + 1
+    assert f"step {step}: loss_a is nan and loss_b is nan for picture 4 (photo4.png)" in str(caught.value)
+    if step > 1:
+        arrays, header = read_archive(tmp_path / "checkpoint.npz")
+        assert header["step"] == step - 1
+        np.testing.assert_array_equal(arrays["model/weight"], model.weight.data)  # the update was not made
+    assert np.isfinite(model.weight.data).all()
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_infinite_gradient_stops_before_the_update(tmp_path):
+    model = TinyModel(explode=True)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DataError, match=r"step 1: the gradient of (weight|bias) is not finite"),
+    ):
+        train(model, TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    np.testing.assert_array_equal(model.weight.data, np.full((1, 3), 0.5))
+    assert read_log(tmp_path) == []
+
+
+def test_other_options_or_architecture_do_not_resume(tmp_path):
+    options = TrainOptions(**OPTIONS)
+    train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(DataError, match="other options .*steps 12 there, 13 here"):
+        other = TrainOptions(**{**OPTIONS, "steps": 13})
+        train(TinyModel(), TinyData(), other, tmp_path, resume=True, progress=False)
+    with pytest.raises(DataError, match="other architecture .*size 3 there, 1 here"):
+        train(TinyModel(size=1), TinyData(), options, tmp_path, resume=True, progress=False)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before and len(read_log(tmp_path)) == 12
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+    options = TrainOptions(**OPTIONS)
+    train(TinyModel(), TinyData(), options, tmp_path / "straight", progress=False)
+
+    model = TinyModel()
+    losses, calls = model.losses, iter(range(100))
+
+    def press(*arguments):
+        if next(calls) == 6:  # in the sixth step; the first call is the rehearsal
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses(*arguments)
+
+    model.losses = press
+    with pytest.raises(KeyboardInterrupt, match="after step 6 of 12"):
+        train(model, TinyData(), options, tmp_path / "halted", progress=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert read_archive(tmp_path / "halted" / "checkpoint.npz")[1]["step"] == 6
+    train(TinyModel(), TinyData(), options, tmp_path / "halted", resume=True, progress=False)
+    assert (tmp_path / "halted" / "model.npz").read_bytes() == (tmp_path / "straight" / "model.npz").read_bytes()
+
+
+def test_trains_outside_the_main_thread(tmp_path):
+    arguments = (TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, False, False)
+    thread = threading.Thread(target=train, args=arguments)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "model.npz").exists()
+
+
+def test_killed_at_any_time_the_checkpoint_is_whole(tmp_path):
+    command = [sys.executable, "-c", RUN, str(tmp_path), "100000"]
+    for pause in (0.3, 0.05, 0.8):
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        deadline = time.monotonic() + 120
+        known = read_archive(tmp_path / "checkpoint.npz")[1]["step"] if (tmp_path / "checkpoint.npz").exists() else 0
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(pause)
+            if (tmp_path / "checkpoint.npz").exists():
+                step = read_archive(tmp_path / "checkpoint.npz")[1]["step"]
+                if step > known:
+                    break
+        process.kill()
+        process.wait()
+        after = read_archive(tmp_path / "checkpoint.npz")[1]["step"]  # reads: it is whole
+        assert after >= step > known
+        lines = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
+        assert len(lines) >= after  # the log is ahead of the checkpoint, never behind
+        assert json.loads(lines[after - 1])["step"] == after
+
+
+def test_progress_bar_shows_losses(tmp_path, capfd):
+    train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=True)
+    shown = capfd.readouterr().err
+    assert "compiling kernels" in shown and "12/12" in shown and "loss " in shown and "a 0." in shown
