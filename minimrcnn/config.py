@@ -140,7 +140,9 @@ class Config:
         if len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
         if self.size_divisible % 32:
-            raise ValueError(f"Config: size_divisible is {self.size_divisible}, wanted a multiple of 32, the stride of C5")
+            raise ValueError(
+                f"Config: size_divisible is {self.size_divisible}, wanted a multiple of 32, the stride of C5"
+            )
 
     @classmethod
     def from_dict(cls, fields: dict) -> Config:

@@ -64,7 +64,11 @@ class Module:
 
     def buffers(self) -> dict[str, np.ndarray]:
         """Every array that is saved but not learnt, by its name."""
-        found = {name: value for name, value in vars(self).items() if hasattr(value, "dtype") and not isinstance(value, Tensor)}
+        found = {
+            name: value
+            for name, value in vars(self).items()
+            if hasattr(value, "dtype") and not isinstance(value, Tensor)
+        }
         for prefix, part in self.parts():
             found.update({f"{prefix}.{name}": value for name, value in part.buffers().items()})
         return found
@@ -157,7 +161,19 @@ class Conv2d(Module):
         `he_normal` (counting the outputs a weight reaches), `uniform` or `normal(deviation)`.
     """
 
-    def __init__(self, channels_in, channels_out, kernel, stride=1, padding=0, groups=1, bias=True, *, generator, initialize=he_normal):
+    def __init__(
+        self,
+        channels_in,
+        channels_out,
+        kernel,
+        stride=1,
+        padding=0,
+        groups=1,
+        bias=True,
+        *,
+        generator,
+        initialize=he_normal,
+    ):
         fan = kernel * kernel * (channels_out if initialize is he_normal else channels_in) // groups
         self.weight = Parameter(initialize(generator, (kernel, kernel, channels_in // groups, channels_out), fan))
         self.bias = Parameter(np.zeros(channels_out)) if bias else None
@@ -268,7 +284,9 @@ class ConvNorm(Module):
     """
 
     def __init__(self, channels_in, channels_out, kernel, stride=1, groups=1, *, norm, generator):
-        self.conv = Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups, bias=False, generator=generator)
+        self.conv = Conv2d(
+            channels_in, channels_out, kernel, stride, kernel // 2, groups, bias=False, generator=generator
+        )
         self.norm = norm(channels_out)
 
     def forward(self, x, residual=None, relu=False):

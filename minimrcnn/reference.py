@@ -248,7 +248,7 @@ def interpolate_bilinear(cells, y, x):
 
 
 def resize_bilinear(x, size):
-    """The center of every output pixel, on the input's scale, is read between four input pixels (`align_corners` False)."""
+    """Every output pixel's center, on the input's scale, is read between four input pixels (`align_corners` False)."""
     x = np.asarray(x, float)
     images, height, width, channels = x.shape
     y = np.zeros((images, *size, channels))
@@ -270,7 +270,7 @@ def round_half_up(value):
 
 
 def bin_cells(low, high, bins, rule):
-    """The whole cells of every bin of one side of a RoI: a list of ranges. The rules are told in `kernels/roi_pool.py`."""
+    """The whole cells of every bin of one side of a RoI: a list of ranges. `kernels/roi_pool.py` tells the rules."""
     if rule == "caffe":
         first, last = round_half_up(low), round_half_up(high)
         size = max(last - first + 1, 1)  # both corners count
@@ -435,7 +435,7 @@ def crop_masks(masks, rois, matched, size):
 
 
 def paste_masks(masks, boxes, size):
-    """Each mask, padded by one row of zeros around, stretched over its box, which is widened to match and made whole."""
+    """Each mask, with a border of zeros, stretched over its box, which is widened to match and cut to whole pixels."""
     height, width = size
     pictures = np.zeros((len(masks), height, width))
     for d, (mask, box) in enumerate(zip(masks, boxes, strict=True)):

@@ -129,7 +129,7 @@ class Tensor:
         if gradient is None:
             if self.size != 1:
                 raise ValueError(f"backward: a Tensor of shape {self.shape} needs the gradient to start from")
-            gradient = 1.0
+            gradient = np.ones(self.shape)
         gradient = module_of(self.data).asarray(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, the Tensor {self.shape}")
@@ -406,7 +406,9 @@ class Move(Function):
         return to_device(gradient, self.device)
 
 
-def gradcheck(function, *inputs: Tensor, directions: int = 4, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0):
+def gradcheck(
+    function, *inputs: Tensor, directions: int = 4, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0
+):
     """Compare the gradients of a function with differences, in float64.
 
     The function's output is weighted with random numbers; then, along random directions of every input that requires a

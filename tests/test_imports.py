@@ -24,7 +24,7 @@ ALLOWED = {
     "device": {"errors", "kernels"},
     "tensor": {"device"},
     "functional": {"tensor", "device", "kernels", "geometry", "errors"},
-    "nn": {"functional", "tensor", "device", "kernels", "archive", "errors"},
+    "nn": {"functional", "tensor", "device", "errors"},
     "geometry": {"kernels", "device", "structures", "errors"},
     "models": {
         *("nn", "functional", "tensor", "device", "kernels", "geometry"),

@@ -35,9 +35,7 @@ def test_compiles_without_float64(compiler, name, capability, monkeypatch):
     device = SimpleNamespace(compute_capability=capability)
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     arguments = ARGUMENTS[name][0](np.random.default_rng(0))
-    types = tuple(
-        numba.float32 if isinstance(argument, float) else numba.typeof(argument) for argument in arguments
-    )
+    types = tuple(numba.float32 if isinstance(argument, float) else numba.typeof(argument) for argument in arguments)
     ptx, _ = compiler(Twin.registry[name].cuda, types, cc=capability)
     assert f".target sm_{capability[0]}{capability[1]}" in ptx
     assert ptx.count(".f64") == 0

@@ -189,7 +189,5 @@ def test_roi_align_gradient_against_differences(mode):
     def value(step):
         return (reference.roi_align(features + step * direction, rois, (2, 3), 0.9, 2, True, mode) * gradient).sum()
 
-    exact = (
-        reference.roi_align(features, rois, (2, 3), 0.9, 2, True, mode, gradient=gradient) * direction
-    ).sum()
+    exact = (reference.roi_align(features, rois, (2, 3), 0.9, 2, True, mode, gradient=gradient) * direction).sum()
     assert (value(1e-6) - value(-1e-6)) / 2e-6 == pytest.approx(exact, rel=1e-6)

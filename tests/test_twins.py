@@ -14,7 +14,15 @@ from minimrcnn.kernels.twin import Twin
 for module in pkgutil.iter_modules(minimrcnn.kernels.__path__):
     importlib.import_module(f"minimrcnn.kernels.{module.name}")
 
-WITH_CUDA = ("roi_align", "roi_align_gradient", "roi_pool", "roi_pool_gradient", "box_iou", "nms_leaders", "nms_followers")
+WITH_CUDA = (
+    "roi_align",
+    "roi_align_gradient",
+    "roi_pool",
+    "roi_pool_gradient",
+    "box_iou",
+    "nms_leaders",
+    "nms_followers",
+)
 
 
 def test_every_twin_has_a_cpu_body():

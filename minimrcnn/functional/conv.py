@@ -54,7 +54,9 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
     Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, section 4.3.
     """
     if x.ndim != 4 or weight.ndim != 4:
-        raise ValueError(f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)")
+        raise ValueError(
+            f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
+        )
     kernel_height, kernel_width, group_in, channels = weight.shape
     if groups < 1 or channels % groups or x.shape[3] % groups:
         raise ValueError(f"conv2d: {x.shape[3]} and {channels} channels do not fall into {groups} groups")
@@ -66,7 +68,9 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
         raise ValueError(f"conv2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
     size = output_size(x.shape[1:3], (kernel_height, kernel_width), stride, padding)
     if min(size) < 1:
-        raise ValueError(f"conv2d: a map of {x.shape[1]}x{x.shape[2]} with padding {padding} is smaller than the kernel")
+        raise ValueError(
+            f"conv2d: a map of {x.shape[1]}x{x.shape[2]} with padding {padding} is smaller than the kernel"
+        )
     _check_like("conv2d", x, weight=(weight, None), bias=(bias, (channels,)),
                 residual=(residual, (x.shape[0], *size, channels)))  # fmt: skip
     return Convolution.apply(
@@ -78,7 +82,7 @@ def linear(x, weight, bias=None, relu=False) -> Tensor:
     """Fully connected layer: x (R, I) @ weight (I, O) + bias (O,), and ReLU if asked; a 1x1 convolution of a 1x1 map."""
     if x.ndim != 2 or weight.ndim != 2:
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
-    rows = x.reshape(1, len(x), 1, x.shape[1])
+    rows = x.reshape(len(x), 1, 1, x.shape[1])
     result = conv2d(rows, weight.reshape(1, 1, *weight.shape), bias, relu=relu)
     return result.reshape(len(x), weight.shape[1])
 
@@ -105,7 +109,9 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
         Shapes or types that do not fit together.
     """
     if x.ndim != 4 or weight.ndim != 4 or x.shape[3] != weight.shape[2]:
-        raise ValueError(f"conv_transpose2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)")
+        raise ValueError(
+            f"conv_transpose2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
+        )
     if stride < 1 or padding < 0:
         raise ValueError(f"conv_transpose2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
     _check_like("conv_transpose2d", x, weight=(weight, None), bias=(bias, weight.shape[3:]))
@@ -159,7 +165,10 @@ class TransposedConvolution(Function):
     def forward(self, x, weight, bias, stride, padding, relu):
         self.x, self.weight = x, weight
         self.options = stride, padding
-        size = [(side - 1) * stride + kernel - 2 * padding for side, kernel in zip(x.shape[1:3], weight.shape[:2], strict=True)]
+        size = [
+            (side - 1) * stride + kernel - 2 * padding
+            for side, kernel in zip(x.shape[1:3], weight.shape[:2], strict=True)
+        ]
         y = transpose_convolve(
             x, weight.swapaxes(2, 3), bias, (x.shape[0], *size, weight.shape[3]), stride, padding, 1, relu
         )
@@ -238,7 +247,9 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
     bias = xp.empty(0, y_gradient.dtype) if bias is None else _contiguous(bias)
     kernel_height, kernel_width, group_in, channels = weight.shape
     group_out = channels // groups
-    matrices = _group_matrix(_contiguous(weight), groups).reshape(groups, kernel_height * kernel_width, group_in, group_out)
+    matrices = _group_matrix(_contiguous(weight), groups).reshape(
+        groups, kernel_height * kernel_width, group_in, group_out
+    )
     threads = numba.get_num_threads()
     rows = x_shape[0] * -(-x_shape[1] // stride) * -(-x_shape[2] // stride)
     block = block_rows(rows * stride * stride, group_out + 2 * group_in, threads, y_gradient.itemsize)
@@ -258,7 +269,10 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     kernel_height, kernel_width, group_in, channels = weight_shape
     taps, group_out = kernel_height * kernel_width, channels // groups
     threads, dtype = numba.get_num_threads(), x.dtype
-    if choose_algorithm(algorithm, weight_shape, stride, groups, *y_gradient.shape[:1], y_gradient.shape[1:3]) == "winograd":
+    if (
+        choose_algorithm(algorithm, weight_shape, stride, groups, *y_gradient.shape[:1], y_gradient.shape[1:3])
+        == "winograd"
+    ):
         tiles = count_tiles(y_gradient.shape[:3])
         block = min(tiles, 512)
         weight_gradient = xp.empty(weight_shape, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of
+from minimrcnn.device import module_of, to_device
 from minimrcnn.functional.math import sigmoid_array, softmax_array
 from minimrcnn.tensor import Function, Tensor
 
@@ -79,8 +79,8 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
         The class of each RoI.
     kind : {"sigmoid", "agnostic", "softmax"}
         "sigmoid": binary cross-entropy on the mask of the RoI's own class, the others are left alone; "agnostic": the same with
-        one mask for all classes; "softmax": every pixel is given to one class, channel 0 being background, so that the classes
-        compete, as in an FCN.
+        one mask for all classes; "softmax": every pixel belongs to one class, the RoI's where its target is at least 1/2, else
+        background (channel 0), so that the classes compete, as in an FCN.
 
     Returns
     -------
@@ -106,7 +106,8 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     elif labels.size and not (labels.min() >= 1 and labels.max() < classes):
         raise ValueError(f"mask_loss: labels {labels.min()} to {labels.max()}, wanted 1 to {classes - 1}")
     if kind == "softmax":
-        return MaskSoftmax.apply(logits, targets=targets, labels=labels)
+        pixels = np.where(to_device(targets, "cpu") >= 0.5, labels[:, None, None], 0)  # (R, M, M)
+        return cross_entropy(logits.reshape(pixels.size, classes), pixels.reshape(-1))
     own = logits[np.arange(len(labels)), :, :, labels]  # (R, M, M)
     return BinaryCrossEntropy.apply(own, target=targets)
 
@@ -161,18 +162,3 @@ class BinaryCrossEntropy(Loss):
         value = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
         self.slope = (sigmoid_array(logits) - target) / count
         return xp.asarray(value.sum(dtype=np.float64) / count, dtype=logits.dtype)
-
-
-class MaskSoftmax(Loss):
-    """Cross-entropy of every pixel with the mixture: t of the RoI's class, 1 - t of the background."""
-
-    def forward(self, logits, targets, labels):
-        xp = module_of(logits)
-        pixels = max(targets.size, 1)
-        wanted = xp.zeros_like(logits)
-        wanted[..., 0] = 1 - targets
-        wanted[xp.arange(len(labels)), :, :, labels] += targets
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        logarithm = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
-        self.slope = (softmax_array(logits) - wanted) / pixels
-        return xp.asarray(-(wanted * logarithm).sum(dtype=np.float64) / pixels, dtype=logits.dtype)

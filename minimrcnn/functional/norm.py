@@ -74,7 +74,11 @@ def batch_norm(x, scale, shift, eps=1e-5, residual=None, relu=False) -> tuple[Te
 def _check(function, x, scale, shift, residual):
     if x.ndim != 4:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C)")
-    for name, other, shape in (("scale", scale, x.shape[3:]), ("shift", shift, x.shape[3:]), ("residual", residual, x.shape)):
+    for name, other, shape in (
+        ("scale", scale, x.shape[3:]),
+        ("shift", shift, x.shape[3:]),
+        ("residual", residual, x.shape),
+    ):
         if other is not None and (other.shape != shape or other.dtype != x.dtype):
             raise ValueError(f"{function}: {name} is {other.dtype} {other.shape}, wanted {x.dtype} {shape}")
 
@@ -86,25 +90,23 @@ class Normalization(Function):
         xp = module_of(x)
         self.shape = x.shape
         count, channels = x.shape[0], x.shape[3]
-        x = xp.ascontiguousarray(x).reshape(count, -1, channels)  # (N, P, C)
+        x = xp.ascontiguousarray(x).reshape(count, x.shape[1] * x.shape[2], channels)  # (N, P, C)
         none = xp.empty((0, 0, 0), x.dtype)
         sums = self.sum_channels(x, none, none, False, False)  # (N, 2, C)
-        members = max(x.shape[1] * channels // groups, 1)
-        sums = sums.reshape(count, 2, groups, -1).sum(axis=3) / members  # (N, 2, G)
+        spread = channels // groups
+        members = max(x.shape[1] * spread, 1)
+        sums = sums.reshape(count, 2, groups, spread).sum(axis=3) / members  # (N, 2, G)
         mean = sums[:, 0]
         variance = xp.maximum(sums[:, 1] - mean * mean, 0)
         if statistics is not None:
             statistics["mean"], statistics["variance"] = mean, variance
         inverse = 1 / xp.sqrt(variance + eps)  # (N, G)
-        spread = channels // groups
         mean_c, inverse_c = mean.repeat(spread, axis=1), inverse.repeat(spread, axis=1)  # (N, C)
         a = inverse_c * scale
         b = shift - mean_c * a
         y = xp.empty_like(x)
         flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
-        normalization.scale_channels(
-            x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, self.chunks(x), y
-        )
+        normalization.scale_channels(x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, self.chunks(x), y)
         if any(self.needs):
             self.x, self.y, self.scale = x, y if relu else none, scale
             self.mean, self.inverse, self.groups, self.relu = mean_c, inverse_c, groups, relu
@@ -120,12 +122,13 @@ class Normalization(Function):
         shift_gradient, scale_gradient = of_g.sum(axis=0), of_g_hat.sum(axis=0)
         if not self.needs[0] and not self.needs[3]:
             return None, scale_gradient.astype(x.dtype), shift_gradient.astype(x.dtype), None
-        members = max(positions * channels // self.groups, 1)
+        spread = channels // self.groups
+        members = max(positions * spread, 1)
 
         def over_groups(values):
             """(N, C): every channel gets its group's mean of the values."""
-            total = values.reshape(count, self.groups, -1).sum(axis=2) / members
-            return total.repeat(channels // self.groups, axis=1)
+            total = values.reshape(count, self.groups, spread).sum(axis=2) / members
+            return total.repeat(spread, axis=1)
 
         mean_g, mean_g_hat = over_groups(of_g * self.scale), over_groups(of_g_hat * self.scale)
         a = self.inverse * self.scale

@@ -13,9 +13,7 @@ from minimrcnn.tensor import Function, Tensor
 RULES = {"caffe": pool_kernels.CAFFE, "split": pool_kernels.SPLIT, "floor": pool_kernels.FLOOR}
 
 
-def roi_align(
-    features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, aligned=True, mode="average"
-) -> Tensor:
+def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, aligned=True, mode="average") -> Tensor:
     """RoIAlign: every cell of the crop averages bilinear samples, and nothing is rounded.
 
     Parameters
@@ -49,7 +47,9 @@ def roi_align(
     """
     rois, output_size = _check("roi_align", features, rois, output_size, spatial_scale)
     if sampling_ratio < 0 or mode not in ("average", "max"):
-        raise ValueError(f'roi_align: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"')
+        raise ValueError(
+            f'roi_align: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"'
+        )
     cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), mode == "max")
     return CutRoIs.apply(features, rois=rois, levels=None, scales=[spatial_scale], cut=cut)
 
@@ -109,7 +109,9 @@ def pool_rois(
     """
     pyramid = list(pyramid)
     if not pyramid or len(pyramid) != len(strides):
-        raise ValueError(f"pool_rois: {len(pyramid)} levels and {len(strides)} strides, wanted as many, and at least one")
+        raise ValueError(
+            f"pool_rois: {len(pyramid)} levels and {len(strides)} strides, wanted as many, and at least one"
+        )
     if operation not in ("align", "pool"):
         raise ValueError(f'pool_rois: operation {operation!r}, wanted "align" or "pool"')
     for level in pyramid:
@@ -118,7 +120,9 @@ def pool_rois(
     if operation == "pool":
         cut = PoolCut(output_size, RULES["caffe"])
     finest = int(np.log2(strides[0]))
-    levels = assign_levels(rois[:, 1:], lowest=finest, highest=finest + len(pyramid) - 1) - finest  # (R,) 0 is the finest
+    levels = (
+        assign_levels(rois[:, 1:], lowest=finest, highest=finest + len(pyramid) - 1) - finest
+    )  # (R,) 0 is the finest
     return CutRoIs.apply(*pyramid, rois=rois, levels=levels, scales=[1 / stride for stride in strides], cut=cut)
 
 
@@ -126,7 +130,9 @@ def _check(function, features, rois, output_size, spatial_scale):
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(int(side) for side in output_size)
     rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
     if features.ndim != 4 or min(features.shape[1:3]) < 1:
-        raise ValueError(f"{function}: features have shape {features.shape}, wanted (N, H, W, C) with at least one cell")
+        raise ValueError(
+            f"{function}: features have shape {features.shape}, wanted (N, H, W, C) with at least one cell"
+        )
     if rois.ndim != 2 or rois.shape[1] != 5:
         raise ValueError(f"{function}: rois have shape {rois.shape}, wanted (R, 5): picture, x1, y1, x2, y2")
     if len(size) != 2 or min(size) < 1:
@@ -134,7 +140,9 @@ def _check(function, features, rois, output_size, spatial_scale):
     if not spatial_scale > 0:
         raise ValueError(f"{function}: spatial_scale is {spatial_scale}, wanted more than 0")
     if len(rois) and not (rois[:, 0].min() >= 0 and rois[:, 0].max() < len(features)):
-        raise ValueError(f"{function}: rois name pictures {rois[:, 0].min():g} to {rois[:, 0].max():g}, there are {len(features)}")
+        raise ValueError(
+            f"{function}: rois name pictures {rois[:, 0].min():g} to {rois[:, 0].max():g}, there are {len(features)}"
+        )
     return rois, size
 
 

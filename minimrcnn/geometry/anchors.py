@@ -1,4 +1,4 @@
-"""Anchors: the boxes every cell of every level proposes before the network has said anything (Ren et al. 2015, 3.1.1)."""
+"""Anchors: the boxes every cell of every level proposes before the network says anything (Ren et al. 2015, 3.1.1)."""
 
 from __future__ import annotations
 

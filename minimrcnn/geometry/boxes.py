@@ -98,7 +98,7 @@ def decode_boxes(deltas, proposals, weights=(1.0, 1.0, 1.0, 1.0)) -> np.ndarray:
     deltas = deltas.astype(np.result_type(proposals.dtype, np.float32), copy=False)
     if deltas.ndim not in (2, 3) or deltas.shape[-1] != 4 or len(deltas) != len(proposals):
         raise ValueError(
-            f"decode_boxes: deltas {deltas.shape} for proposals {proposals.shape}, wanted (P, 4) or (P, K, 4) for (P, 4)"
+            f"decode_boxes: deltas {deltas.shape} for proposals {proposals.shape}, wanted (P, 4) or (P, K, 4)"
         )
     if deltas.ndim == 3:
         proposals = proposals[:, None]  # (P, 1, 4)

@@ -89,7 +89,9 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
     else:
         patches = patches[:rows]
         for g in range(groups):
-            gather_patches(x, first, rows, kernel_size, stride, padding, out_size, 0, taps, g * group_in, group_in, patches)
+            gather_patches(
+                x, first, rows, kernel_size, stride, padding, out_size, 0, taps, g * group_in, group_in, patches
+            )
             if groups == 1:
                 np.dot(patches, weight[0], output)
             else:
@@ -101,7 +103,9 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output):
+def convolve_patches_cpu(
+    x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output
+):
     """output (N*OH*OW, Cout) = patches @ weight, with the epilogue; one block for each ``patches.shape[1]`` rows.
 
     ``patches`` (threads, block, K) and ``products`` (threads, block, Cout / groups) are scratch; residual is
@@ -140,7 +144,9 @@ def sum_parts(parts, row, target):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_split_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output):
+def convolve_split_cpu(
+    x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output
+):
     """The same for a map with few positions and a large kernel: threads share the kernel's taps, not the positions.
 
     A product of few rows spends its time in reading the kernel. Each task takes some taps, gathers their columns for all
@@ -214,7 +220,10 @@ def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, str
     """
     y_rows = y_gradient.reshape(-1, y_gradient.shape[3])
     block = gathered.shape[1]
-    phase_size = (x_gradient.shape[1] + stride - 1) // stride, (x_gradient.shape[2] + stride - 1) // stride  # of the largest
+    phase_size = (
+        (x_gradient.shape[1] + stride - 1) // stride,
+        (x_gradient.shape[2] + stride - 1) // stride,
+    )  # of the largest
     places = x_gradient.shape[0] * phase_size[0] * phase_size[1]
     blocks = (places + block - 1) // block
     for task in prange(stride * stride * blocks):
@@ -236,7 +245,9 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
     for row in range(first_row, last_row, block):
         count = min(block, last_row - row)
         patches = gathered[: count * width].reshape(count, width)
-        gather_patches(x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches)
+        gather_patches(
+            x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches
+        )
         if group_out == y_gradient.shape[3]:
             np.dot(patches.T, y_rows[row : row + count], product)
         else:

@@ -43,7 +43,9 @@ def channel_sums_cpu(x, y_gradient, y, backward, relu, sums):
     for task in prange(count * chunks):
         n = task // chunks
         chunk = task % chunks
-        add_rows(x, y_gradient, y, backward, relu, n, rows * chunk // chunks, rows * (chunk + 1) // chunks, sums[n, chunk])
+        add_rows(
+            x, y_gradient, y, backward, relu, n, rows * chunk // chunks, rows * (chunk + 1) // chunks, sums[n, chunk]
+        )
 
 
 @njit(cache=True, error_model="numpy")

@@ -56,7 +56,9 @@ def unpool_row(y_gradient, taps, n, iy, kernel, stride, padding, x_gradient):
 def max_pool_gradient_cpu(y_gradient, taps, kernel, stride, padding, x_gradient):
     """x_gradient from the gradient of the outputs that each input won."""
     for row in prange(x_gradient.shape[0] * x_gradient.shape[1]):
-        unpool_row(y_gradient, taps, row // x_gradient.shape[1], row % x_gradient.shape[1], kernel, stride, padding, x_gradient)
+        unpool_row(
+            y_gradient, taps, row // x_gradient.shape[1], row % x_gradient.shape[1], kernel, stride, padding, x_gradient
+        )
 
 
 max_pool = Twin("max_pool", max_pool_cpu)

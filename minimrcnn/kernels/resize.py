@@ -36,7 +36,9 @@ def resize_cpu(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
 
 
 @njit(cache=True, error_model="numpy")
-def send_back_row(y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x, n, s, x_gradient):
+def send_back_row(
+    y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x, n, s, x_gradient
+):
     F = y_gradient.dtype.type
     for t in range(x_gradient.shape[2]):
         for c in range(x_gradient.shape[3]):

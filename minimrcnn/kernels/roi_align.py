@@ -34,7 +34,7 @@ BAND = 4  # rows of the map in a band of the CPU gradient: 4 x 272 cells of 256 
 LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
-# --- Arithmetic shared by both bodies. F is the scalar type of the arrays: without it Numba would compute in float64. ---
+# --- Arithmetic shared by both bodies. F is the scalar type of the arrays: without it Numba would go to float64. ---
 
 
 @register_jitable
@@ -82,7 +82,7 @@ def find_corners(position, cells, F):
     return low, low + 1, position - F(low)
 
 
-# --- CPU. The work of one RoI is a function of its own: the parallel loop around it stays small and compiles quickly. ---
+# --- CPU. The work of one RoI is a function of its own, so that the parallel loop stays small and compiles quickly. ---
 
 
 @register_jitable
@@ -262,7 +262,11 @@ def spread_maximum(output_gradient, winner, row_axis, column_axis, first, last, 
                         )
                         if left < 0:
                             continue
-                        near, far, number = image_gradient[row, left], image_gradient[row, right], i * column_samples + j
+                        near, far, number = (
+                            image_gradient[row, left],
+                            image_gradient[row, right],
+                            i * column_samples + j,
+                        )
                         for channel in range(channels):
                             if winning[channel] == number:
                                 near[channel] += along_y * (F(1) - u) * incoming[channel]
@@ -380,7 +384,7 @@ def roi_align_gradient_cuda(
 
 # roi_align(features (N,H,W,C), rois (R,5), spatial_scale: float, sampling_ratio: int, aligned: bool, use_max: bool,
 #           winner (R,P,Q,C) int32, output (R,P,Q,C))
-# `winner` receives the number of the best sample, -1 if there were none; the average leaves it alone and takes (0,0,0,0).
+# `winner` receives the number of the best sample, -1 if there is none; the average does not touch it: pass (0,0,0,0).
 roi_align = Twin("roi_align", roi_align_cpu, roi_align_cuda)
 
 # roi_align_gradient(output_gradient (R,P,Q,C), winner, rois, spatial_scale, sampling_ratio, aligned, use_max,

@@ -28,7 +28,7 @@ from numba.extending import register_jitable
 from minimrcnn.kernels.twin import Twin, cuda
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
-BAND = 4  # rows of the map in a band of the CPU gradient
+BAND = 8  # rows of the map in a band of the CPU gradient: every band walks through all RoIs that reach it
 LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 

@@ -65,9 +65,7 @@ class Twin:
         elif hasattr(output, "__cuda_array_interface__"):
             self.launch(*arguments)
         else:
-            raise TypeError(
-                f"{self.name}: the output is a {type(output).__name__}, wanted a NumPy array or an array on a CUDA device"
-            )
+            raise TypeError(f"{self.name}: the output is a {type(output).__name__}, wanted a NumPy or a CUDA array")
 
     def launch(self, *arguments) -> None:
         """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""

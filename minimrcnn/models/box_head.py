@@ -39,7 +39,9 @@ def sample_rois(proposals, target, config, generator) -> RoISamples:
     iou = geometry.box_iou(target.boxes, boxes)  # (G, R + G)
     matched = geometry.match(iou, config.box_bg_iou_thresh, config.box_fg_iou_thresh, allow_low_quality=False)
     chances = np.where(matched >= 0, 1, np.where(matched == -1, 0, -1))
-    yes, no = geometry.sample_balanced(chances, config.box_batch_size_per_image, config.box_positive_fraction, generator)
+    yes, no = geometry.sample_balanced(
+        chances, config.box_batch_size_per_image, config.box_positive_fraction, generator
+    )
     labels = np.concatenate([target.labels[matched[yes]], np.zeros(len(no), np.int64)])  # (S,)
     drawn = np.concatenate([yes, no])
     return RoISamples(boxes[drawn], labels, np.concatenate([matched[yes], np.full(len(no), -1)]))

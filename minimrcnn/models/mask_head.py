@@ -54,7 +54,9 @@ class MaskHead(Module):
     def losses(self, logits, samples, targets) -> dict:
         """``loss_mask`` over the positives of all pictures; the targets are the objects' masks, cut out by the RoIs."""
         wanted = [
-            geometry.crop_masks(target.masks, sample.boxes[sample.positive], sample.matched[sample.positive], logits.shape[1])
+            geometry.crop_masks(
+                target.masks, sample.boxes[sample.positive], sample.matched[sample.positive], logits.shape[1]
+            )
             for sample, target in zip(samples, targets, strict=True)
         ]
         labels = np.concatenate([sample.labels[sample.positive] for sample in samples])  # (positives,)

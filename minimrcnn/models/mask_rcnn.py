@@ -60,7 +60,9 @@ class MaskRCNN(Module):
         norm = make_norm(config.norm, config.norm_groups, config.norm_eps)
         norm_everywhere = norm if config.norm == "group" else None
         self.backbone = ResNet(config.backbone, norm=norm, generator=generator)
-        self.pyramid = Pyramid(self.backbone.channels, config.pyramid_channels, norm=norm_everywhere, generator=generator)
+        self.pyramid = Pyramid(
+            self.backbone.channels, config.pyramid_channels, norm=norm_everywhere, generator=generator
+        )
         self.rpn = RegionProposalNetwork(config, generator=generator)
         self.box_head = BoxHead(config, generator=generator)
         self.mask_head = MaskHead(config, norm=norm_everywhere, generator=generator) if config.mask_head else None
@@ -139,7 +141,9 @@ class MaskRCNN(Module):
         found = self.box_head(self.crop(pyramid, [sample.boxes for sample in samples], self.config.box_pool_size))
         losses |= self.box_head.losses(*found, samples, targets)
         if self.mask_head:
-            crops = self.crop(pyramid, [sample.boxes[sample.positive] for sample in samples], self.config.mask_pool_size)
+            crops = self.crop(
+                pyramid, [sample.boxes[sample.positive] for sample in samples], self.config.mask_pool_size
+            )
             losses |= self.mask_head.losses(self.mask_head(crops), samples, targets)
         return losses
 

@@ -1,0 +1,212 @@
+"""Convolution three ways: reference, stored values, gradients, adjoints, errors."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minimrcnn import functional, reference
+from minimrcnn.device import _product_libraries
+from minimrcnn.functional.conv import choose_algorithm, conv2d, conv_transpose2d, linear
+from minimrcnn.tensor import Tensor, gradcheck
+from tests.reference_cases import cases, relative_error
+
+
+def normal(*shape, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@st.composite
+def convolutions(draw):
+    """Shapes as they come: odd sides, empty batches, kernels up to the padded map, all strides and groups."""
+    kernel_height, kernel_width = draw(st.sampled_from([(1, 1), (3, 3), (2, 3), (5, 1), (7, 7), (3, 3)]))
+    padding, stride, groups = draw(st.integers(0, 3)), draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2, 3]))
+    height = draw(st.integers(max(kernel_height - 2 * padding, 1), 11))
+    width = draw(st.integers(max(kernel_width - 2 * padding, 1), 11))
+    count, inside, outside = draw(st.integers(0, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    x = normal(count, height, width, groups * inside, seed=1)
+    weight = normal(kernel_height, kernel_width, inside, groups * outside, seed=2)
+    return x, weight, {"stride": stride, "padding": padding, "groups": groups}
+
+
+@given(convolutions())
+def test_patches_are_the_definition(drawn):
+    x, weight, options = drawn
+    bias = normal(weight.shape[3], seed=3)
+    y = conv2d(Tensor(x), Tensor(weight), Tensor(bias), **options, algorithm="patches")
+    wanted = reference.conv2d(x, weight, bias, **options)
+    np.testing.assert_allclose(y.data, wanted, atol=1e-10)
+
+
+@given(st.integers(1, 3), st.integers(1, 17), st.integers(1, 17), st.integers(0, 2), st.sampled_from([1, 3, 65]))
+def test_winograd_is_the_definition(count, height, width, padding, channels):
+    if min(height, width) + 2 * padding < 3:
+        return
+    x, weight = normal(count, height, width, channels), normal(3, 3, channels, 3, seed=1)
+    x.flat[0] = 100.0
+    y = conv2d(Tensor(x), Tensor(weight), padding=padding, algorithm="winograd").data
+    np.testing.assert_allclose(
+        y, conv2d(Tensor(x), Tensor(weight), padding=padding, algorithm="patches").data, atol=1e-9
+    )
+
+
+def test_winograd_by_blocks_is_the_definition():
+    """A map with more tiles than a block on each thread goes another way than a small one."""
+    x, weight = normal(1, 70, 70, 4), normal(3, 3, 4, 5, seed=1)
+    side = 4 * int(np.sqrt(2 * numba.get_num_threads() * 64)) + 8
+    x = normal(1, side, side, 4)
+    y = conv2d(Tensor(x), Tensor(weight), padding=1, algorithm="winograd").data
+    np.testing.assert_allclose(y, conv2d(Tensor(x), Tensor(weight), padding=1, algorithm="patches").data, atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "patches"])
+def test_epilogue(algorithm):
+    """Bias, then residual, then ReLU; NaN stays NaN."""
+    x, weight = normal(2, 9, 6, 3), normal(3, 3, 3, 4, seed=1)
+    bias, residual = normal(4, seed=2), normal(2, 9, 6, 4, seed=3)
+    x[1, 4, 3, 0] = np.nan
+    y = conv2d(
+        Tensor(x), Tensor(weight), Tensor(bias), padding=1, algorithm=algorithm, residual=Tensor(residual), relu=True
+    )
+    plain = conv2d(Tensor(x), Tensor(weight), padding=1, algorithm="patches").data
+    wanted = np.maximum(plain + bias + residual, 0)
+    seen = ~np.isnan(y.data)
+    assert np.isnan(y.data[1, 4, 3]).all() and np.isfinite(y.data[0]).all()
+    np.testing.assert_allclose(y.data[seen], wanted[seen], atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "winograd", "patches", "pointwise"])
+@pytest.mark.parametrize("parameters, arrays", cases("conv2d"))
+def test_stored_cases(parameters, arrays, algorithm):
+    x, weight, bias = (Tensor(arrays[name], requires_grad=True) for name in ("x", "weight", "bias"))
+    try:
+        y = conv2d(x, weight, bias, **parameters, algorithm=algorithm)
+    except ValueError as error:
+        assert "patches" in str(error) and algorithm in ("winograd", "pointwise")
+        return
+    y.backward(arrays["grad_y"])
+    bound = 1e-4 if algorithm == "winograd" else 1e-5
+    assert relative_error(y.data, arrays["y"]) < bound
+    assert relative_error(x.grad, arrays["grad_x"]) < bound
+    assert relative_error(weight.grad, arrays["grad_weight"]) < bound
+    assert relative_error(bias.grad, arrays["grad_bias"]) < bound
+
+
+@pytest.mark.parametrize("parameters, arrays", cases("conv_transpose2d"))
+def test_stored_transposed_cases(parameters, arrays):
+    x, weight, bias = (Tensor(arrays[name], requires_grad=True) for name in ("x", "weight", "bias"))
+    y = conv_transpose2d(x, weight, bias, **parameters)
+    y.backward(arrays["grad_y"])
+    for got, name in ((y.data, "y"), (x.grad, "grad_x"), (weight.grad, "grad_weight"), (bias.grad, "grad_bias")):
+        assert relative_error(got, arrays[name]) < 1e-5
+
+
+@given(
+    st.integers(0, 2), st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), (2, 2), (3, 2), (4, 3), (2, 3)])
+)
+def test_transposed_convolution_is_the_definition(count, height, width, kernel_and_stride):
+    kernel, stride = kernel_and_stride
+    x, weight, bias = normal(count, height, width, 3), normal(kernel, kernel, 3, 2, seed=1), normal(2, seed=2)
+    y = conv_transpose2d(Tensor(x), Tensor(weight), Tensor(bias), stride=stride)
+    np.testing.assert_allclose(y.data, reference.conv_transpose2d(x, weight, bias, stride=stride), atol=1e-10)
+
+
+@given(convolutions())
+def test_gradients_are_the_adjoint(drawn):
+    """<A x, g> = <x, A' g>: in x for a fixed kernel, and in the kernel for a fixed x."""
+    x, weight, options = drawn
+    x, weight = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
+    y = conv2d(x, weight, **options)
+    gradient = normal(*y.shape, seed=4)
+    inner = (y.data * gradient).sum()
+    y.backward(gradient)
+    assert (x.grad * x.data).sum() == pytest.approx(inner, abs=1e-8)
+    assert (weight.grad * weight.data).sum() == pytest.approx(inner, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "shape, kernel, options",
+    [
+        ((2, 7, 9, 4), (3, 3, 4, 6), {"padding": 1, "algorithm": "winograd"}),
+        ((1, 30, 40, 3), (3, 3, 3, 4), {"padding": 0, "algorithm": "winograd"}),
+        ((2, 7, 9, 4), (3, 3, 2, 6), {"padding": 1, "stride": 2, "groups": 2}),
+        ((2, 7, 9, 4), (1, 1, 4, 6), {}),
+        ((1, 12, 11, 3), (7, 7, 3, 5), {"padding": 3, "stride": 2}),
+    ],
+)
+def test_gradients_against_differences(shape, kernel, options):
+    x, weight, bias = (
+        Tensor(normal(*s, seed=n), requires_grad=True) for n, s in enumerate((shape, kernel, kernel[3:]))
+    )
+    gradcheck(lambda x, w, b: conv2d(x, w, b, **options), x, weight, bias, tolerance=1e-6)
+    y = conv2d(x, weight, bias, **options)
+    residual = Tensor(normal(*y.shape, seed=5), requires_grad=True)
+    gradcheck(
+        lambda x, w, b, r: conv2d(x, w, b, **options, residual=r, relu=True), x, weight, bias, residual, tolerance=1e-4
+    )
+
+
+def test_transposed_gradients_against_differences():
+    x, weight, bias = (
+        Tensor(normal(*s, seed=n), requires_grad=True) for n, s in enumerate(((2, 3, 4, 3), (2, 2, 3, 2), (2,)))
+    )
+    gradcheck(lambda x, w, b: conv_transpose2d(x, w, b, relu=True), x, weight, bias, tolerance=1e-4)
+
+
+@given(st.integers(0, 5), st.integers(1, 5), st.integers(1, 5))
+def test_linear(rows, inside, outside):
+    x, weight, bias = normal(rows, inside), normal(inside, outside, seed=1), normal(outside, seed=2)
+    np.testing.assert_allclose(linear(Tensor(x), Tensor(weight), Tensor(bias)).data, x @ weight + bias, atol=1e-12)
+    if rows:
+        arguments = [Tensor(a, requires_grad=True) for a in (x, weight, bias)]
+        gradcheck(linear, *arguments, tolerance=1e-6)
+
+
+def test_split_taps_are_the_definition():
+    """A small map under a large kernel: threads share the taps."""
+    x, weight = normal(2, 4, 4, 128, dtype=np.float32), normal(3, 3, 128, 7, seed=1, dtype=np.float32)
+    y = conv2d(Tensor(x), Tensor(weight), padding=1, algorithm="patches").data
+    wanted = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, 1, 1)
+    assert relative_error(y, wanted) < 1e-5
+
+
+def test_unchanged_by_threads_and_left_alone():
+    """The same bits with every call, and BLAS has its threads back afterwards."""
+    x, weight = normal(2, 20, 20, 32, dtype=np.float32), normal(3, 3, 32, 32, seed=1, dtype=np.float32)
+    before = [library.get_num_threads() for library in _product_libraries()]
+    first = conv2d(Tensor(x), Tensor(weight), padding=1).data
+    for _ in range(3):
+        np.testing.assert_array_equal(conv2d(Tensor(x), Tensor(weight), padding=1).data, first)
+    assert [library.get_num_threads() for library in _product_libraries()] == before
+
+
+def test_algorithms_and_errors():
+    assert choose_algorithm("auto", (3, 3, 64, 64), 1, 1, 1, (50, 50)) == "winograd"
+    assert choose_algorithm("auto", (3, 3, 64, 64), 2, 1, 1, (50, 50)) == "patches"
+    x, weight = Tensor(np.ones((2, 8, 8, 3), np.float32)), Tensor(np.ones((3, 3, 4, 4), np.float32))
+    with pytest.raises(
+        ValueError, match=r"x has 3 channels, weight wants 4 \(x \(2, 8, 8, 3\), weight \(3, 3, 4, 4\)\)"
+    ):
+        conv2d(x, weight)
+    good = Tensor(np.ones((3, 3, 3, 4), np.float32))
+    for options, message in (
+        ({"groups": 2}, "do not fall into 2 groups"),
+        ({"stride": 0}, "stride 0"),
+        ({"padding": -1}, "padding -1"),
+        ({"algorithm": "fft"}, "wanted one of auto"),
+        ({"algorithm": "winograd", "stride": 2}, "cannot do a 3x3 kernel with stride 2"),
+        ({"bias": Tensor(np.ones(3, np.float32))}, r"bias has shape \(3,\), wanted \(4,\)"),
+        ({"bias": Tensor(np.ones(4, np.float64))}, "bias is float64, x is float32"),
+        ({"residual": Tensor(np.ones((2, 8, 8, 4), np.float32))}, r"residual has shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            conv2d(x, good, **options)
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        conv2d(Tensor(np.ones((1, 2, 2, 3), np.float32)), good)
+    with pytest.raises(ValueError, match=r"wanted \(N, H, W, Cin\)"):
+        conv2d(Tensor(np.ones((2, 8, 3), np.float32)), good)
+    with pytest.raises(ValueError, match="conv_transpose2d"):
+        conv_transpose2d(x, weight)
+    with pytest.raises(ValueError, match="linear"):
+        functional.linear(x, weight)

@@ -1,0 +1,320 @@
+"""Normalization, pooling, resizing, losses and RoI operations as Tensor functions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minimrcnn import functional, reference
+from minimrcnn.geometry import crop_masks
+from minimrcnn.tensor import Tensor, gradcheck
+from tests.reference_cases import cases, relative_error
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def leaves(*arrays):
+    return [Tensor(array, requires_grad=True) for array in arrays]
+
+
+# --- normalization ---
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.sampled_from([(4, 1), (4, 2), (6, 3), (4, 4)]))
+def test_group_norm_is_the_definition(count, height, width, channels_and_groups):
+    channels, groups = channels_and_groups
+    x, scale, shift = 3 + 2 * normal(count, height, width, channels), normal(channels, seed=1), normal(channels, seed=2)
+    y = functional.group_norm(Tensor(x), groups, Tensor(scale), Tensor(shift))
+    np.testing.assert_allclose(y.data, reference.group_norm(x, groups, scale, shift), atol=1e-9)
+
+
+def test_group_norm_keeps_the_deviation_under_a_large_mean():
+    x = (1000 + normal(1, 40, 40, 4)).astype(np.float32)
+    ones, zeros = Tensor(np.ones(4, np.float32)), Tensor(np.zeros(4, np.float32))
+    y = functional.group_norm(Tensor(x), 2, ones, zeros).data
+    assert y.std() == pytest.approx(1, abs=1e-3) and abs(y.mean()) < 1e-3
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_normalization_gradients(relu):
+    x, scale, shift, residual = leaves(
+        normal(2, 5, 6, 4), normal(4, seed=1), normal(4, seed=2), normal(2, 5, 6, 4, seed=3)
+    )
+    tolerance = 1e-4 if relu else 1e-6
+    gradcheck(lambda x, s, b, r: functional.group_norm(x, 2, s, b, residual=r, relu=relu), x, scale, shift, residual,
+              tolerance=tolerance)  # fmt: skip
+    gradcheck(lambda x, s, b, r: functional.batch_norm(x, s, b, residual=r, relu=relu)[0], x, scale, shift, residual,
+              tolerance=tolerance)  # fmt: skip
+
+
+def test_batch_norm_statistics():
+    x = 5 + 3 * normal(4, 6, 7, 3)
+    ones, zeros = Tensor(np.ones(3)), Tensor(np.zeros(3))
+    y, mean, variance = functional.batch_norm(Tensor(x), ones, zeros)
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(variance, x.var(axis=(0, 1, 2)))
+    np.testing.assert_allclose(y.data, (x - mean) / np.sqrt(variance + 1e-5))
+
+
+def test_normalization_errors():
+    x, scale = Tensor(np.ones((1, 2, 2, 6))), Tensor(np.ones(6))
+    with pytest.raises(ValueError, match="6 channels do not fall into 4 groups"):
+        functional.group_norm(x, 4, scale, scale)
+    with pytest.raises(ValueError, match=r"shift is float64 \(5,\)"):
+        functional.group_norm(x, 2, scale, Tensor(np.ones(5)))
+
+
+# --- max pooling ---
+
+
+@given(
+    st.integers(0, 2),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([(3, 2, 1), (2, 2, 0), (1, 2, 0), (3, 1, 1)]),
+)
+def test_max_pool_is_the_definition(count, height, width, window):
+    kernel, stride, padding = window
+    if min(height, width) + 2 * padding < kernel:
+        return
+    x = np.random.default_rng(0).integers(-4, 4, (count, height, width, 2)).astype(np.float64)  # with ties
+    (leaf,) = leaves(x)
+    y = functional.max_pool2d(leaf, kernel, stride, padding)
+    np.testing.assert_array_equal(y.data, reference.max_pool2d(x, kernel, stride, padding))
+    gradient = normal(*y.shape)
+    y.backward(gradient)
+    np.testing.assert_allclose(leaf.grad, reference.max_pool2d(x, kernel, stride, padding, gradient))
+
+
+@pytest.mark.parametrize("parameters, arrays", cases("max_pool2d"))
+def test_stored_max_pools(parameters, arrays):
+    (x,) = leaves(arrays["x"])
+    y = functional.max_pool2d(x, **parameters)
+    y.backward(arrays["grad_y"])
+    assert relative_error(y.data, arrays["y"]) < 1e-5
+    assert relative_error(x.grad, arrays["grad_x"]) < 1e-5
+
+
+def test_max_pool_sees_nan_and_refuses_nonsense():
+    x = normal(1, 4, 4, 1)
+    x[0, 1, 1] = np.nan
+    assert np.isnan(functional.max_pool2d(Tensor(x), 2, 2).data[0, 0, 0, 0])
+    with pytest.raises(ValueError, match="padding 2"):
+        functional.max_pool2d(Tensor(x), 3, 1, 2)
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        functional.max_pool2d(Tensor(x), 7, 1)
+
+
+# --- resizing ---
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9))
+def test_resize_is_the_definition(height, width, new_height, new_width):
+    x = normal(2, height, width, 3)
+    for function, definition in (
+        (functional.upsample_nearest, reference.upsample_nearest),
+        (functional.resize_bilinear, reference.resize_bilinear),
+    ):
+        (leaf,) = leaves(x)
+        y = function(leaf, (new_height, new_width))
+        np.testing.assert_allclose(y.data, definition(x, (new_height, new_width)), atol=1e-12)
+        gradient = normal(*y.shape, seed=1)
+        y.backward(gradient)
+        assert (leaf.grad * x).sum() == pytest.approx((y.data * gradient).sum(), abs=1e-9)  # it is linear: the adjoint
+
+
+@pytest.mark.parametrize("name", ["upsample_nearest", "resize_bilinear"])
+def test_stored_resizes(name):
+    for parameters, arrays in cases(name):
+        (x,) = leaves(arrays["x"])
+        y = getattr(functional, name)(x, parameters["size"])
+        assert relative_error(y.data, arrays["y"]) < 1e-5
+        if "grad_y" in arrays:
+            y.backward(arrays["grad_y"])
+            assert relative_error(x.grad, arrays["grad_x"]) < 1e-5
+
+
+def test_resize_gradients_and_errors():
+    (x,) = leaves(normal(1, 3, 4, 2))
+    gradcheck(lambda x: functional.resize_bilinear(x, (5, 3)), x)
+    with pytest.raises(ValueError, match="wanted two numbers of at least 1"):
+        functional.upsample_nearest(x, (0, 3))
+    with pytest.raises(ValueError, match="with at least one pixel"):
+        functional.resize_bilinear(Tensor(np.ones((1, 0, 3, 2))), 4)
+
+
+# --- losses ---
+
+
+@pytest.mark.parametrize("parameters, arrays", cases("smooth_l1"))
+def test_stored_smooth_l1(parameters, arrays):
+    (prediction,) = leaves(arrays["prediction"])
+    loss = functional.smooth_l1(prediction, arrays["target"], parameters["beta"], parameters["reduction"])
+    loss.backward()
+    assert relative_error(loss.data, arrays["y"]) < 1e-5
+    assert relative_error(prediction.grad, arrays["grad_prediction"]) < 1e-5
+
+
+def test_stored_cross_entropies():
+    for _, arrays in cases("cross_entropy"):
+        (logits,) = leaves(arrays["logits"])
+        loss = functional.cross_entropy(logits, arrays["labels"])
+        loss.backward()
+        assert relative_error(loss.data, arrays["y"]) < 1e-5
+        assert relative_error(logits.grad, arrays["grad_logits"]) < 1e-5
+    for _, arrays in cases("bce_with_logits"):
+        (logits,) = leaves(arrays["logits"])
+        loss = functional.bce_with_logits(logits, arrays["target"])
+        loss.backward()
+        assert relative_error(loss.data, arrays["y"]) < 1e-5
+        assert relative_error(logits.grad, arrays["grad_logits"]) < 1e-5
+
+
+def test_stored_mask_loss():
+    for parameters, arrays in cases("mask_loss"):
+        targets = crop_masks(arrays["gt_masks"], arrays["rois"], arrays["matched"], parameters["mask_size"])
+        assert relative_error(targets, arrays["targets"]) < 1e-5
+        (logits,) = leaves(arrays["logits"])
+        loss = functional.mask_loss(logits, targets, arrays["gt_labels"][arrays["matched"]])
+        loss.backward()
+        assert relative_error(loss.data, arrays["y"]) < 1e-5
+        assert relative_error(logits.grad, arrays["grad_logits"]) < 1e-5
+
+
+@given(st.integers(0, 6), st.integers(2, 4), st.sampled_from([0.0, 1 / 9, 1.0]))
+def test_losses_are_the_definitions(rows, classes, beta):
+    rng = np.random.default_rng(rows)
+    logits, other, labels = 3 * normal(rows, classes), normal(rows, classes, seed=1), rng.integers(0, classes, rows)
+    target = rng.uniform(0, 1, (rows, classes))
+    assert functional.smooth_l1(Tensor(logits), other, beta).item() == pytest.approx(
+        reference.smooth_l1(logits, other, beta)
+    )
+    if rows:
+        assert functional.cross_entropy(Tensor(logits), labels).item() == pytest.approx(
+            reference.cross_entropy(logits, labels)
+        )
+        assert functional.bce_with_logits(Tensor(logits), target).item() == pytest.approx(
+            reference.bce_with_logits(logits, target)
+        )
+    masks, soft = normal(rows, 3, 3, classes + 1, seed=2), rng.uniform(0, 1, (rows, 3, 3))
+    for kind in ("sigmoid", "agnostic", "softmax"):
+        used = masks[..., :1] if kind == "agnostic" else masks
+        value = functional.mask_loss(Tensor(used), soft, labels + 1, kind).item()
+        assert value == pytest.approx(reference.mask_loss(used, soft, labels + 1, kind) if rows else 0)
+
+
+def test_loss_gradients():
+    rng = np.random.default_rng(0)
+    (logits,) = leaves(2 * normal(5, 4))
+    labels, target = rng.integers(0, 4, 5), rng.uniform(0, 1, (5, 4))
+    gradcheck(lambda x: functional.cross_entropy(x, labels), logits, tolerance=1e-5)
+    gradcheck(lambda x: functional.bce_with_logits(x, target), logits, tolerance=1e-5)
+    gradcheck(lambda x: functional.smooth_l1(x, target, 0.7), logits, tolerance=1e-5)
+    gradcheck(lambda x: functional.smooth_l1(x, target, 0.7, "mean"), logits, tolerance=1e-5)
+    for kind in ("sigmoid", "agnostic", "softmax"):
+        (masks,) = leaves(normal(3, 4, 4, 1 if kind == "agnostic" else 3))
+        gradcheck(
+            lambda x, k=kind: functional.mask_loss(x, target[:3, :, None].repeat(4, 2), [1, 2, 2], k),
+            masks,
+            tolerance=1e-5,
+        )
+
+
+def test_losses_of_nothing_are_zero_and_connected():
+    for make in (
+        lambda: functional.cross_entropy(empty, np.zeros(0, np.int64)),
+        lambda: functional.bce_with_logits(empty, np.zeros((0, 3))),
+        lambda: functional.smooth_l1(empty, np.zeros((0, 3)), 1.0),
+        lambda: functional.mask_loss(empty_masks, np.zeros((0, 4, 4)), np.zeros(0, np.int64)),
+    ):
+        (empty, empty_masks) = leaves(np.zeros((0, 3), np.float32), np.zeros((0, 4, 4, 3), np.float32))
+        loss = make()
+        assert loss.item() == 0 and loss.requires_grad
+        loss.backward()
+
+
+def test_zero_logits():
+    """ln 2 in one channel for the sigmoid, ln 3 and all channels for the softmax: the article's point about competition."""
+    (masks,) = leaves(np.zeros((1, 2, 2, 3)))
+    loss = functional.mask_loss(masks, np.ones((1, 2, 2)), [1])
+    loss.backward()
+    assert loss.item() == pytest.approx(0.693147, abs=1e-6)
+    assert (masks.grad[..., 1] != 0).all() and (masks.grad[..., [0, 2]] == 0).all()
+    (masks,) = leaves(np.zeros((1, 2, 2, 3)))
+    loss = functional.mask_loss(masks, np.ones((1, 2, 2)), [1], "softmax")
+    loss.backward()
+    assert loss.item() == pytest.approx(1.098612, abs=1e-6) and (masks.grad != 0).all()
+
+
+def test_loss_errors():
+    logits = Tensor(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="labels 0 to 3, wanted 0 to 2"):
+        functional.cross_entropy(logits, np.array([0, 3]))
+    with pytest.raises(ValueError, match="wanted one shape"):
+        functional.bce_with_logits(logits, np.zeros(2))
+    masks = Tensor(np.zeros((1, 2, 2, 3)))
+    with pytest.raises(ValueError, match="wanted 1 to 2"):
+        functional.mask_loss(masks, np.zeros((1, 2, 2)), [0])
+    with pytest.raises(ValueError, match="wanted 1"):
+        functional.mask_loss(masks, np.zeros((1, 2, 2)), [1], "agnostic")
+    with pytest.raises(ValueError, match="kind 'dice'"):
+        functional.mask_loss(masks, np.zeros((1, 2, 2)), [1], "dice")
+
+
+# --- RoI operations ---
+
+
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool"])
+def test_stored_rois(name):
+    for parameters, arrays in cases(name):
+        (x,) = leaves(arrays["x"])
+        y = getattr(functional, name)(x, arrays["rois"], **parameters)
+        y.backward(arrays["grad_y"])
+        assert relative_error(y.data, arrays["y"]) < 1e-5
+        assert relative_error(x.grad, arrays["grad_x"]) < 1e-5
+
+
+def test_stored_pyramid():
+    for parameters, arrays in cases("pyramid_roi_align"):
+        pyramid = leaves(*(arrays[f"p{level}"] for level in range(2, 6)))
+        boxes = [arrays["boxes0"], arrays["boxes1"]]
+        rois = np.concatenate([np.c_[np.full(len(b), n, np.float32), b] for n, b in enumerate(boxes)])
+        y = functional.pool_rois(pyramid, rois, parameters["output_size"], parameters["strides"], "align", 2, False)
+        assert relative_error(y.data, arrays["y"]) < 1e-5
+        y.backward(normal(*y.shape).astype(np.float32))
+        for number, level in enumerate(pyramid):
+            assert (np.abs(level.grad).max() > 0) == (number + 2 in arrays["level"])
+
+
+def test_pyramid_gradient_and_order():
+    rois = np.array([[0, 0, 0, 60, 60], [1, 3, 3, 500, 450], [0, 10, 5, 130, 150], [1, 0, 0, 30, 20]], np.float64)
+    pyramid = leaves(
+        normal(2, 16, 16, 2), normal(2, 8, 8, 2, seed=1), normal(2, 4, 4, 2, seed=2), normal(2, 2, 2, 2, seed=3)
+    )
+    for operation in ("align", "pool"):
+        gradcheck(
+            lambda *levels, o=operation: functional.pool_rois(levels, rois, 3, operation=o), *pyramid, tolerance=1e-5
+        )
+        together = functional.pool_rois(pyramid, rois, 3, operation=operation).data
+        for r in range(len(rois)):
+            alone = functional.pool_rois(pyramid, rois[r : r + 1], 3, operation=operation).data
+            np.testing.assert_array_equal(together[r], alone[0])
+    assert functional.pool_rois(pyramid, rois[:0], (2, 3)).shape == (0, 2, 3, 2)
+
+
+def test_roi_errors():
+    x, rois = Tensor(np.ones((1, 8, 8, 2), np.float32)), np.zeros((1, 5), np.float32)
+    for call, message in (
+        (lambda: functional.roi_align(x, rois[:, :4], 2), r"rois have shape \(1, 4\)"),
+        (lambda: functional.roi_align(x, rois + 1, 2), "there are 1"),
+        (lambda: functional.roi_align(x, rois, 0), "output_size"),
+        (lambda: functional.roi_align(x, rois, 2, mode="median"), "median"),
+        (lambda: functional.roi_align(x, rois, 2, spatial_scale=0), "spatial_scale"),
+        (lambda: functional.roi_pool(x, rois, 2, rule="round"), "wanted one of caffe"),
+        (lambda: functional.pool_rois([x], rois, 2), "1 levels and 4 strides"),
+        (lambda: functional.pool_rois([x], rois, 2, [4], operation="warp"), "warp"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -1,0 +1,172 @@
+"""Tensors, the tape, and gradcheck: gradients against differences, memory, depth, errors."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minimrcnn import functional
+from minimrcnn.tensor import Function, Tensor, gradcheck, no_grad
+
+
+def draw(shape, seed=0, positive=False):
+    data = np.random.default_rng(seed).standard_normal(shape)
+    return Tensor(np.abs(data) + 0.5 if positive else data, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a + b,
+        lambda a, b: a - b,
+        lambda a, b: a * b,
+        lambda a, b: a / b,
+        lambda a, b: 3 - a * 2 + 1 / b,
+        lambda a, b: -(a**3) + b**0.5,
+        lambda a, b: (a * b).sum(axis=0) + a.mean(axis=(0, 1)) + b.sum(),
+        lambda a, b: a @ b.transpose(),
+        lambda a, b: (a + b)[1:, ::2].reshape(-1),
+        lambda a, b: a[[0, 0, 1]] * b[np.array([True, False, True])].sum(axis=0),
+        lambda a, b: functional.exp(a) + functional.log(b) + functional.sigmoid(a) * functional.relu(a),
+        lambda a, b: functional.softmax(a) * b,
+        lambda a, b: functional.concatenate([a, b, a], axis=1),
+    ],
+)
+def test_gradients(function):
+    gradcheck(function, draw((3, 4)), draw((3, 4), 1, positive=True), tolerance=1e-5)
+
+
+@given(st.lists(st.sampled_from([1, 3]), max_size=3), st.lists(st.sampled_from([1, 3]), max_size=3))
+def test_broadcasting(a, b):
+    gradcheck(lambda x, y: x * y + x, draw(a), draw(b, 1), tolerance=1e-5)
+
+
+def test_a_tensor_used_twice_collects_both():
+    x = Tensor(np.array([3.0]), requires_grad=True)
+    y = x * x + x
+    y.backward()
+    assert x.grad == 7
+    (x * 1.0).backward()  # a second graph adds
+    assert x.grad == 8
+
+
+def test_gradients_do_not_share_memory():
+    """Whoever scales one gradient in place must not scale another."""
+    x, y = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    (x + y).backward(np.ones(3))
+    x.grad *= 5
+    np.testing.assert_array_equal(y.grad, 1)
+    z = x.reshape(3, 1)
+    start = np.ones((3, 1))
+    x.grad = None
+    z.backward(start)
+    x.grad *= 5
+    np.testing.assert_array_equal(start, 1)
+
+
+@pytest.mark.parametrize("walk", [True, False])
+def test_deep_graph(walk):
+    x = Tensor(np.ones(2), requires_grad=True)
+    y = x
+    for _ in range(50_000):
+        y = y + 1.0
+    if walk:
+        y.backward(np.ones(2))
+        np.testing.assert_array_equal(x.grad, 1)
+    del y  # freeing the chain must not recurse either
+
+
+def test_a_diamond_of_many_paths_is_walked_once():
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x
+    for _ in range(60):  # 2^60 paths
+        y = (y + y) * 0.5
+    y.backward()
+    assert x.grad == 1
+
+
+class Keep(Function):
+    """Keeps a large array between forward and backward."""
+
+    alive = None
+
+    def forward(self, x):
+        self.kept = np.empty(10)
+        Keep.alive = weakref.ref(self.kept)
+        return x * 1
+
+    def backward(self, gradient):
+        return gradient
+
+
+def test_memory_is_freed_without_the_collector():
+    gc.disable()
+    try:
+        x = Tensor(np.ones(3), requires_grad=True)
+        y = Keep.apply(x)
+        feature = weakref.ref((y * 2.0).data)
+        assert feature() is None  # nobody needs the product: freed at once
+        assert Keep.alive() is not None
+        y.backward(np.ones(3))
+        assert Keep.alive() is None  # freed as the walk goes, though y lives
+        y = Keep.apply(x)
+        del y
+        assert Keep.alive() is None
+    finally:
+        gc.enable()
+
+
+def test_what_needs_no_gradient_is_not_recorded():
+    x, constant = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3))
+    assert (constant * 2).function is None
+    with no_grad():
+        assert (x * 2).function is None and not (x * 2).requires_grad
+    product = x * constant
+    assert product.function.b is constant.data and product.function.a is None
+
+
+def test_errors():
+    x = Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(RuntimeError, match="requires a gradient"):
+        Tensor(np.ones(1)).backward()
+    with pytest.raises(ValueError, match=r"shape \(3,\) needs the gradient"):
+        (x * 2).backward()
+    with pytest.raises(ValueError, match=r"shape \(2,\), the Tensor \(3,\)"):
+        (x * 2).backward(np.ones(2))
+    y = (x * 2).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="walked before"):
+        y.backward()
+    with pytest.raises(TypeError, match="wanted floating point"):
+        Tensor(np.ones(3, np.int64), requires_grad=True)
+    with pytest.raises(TypeError, match="wanted numbers"):
+        Tensor(["a"])
+    with pytest.raises(ValueError, match="matrix product"):
+        x @ x
+    with pytest.raises(ValueError, match="wanted one of cpu, cuda"):
+        x.to("tpu")
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    class Wrong(Function):
+        def forward(self, x):
+            return x * 2
+
+        def backward(self, gradient):
+            return gradient * 1.99
+
+    with pytest.raises(AssertionError, match=r"input 0: backward says"):
+        gradcheck(Wrong.apply, draw((3,)))
+    with pytest.raises(TypeError, match="float64"):
+        gradcheck(lambda x: x, Tensor(np.ones(2, np.float32), requires_grad=True))
+
+
+def test_cuda_without_a_gpu_says_what_is_missing():
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        with pytest.raises(RuntimeError, match=r'pip install "minimrcnn\[cuda\]"'):
+            Tensor(np.ones(1), device="cuda")
