@@ -29,8 +29,8 @@ class Config:
     mask_head : bool
         False makes the model a Faster R-CNN.
     min_size, max_size : int or None
-        A picture is resized so that its shorter side has ``min_size`` pixels, or less where its longer side would exceed
-        ``max_size``. ``min_size`` None leaves pictures at their own size.
+        A picture is resized so that its shorter side has ``min_size`` pixels, or less where its longer side would
+        exceed ``max_size``. ``min_size`` None leaves pictures at their own size.
     size_divisible : int
         Batches are padded to a multiple of this on both sides, so that every level has a whole number of cells.
     image_mean, image_std : tuple of 3 floats
@@ -135,7 +135,7 @@ class Config:
             raise ValueError(f"Config: num_classes is {self.num_classes}, wanted at least 2 (the background counts)")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
-                f"Config: {len(self.class_names)} class_names for num_classes {self.num_classes} (the background is named too)"
+                f"Config: {len(self.class_names)} class_names for num_classes {self.num_classes} (with the background)"
             )
         if len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")

@@ -24,8 +24,8 @@ class Parameter(Tensor):
 class Module:
     """A part of a network.
 
-    Attributes that are Parameters are learnt; float32 arrays are buffers (running statistics): saved, not learnt; Modules and
-    lists of Modules are parts, and their names come in front: ``layer1.0.conv1.weight``.
+    Attributes that are Parameters are learnt; float32 arrays are buffers (running statistics): saved, not learnt;
+    Modules and lists of Modules are parts, and their names come in front: ``layer1.0.conv1.weight``.
     """
 
     training = True
@@ -87,7 +87,8 @@ class Module:
         Raises
         ------
         ValueError
-            Names that are missing or unknown, or shapes that differ: all of them in one message, and nothing was copied.
+            Names that are missing or unknown, or shapes that differ: all of them in one message, and nothing was
+            copied.
         """
         mine = self.arrays()
         faults = [f"{name}: missing" for name in mine if name not in arrays]
@@ -130,7 +131,7 @@ class Module:
 
 
 def he_normal(generator: np.random.Generator, shape, fan: int) -> np.ndarray:
-    """Normal numbers of deviation sqrt(2 / fan): keeps the size of what goes through ReLU (He et al. 2015, section 2.2)."""
+    """Normal numbers of deviation sqrt(2 / fan), which keep the size of what goes through ReLU (He et al. 2015)."""
     return generator.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / fan))
 
 

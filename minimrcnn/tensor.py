@@ -1,12 +1,12 @@
 """Reverse-mode automatic differentiation: Tensors remember the Functions that made them, and walk back.
 
 A `Function` is one operation on raw arrays: ``forward`` computes, and keeps the arrays that ``backward`` will need.
-`Function.apply` is the only place that knows Tensors. The graph consists of Functions alone: each points to the Functions
-that made its inputs (or to the leaf Tensors that collect gradients), and none points to an output, so a feature map
-that nobody needs any longer is freed at once, without waiting for the garbage collector.
+`Function.apply` is the only place that knows Tensors. The graph consists of Functions alone: each points to the
+Functions that made its inputs (or to the leaf Tensors that collect gradients), and none points to an output, so a
+feature map that nobody needs any longer is freed at once, without waiting for the garbage collector.
 
-``backward`` counts how many Functions still owe each Function a part of its gradient, starts at the last, and runs each one
-when its count is zero; what it kept is freed as soon as it has run.
+``backward`` counts how many Functions still owe each Function a part of its gradient, starts at the last, and runs
+each one when its count is zero; what it kept is freed as soon as it has run.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ def as_tensor(value, like: Tensor) -> Tensor:
 class Function:
     """One operation, recorded once for each call.
 
-    Subclasses write ``forward(self, *arrays, **options) -> array`` and ``backward(self, gradient) -> array or tuple``, one
-    gradient for each positional input, None where there is none. ``self.needs[i]`` says whether input i wants one:
+    Subclasses write ``forward(self, *arrays, **options) -> array`` and ``backward(self, gradient) -> array or tuple``,
+    one gradient for each positional input, None where there is none. ``self.needs[i]`` says whether input i wants one:
     what is not needed should be neither kept nor computed. A gradient may be the incoming array or a view of it.
     """
 

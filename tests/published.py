@@ -1,4 +1,4 @@
-"""The reference model's weights, each made from its public name alone (tests/reference/README.md), in this package's layout."""
+"""The reference model's weights in our layout, each made from its public name alone (tests/reference/README.md)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 
 from tests.reference_cases import FOLDER
 
+
+def block(match) -> str:
+    return f"backbone.stages.{int(match[1]) - 1}.layers.{match[2]}."
+
+
 RENAMED = (  # public name -> ours, tried from the top
     (r"backbone\.body\.conv1\.", "backbone.stem.conv."),
     (r"backbone\.body\.bn1\.", "backbone.stem.norm."),
-    (r"backbone\.body\.layer(\d)\.(\d+)\.conv(\d)\.", lambda m: f"backbone.stages.{int(m[1]) - 1}.layers.{m[2]}.conv{m[3]}.conv."),
-    (r"backbone\.body\.layer(\d)\.(\d+)\.bn(\d)\.", lambda m: f"backbone.stages.{int(m[1]) - 1}.layers.{m[2]}.conv{m[3]}.norm."),
-    (r"backbone\.body\.layer(\d)\.(\d+)\.downsample\.0\.", lambda m: f"backbone.stages.{int(m[1]) - 1}.layers.{m[2]}.shortcut.conv."),
-    (r"backbone\.body\.layer(\d)\.(\d+)\.downsample\.1\.", lambda m: f"backbone.stages.{int(m[1]) - 1}.layers.{m[2]}.shortcut.norm."),
+    (r"backbone\.body\.layer(\d)\.(\d+)\.conv(\d)\.", lambda m: block(m) + f"conv{m[3]}.conv."),
+    (r"backbone\.body\.layer(\d)\.(\d+)\.bn(\d)\.", lambda m: block(m) + f"conv{m[3]}.norm."),
+    (r"backbone\.body\.layer(\d)\.(\d+)\.downsample\.0\.", lambda m: block(m) + "shortcut.conv."),
+    (r"backbone\.body\.layer(\d)\.(\d+)\.downsample\.1\.", lambda m: block(m) + "shortcut.norm."),
     (r"backbone\.fpn\.inner_blocks\.", "pyramid.lateral."),
     (r"backbone\.fpn\.layer_blocks\.", "pyramid.output."),
     (r"rpn\.head\.cls_logits\.", "rpn.logits."),

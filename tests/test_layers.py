@@ -223,20 +223,22 @@ def test_loss_gradients():
 
 
 def test_losses_of_nothing_are_zero_and_connected():
-    for make in (
-        lambda: functional.cross_entropy(empty, np.zeros(0, np.int64)),
-        lambda: functional.bce_with_logits(empty, np.zeros((0, 3))),
-        lambda: functional.smooth_l1(empty, np.zeros((0, 3)), 1.0),
-        lambda: functional.mask_loss(empty_masks, np.zeros((0, 4, 4)), np.zeros(0, np.int64)),
+    labels = np.zeros(0, np.int64)
+    for function, shape, arguments in (
+        (functional.cross_entropy, (0, 3), (labels,)),
+        (functional.bce_with_logits, (0, 3), (np.zeros((0, 3)),)),
+        (functional.smooth_l1, (0, 3), (np.zeros((0, 3)), 1.0)),
+        (functional.mask_loss, (0, 4, 4, 3), (np.zeros((0, 4, 4)), labels)),
+        (functional.mask_loss, (0, 4, 4, 3), (np.zeros((0, 4, 4)), labels, "softmax")),
     ):
-        (empty, empty_masks) = leaves(np.zeros((0, 3), np.float32), np.zeros((0, 4, 4, 3), np.float32))
-        loss = make()
+        (empty,) = leaves(np.zeros(shape, np.float32))
+        loss = function(empty, *arguments)
         assert loss.item() == 0 and loss.requires_grad
         loss.backward()
 
 
 def test_zero_logits():
-    """ln 2 in one channel for the sigmoid, ln 3 and all channels for the softmax: the article's point about competition."""
+    """ln 2 in one channel for the sigmoid; ln 3 and all channels for the softmax, where the classes compete."""
     (masks,) = leaves(np.zeros((1, 2, 2, 3)))
     loss = functional.mask_loss(masks, np.ones((1, 2, 2)), [1])
     loss.backward()

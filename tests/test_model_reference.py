@@ -1,4 +1,4 @@
-"""The whole network against torchvision's maskrcnn_resnet50_fpn on one picture: every stage, the losses, the gradients."""
+"""The whole network against torchvision's maskrcnn_resnet50_fpn on one picture: stages, losses, gradients."""
 
 import numpy as np
 import pytest

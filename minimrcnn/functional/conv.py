@@ -1,4 +1,5 @@
-"""Convolution, transposed convolution and the fully connected layer: all three are the products of `kernels.convolution`.
+"""Convolution, transposed convolution and the fully connected layer: all three are the products of
+`kernels.convolution`.
 
 Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one measured fastest:
 
@@ -62,7 +63,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
         raise ValueError(f"conv2d: {x.shape[3]} and {channels} channels do not fall into {groups} groups")
     if x.shape[3] != group_in * groups:
         raise ValueError(
-            f"conv2d: x has {x.shape[3]} channels, weight wants {group_in * groups} (x {x.shape}, weight {weight.shape})"
+            f"conv2d: x has {x.shape[3]} channels, weight wants {group_in * groups} "
+            f"(x {x.shape}, weight {weight.shape})"
         )
     if stride < 1 or padding < 0:
         raise ValueError(f"conv2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
@@ -79,7 +81,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
 
 
 def linear(x, weight, bias=None, relu=False) -> Tensor:
-    """Fully connected layer: x (R, I) @ weight (I, O) + bias (O,), and ReLU if asked; a 1x1 convolution of a 1x1 map."""
+    """Fully connected layer, x (R, I) @ weight (I, O) + bias (O,), then ReLU if asked: a convolution of 1x1 maps."""
     if x.ndim != 2 or weight.ndim != 2:
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
     rows = x.reshape(len(x), 1, 1, x.shape[1])
@@ -88,7 +90,8 @@ def linear(x, weight, bias=None, relu=False) -> Tensor:
 
 
 def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> Tensor:
-    """Transposed convolution ("deconvolution"): every input pixel stamps the kernel, ``stride`` pixels apart, and stamps add up.
+    """Transposed convolution ("deconvolution"): every input pixel stamps the kernel, ``stride`` pixels apart, and
+    stamps add up.
 
     Parameters
     ----------
@@ -181,11 +184,12 @@ class TransposedConvolution(Function):
             gradient = relu_gradient(gradient, self.y)
         gradient = _contiguous(gradient)
         turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
-        return (
-            convolve(gradient, turned, None, None, stride, padding, 1, "auto", False) if self.needs[0] else None,
-            kernel_gradient(gradient, self.x, turned.shape, stride, padding, 1, "auto").swapaxes(2, 3) if self.needs[1] else None,
-            gradient.sum(axis=(0, 1, 2)) if self.needs[2] else None,
-        )  # fmt: skip
+        x_gradient = weight_gradient = None
+        if self.needs[0]:
+            x_gradient = convolve(gradient, turned, None, None, stride, padding, 1, "auto", False)
+        if self.needs[1]:
+            weight_gradient = kernel_gradient(gradient, self.x, turned.shape, stride, padding, 1, "auto").swapaxes(2, 3)
+        return x_gradient, weight_gradient, gradient.sum(axis=(0, 1, 2)) if self.needs[2] else None
 
 
 def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu):
@@ -279,7 +283,8 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         with products_on_one_thread():
             winograd.winograd_weight_gradient(
                 x, y_gradient, padding,
-                workspace("inputs", (36, block + 1, group_in), dtype), workspace("outputs", (36, block + 1, channels), dtype),
+                workspace("inputs", (36, block + 1, group_in), dtype),
+                workspace("outputs", (36, block + 1, channels), dtype),
                 workspace("products", (threads, group_in, channels), dtype),
                 workspace("sums", (36, group_in, channels), dtype), _lanes(threads, dtype),
                 weight_gradient.reshape(9, group_in * channels))  # fmt: skip
@@ -321,8 +326,8 @@ def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> st
         return "winograd" if can_winograd and pays else "patches"
     if (algorithm == "pointwise" and not can_pointwise) or (algorithm == "winograd" and not can_winograd):
         raise ValueError(
-            f'conv2d: algorithm "{algorithm}" cannot do a {kernel_height}x{kernel_width} kernel with stride {stride} and '
-            f'{groups} groups; "patches" can'
+            f'conv2d: algorithm "{algorithm}" cannot do a {kernel_height}x{kernel_width} kernel with stride {stride} '
+            f'and {groups} groups; "patches" can'
         )
     return algorithm
 

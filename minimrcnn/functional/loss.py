@@ -53,7 +53,8 @@ def cross_entropy(logits, labels) -> Tensor:
     labels = np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"cross_entropy: logits {logits.shape}, labels {labels.dtype} {labels.shape}; wanted (R, K) and integers (R,)"
+            f"cross_entropy: logits {logits.shape}, labels {labels.dtype} {labels.shape}; "
+            "wanted (R, K) and integers (R,)"
         )
     if labels.size and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
         raise ValueError(f"cross_entropy: labels {labels.min()} to {labels.max()}, wanted 0 to {logits.shape[1] - 1}")
@@ -78,9 +79,9 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     labels : array (R,) of int, from 1
         The class of each RoI.
     kind : {"sigmoid", "agnostic", "softmax"}
-        "sigmoid": binary cross-entropy on the mask of the RoI's own class, the others are left alone; "agnostic": the same with
-        one mask for all classes; "softmax": every pixel belongs to one class, the RoI's where its target is at least 1/2, else
-        background (channel 0), so that the classes compete, as in an FCN.
+        "sigmoid": binary cross-entropy on the mask of the RoI's own class, the others are left alone; "agnostic": the
+        same with one mask for all classes; "softmax": every pixel belongs to one class, the RoI's where its target is
+        at least 1/2, else background (channel 0), so that the classes compete, as in an FCN.
 
     Returns
     -------
@@ -96,7 +97,8 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
         raise ValueError(f"mask_loss: kind {kind!r}, wanted one of {', '.join(MASK_LOSSES)}")
     if logits.ndim != 4 or targets.shape != logits.shape[:3] or labels.shape != logits.shape[:1]:
         raise ValueError(
-            f"mask_loss: logits {logits.shape}, targets {targets.shape}, labels {labels.shape}; wanted (R, M, M, K), (R, M, M), (R,)"
+            f"mask_loss: logits {logits.shape}, targets {targets.shape}, labels {labels.shape}; "
+            "wanted (R, M, M, K), (R, M, M), (R,)"
         )
     classes = logits.shape[3]
     if kind == "agnostic":

@@ -32,8 +32,8 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0) -> Tensor:
         raise ValueError(f"max_pool2d: x has shape {x.shape}, wanted (N, H, W, C)")
     if not (1 <= kernel <= 15 and stride >= 1 and 0 <= 2 * padding <= kernel):
         raise ValueError(
-            f"max_pool2d: kernel {kernel}, stride {stride}, padding {padding}; wanted a kernel of 1 to 15, a stride of at "
-            "least 1 and a padding of at most half the kernel"
+            f"max_pool2d: kernel {kernel}, stride {stride}, padding {padding}; "
+            "wanted a kernel of 1 to 15, a stride of at least 1 and a padding of at most half the kernel"
         )
     if min(output_size(x.shape[1:3], (kernel, kernel), stride, padding)) < 1:
         raise ValueError(

@@ -38,8 +38,9 @@ def upsample_nearest(x, size) -> Tensor:
 def resize_bilinear(x, size) -> Tensor:
     """x (N, H, W, C) at another size, every output the mixture of the four nearest places.
 
-    Pixels are squares whose value sits at the center: output row i lies at (i + 1/2) H / OH - 1/2 ("align_corners=False"); what
-    lies beyond the outermost centers takes the edge's value. No smoothing when shrinking.
+    Pixels are squares whose value sits at the center: output row i lies at (i + 1/2) H / OH - 1/2
+    ("align_corners=False"); what lies beyond the outermost centers takes the edge's value. No smoothing when
+    shrinking.
 
     Parameters and errors as `upsample_nearest`.
     """

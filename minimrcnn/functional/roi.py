@@ -62,7 +62,8 @@ def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Te
     features, rois, output_size, spatial_scale
         As `roi_align`.
     rule : {"caffe", "split", "floor"}
-        How to round: as Caffe and torchvision do, bins that share no cell (the article's example), or both roundings cut off.
+        How to round: as Caffe and torchvision do, bins that share no cell (the article's example), or both roundings
+        cut off.
 
     Returns
     -------

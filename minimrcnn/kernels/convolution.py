@@ -1,8 +1,8 @@
 """Convolution by blocks of gathered patches: every kernel size, stride, padding and number of groups.
 
-A convolution is one matrix product in disguise. Row (n, oy, ox) of the patch matrix holds the KH * KW * Cin numbers that
-the kernel sees at that output position; times the kernel as a (KH * KW * Cin, Cout) matrix it gives the output row. The
-whole patch matrix would be KH * KW times the picture, so it is made block by block:
+A convolution is one matrix product in disguise. Row (n, oy, ox) of the patch matrix holds the KH * KW * Cin numbers
+that the kernel sees at that output position; times the kernel as a (KH * KW * Cin, Cout) matrix it gives the output
+row. The whole patch matrix would be KH * KW times the picture, so it is made block by block:
 
 1. ``prange`` over blocks of output rows;
 2. gather the block's patches into the thread's own buffer, which stays in cache (a 1x1 kernel needs no gathering);
@@ -27,7 +27,8 @@ from minimrcnn.kernels.twin import Twin
 @njit(cache=True, error_model="numpy")
 def gather_patches(x, first, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels,
                    patches):  # fmt: skip
-    """patches[r, t * channels + c] = what tap ``first_tap + t`` sees of channel ``first_channel + c`` at row ``first + r``.
+    """patches[r, t * channels + c] = what tap ``first_tap + t`` sees of channel ``first_channel + c`` at row ``first +
+    r``.
 
     Taps of one kernel row lie side by side in memory if all channels are wanted, and are copied as one run.
     """
@@ -149,8 +150,8 @@ def convolve_split_cpu(
 ):
     """The same for a map with few positions and a large kernel: threads share the kernel's taps, not the positions.
 
-    A product of few rows spends its time in reading the kernel. Each task takes some taps, gathers their columns for all
-    rows into ``patches`` (splits, rows * columns) and multiplies with its own part of the kernel into ``products``
+    A product of few rows spends its time in reading the kernel. Each task takes some taps, gathers their columns for
+    all rows into ``patches`` (splits, rows * columns) and multiplies with its own part of the kernel into ``products``
     (splits, rows, Cout); the parts are then summed, always in the same order. One group only.
     """
     splits = products.shape[0]
@@ -163,7 +164,7 @@ def convolve_split_cpu(
 
 @njit(cache=True, error_model="numpy")
 def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, stride, first_channel, taken):
-    """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, 0 where there is none."""
+    """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, or 0."""
     for r in range(count):
         n = (first + r) // (phase_size[0] * phase_size[1])
         oy = (first + r) // phase_size[1] % phase_size[0] + offset_y

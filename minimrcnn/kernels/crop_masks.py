@@ -48,27 +48,32 @@ def weigh_pixels(low, high, bins, pixels, weight):
     return first, last
 
 
+@register_jitable
+def crop_mask(mask, roi, output):
+    """The target (M, M) of one RoI from its object's mask (H, W): first along y, then along x."""
+    F = output.dtype.type
+    height, width = mask.shape
+    side = len(output)
+    weight_y, weight_x = np.zeros((side, height), output.dtype), np.zeros((side, width), output.dtype)
+    top, bottom = weigh_pixels(roi[1], roi[3], side, height, weight_y)
+    left, right = weigh_pixels(roi[0], roi[2], side, width, weight_x)
+    strip = np.zeros((side, width), output.dtype)  # rows of bins, columns of pixels
+    for p in range(side):
+        for row in range(top, bottom):
+            share = weight_y[p, row]
+            for column in range(left, right if share != F(0) else left):
+                strip[p, column] += share * F(mask[row, column])
+        for q in range(side):
+            total = F(0)
+            for column in range(left, right):
+                total += weight_x[q, column] * strip[p, column]
+            output[p, q] = total
+
+
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def crop_masks_cpu(masks, rois, matched, output):
-    F = output.dtype.type
-    _, height, width = masks.shape
-    _, side, _ = output.shape
     for r in prange(len(output)):
-        weight_y, weight_x = np.zeros((side, height), output.dtype), np.zeros((side, width), output.dtype)
-        top, bottom = weigh_pixels(rois[r, 1], rois[r, 3], side, height, weight_y)
-        left, right = weigh_pixels(rois[r, 0], rois[r, 2], side, width, weight_x)
-        strip = np.zeros((side, width), output.dtype)  # rows of bins, pixel columns
-        for p in range(side):
-            for row in range(top, bottom):
-                share = weight_y[p, row]
-                if share != F(0):
-                    for column in range(left, right):
-                        strip[p, column] += share * F(masks[matched[r], row, column])
-            for q in range(side):
-                total = F(0)
-                for column in range(left, right):
-                    total += weight_x[q, column] * strip[p, column]
-                output[r, p, q] = total
+        crop_mask(masks[matched[r]], rois[r], output[r])
 
 
 # crop_masks(masks (G,H,W) uint8, rois (R,4), matched (R,) int64, output (R,M,M))

@@ -3,7 +3,8 @@
 One box after the other would leave nothing to do in parallel. So the boxes go in blocks of 256:
 
 1. Within a block, the boxes are judged in order, each by its better ones (`nms_leaders`: short, sequential).
-2. The block's survivors, its leaders, judge all later boxes (`nms_followers`: nearly all of the work, and in any order).
+2. The block's survivors, its leaders, judge all later boxes (`nms_followers`: nearly all of the work, and in any
+   order).
 3. On to the next block, whose boxes now only have to be judged among themselves.
 
 On a GPU the later boxes are judged by one thread each; on a CPU one vector of them at a time, by a single thread: 5,000

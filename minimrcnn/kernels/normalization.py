@@ -1,12 +1,13 @@
 """Group and batch normalization, in as few passes over the map as there can be.
 
-Both divide the channels' values into sets, subtract each set's mean, divide by its deviation, then scale and shift every
-channel: y = (x - mean) / deviation * scale + shift. A set is one picture's group of channels (group normalization), or one
-channel over the whole batch (batch normalization: the batch is then handed in as one picture with a group for each channel).
+Both divide the channels' values into sets, subtract each set's mean, divide by its deviation, then scale and shift
+every channel: y = (x - mean) / deviation * scale + shift. A set is one picture's group of channels (group
+normalization), or one channel over the whole batch (batch normalization: the batch is then handed in as one picture
+with a group for each channel).
 
-Forward: one pass sums x and x^2 for each channel, in float64, so that a large mean does not eat the deviation; the rest
-is arithmetic on a few channels; a second pass is y = x * a[c] + b[c], with residual and ReLU. Backward: one pass sums g and
-g * x for each channel, a second is dx = g * a[c] + x * b[c] + d[c], where g is the gradient before ReLU.
+Forward: one pass sums x and x^2 for each channel, in float64, so that a large mean does not eat the deviation; the
+rest is arithmetic on a few channels; a second pass is y = x * a[c] + b[c], with residual and ReLU. Backward: one pass
+sums g and g * x for each channel, a second is dx = g * a[c] + x * b[c] + d[c], where g is the gradient before ReLU.
 
 Shapes: x (N, P, C), P positions; sums (N, chunks, 2, C) float64; a, b, d (N, C).
 """

@@ -1,8 +1,9 @@
-"""Resizing by nearest neighbor or bilinear interpolation: both mix two rows and two columns, nearest with weights 0 and 1.
+"""Resizing by nearest neighbor or bilinear interpolation: both mix two rows and two columns, nearest with weights 0
+and 1.
 
-Where output row i comes from is found once for each axis by the caller: rows ``low[i]`` and ``high[i]``, the second with weight
-``part[i]``. ``low`` and ``high`` never decrease, so the outputs that read source row s are one range, ``first[s]`` to
-``last[s]``: the gradient gathers over that range, and every source place has one owner.
+Where output row i comes from is found once for each axis by the caller: rows ``low[i]`` and ``high[i]``, the second
+with weight ``part[i]``. ``low`` and ``high`` never decrease, so the outputs that read source row s are one range,
+``first[s]`` to ``last[s]``: the gradient gathers over that range, and every source place has one owner.
 
 Shapes: x (N, H, W, C), y (N, OH, OW, C).
 """

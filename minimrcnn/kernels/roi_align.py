@@ -82,7 +82,16 @@ def find_corners(position, cells, F):
     return low, low + 1, position - F(low)
 
 
-# --- CPU. The work of one RoI is a function of its own, so that the parallel loop stays small and compiles quickly. ---
+# --- CPU. Averaging and maximizing are kernels of their own: who only averages does not wait for the other to compile.
+#     The work of one RoI is a function of its own, so that the parallel loops stay small, for the same reason. ---
+
+
+@register_jitable
+def locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F):
+    """The image of a RoI (-1 if there is none), and its rows and columns as (start, bin size, samples a bin)."""
+    rows = divide_axis(roi[2], roi[4], bins_y, sampling_ratio, aligned, spatial_scale, F)
+    columns = divide_axis(roi[1], roi[3], bins_x, sampling_ratio, aligned, spatial_scale, F)
+    return find_image(roi[0], images, F), rows, columns
 
 
 @register_jitable
@@ -128,87 +137,117 @@ def find_taps(axis, bins, cells, like):
 
 
 @register_jitable
-def average_roi(image, row_axis, column_axis, output):
-    """The crop (P, Q, C) of one RoI from its image (H, W, C), four cells a pass."""
-    height, width, channels = image.shape
-    cells = image.reshape(height * width, channels)  # (H*W, C)
-    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, output.shape[0], height, image)
-    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, output.shape[1], width, image)
-    strip = np.zeros((touched, channels), image.dtype)
-    for p in range(output.shape[0]):
-        for k in range(0, row_count[p], 4):
-            w0, w1, w2, w3 = row_weight[p, k], row_weight[p, k + 1], row_weight[p, k + 2], row_weight[p, k + 3]
-            y0, y1 = rows[row_slot[p, k]] * width, rows[row_slot[p, k + 1]] * width
-            y2, y3 = rows[row_slot[p, k + 2]] * width, rows[row_slot[p, k + 3]] * width
-            keep = image.dtype.type(k > 0)
-            for t in range(touched):
-                mixed, x = strip[t], columns[t]
-                a, b, c, d = cells[y0 + x], cells[y1 + x], cells[y2 + x], cells[y3 + x]
+def average_roi(features, roi, spatial_scale, sampling_ratio, aligned, output):
+    """The crop (P, Q, C) of one RoI, four cells a pass."""
+    F = features.dtype.type
+    images, height, width, channels = features.shape
+    bins_y, bins_x, _ = output.shape
+    image, row_axis, column_axis = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, features)
+    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, features)
+    cells = features.reshape(images * height * width, channels)  # (N*H*W, C)
+    strip = np.zeros((touched, channels), features.dtype)
+    for p in range(bins_y):
+        samples = row_count[p] if image >= 0 else 0
+        for t in range(touched):
+            mixed = strip[t]
+            for channel in range(channels):
+                mixed[channel] = 0
+            corner = image * height * width + columns[t]
+            for k in range(0, samples, 4):
+                w0, w1, w2, w3 = row_weight[p, k], row_weight[p, k + 1], row_weight[p, k + 2], row_weight[p, k + 3]
+                a, b = cells[corner + rows[row_slot[p, k]] * width], cells[corner + rows[row_slot[p, k + 1]] * width]
+                c, d = (
+                    cells[corner + rows[row_slot[p, k + 2]] * width],
+                    cells[corner + rows[row_slot[p, k + 3]] * width],
+                )
                 for channel in range(channels):
-                    mixed[channel] = keep * mixed[channel] + (
-                        (w0 * a[channel] + w1 * b[channel]) + (w2 * c[channel] + w3 * d[channel])
-                    )
-        for q in range(output.shape[1]):
+                    mixed[channel] += (w0 * a[channel] + w1 * b[channel]) + (w2 * c[channel] + w3 * d[channel])
+        for q in range(bins_x):
             mixed = output[p, q]
             for channel in range(channels):
                 mixed[channel] = 0
-            for k in range(0, column_count[q] if row_count[p] > 0 else 0, 4):
-                w0, w1 = column_weight[q, k], column_weight[q, k + 1]
-                w2, w3 = column_weight[q, k + 2], column_weight[q, k + 3]
-                a, b = strip[column_slot[q, k]], strip[column_slot[q, k + 1]]
-                c, d = strip[column_slot[q, k + 2]], strip[column_slot[q, k + 3]]
+            for k in range(0, column_count[q], 4):
+                w, at = column_weight[q], column_slot[q]
+                w0, w1, w2, w3 = w[k], w[k + 1], w[k + 2], w[k + 3]
+                a, b, c, d = strip[at[k]], strip[at[k + 1]], strip[at[k + 2]], strip[at[k + 3]]
                 for channel in range(channels):
                     mixed[channel] += (w0 * a[channel] + w1 * b[channel]) + (w2 * c[channel] + w3 * d[channel])
 
 
 @register_jitable
-def maximize_roi(image, row_axis, column_axis, winner, output):
+def maximize_roi(features, roi, spatial_scale, sampling_ratio, aligned, winner, output):
     """The crop of one RoI as the maximum of the samples; `winner` (P, Q, C) receives the first best one's number."""
-    F = image.dtype.type
-    height, width, channels = image.shape
-    row_start, row_size, row_samples = row_axis
-    column_start, column_size, column_samples = column_axis
-    for p in range(output.shape[0]):
-        for q in range(output.shape[1]):
-            best, winning = output[p, q], winner[p, q]
+    F = features.dtype.type
+    images, height, width, channels = features.shape
+    bins_y, bins_x, _ = output.shape
+    image, (y, size_y, samples_y), (x, size_x, samples_x) = locate_roi(
+        roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+    )
+    for p in range(bins_y):
+        for q in range(bins_x):
+            best, winning = output[p, q], winner[p, q]  # (C,)
             for channel in range(channels):  # what no samples give
                 best[channel], winning[channel] = F(0), np.int32(-1)
-            for i in range(row_samples):
-                top, bottom, v = find_corners(place_sample(row_start, row_size, row_samples, p, i, F), height, F)
-                for j in range(column_samples):
-                    left, right, u = find_corners(
-                        place_sample(column_start, column_size, column_samples, q, j, F), width, F
-                    )
-                    inside = F(1) if top >= 0 and left >= 0 else F(0)
-                    a, b, c, d = image[top, left], image[top, right], image[bottom, left], image[bottom, right]
-                    wa, wb = inside * (F(1) - v) * (F(1) - u), inside * (F(1) - v) * u
-                    wc, wd = inside * v * (F(1) - u), inside * v * u
-                    number = np.int32(i * column_samples + j)
+            for i in range(samples_y if image >= 0 else 0):
+                top, bottom, v = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
+                for j in range(samples_x):
+                    left, right, u = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
+                    inside = top >= 0 and left >= 0
+                    y0, y1, x0, x1 = (top, bottom, left, right) if inside else (0, 0, 0, 0)  # read, but not used
+                    a, b = features[image, y0, x0], features[image, y0, x1]  # (C,)
+                    c, d = features[image, y1, x0], features[image, y1, x1]
+                    number = np.int32(i * samples_x + j)
                     for channel in range(channels):
-                        value = (wa * a[channel] + wb * b[channel]) + (wc * c[channel] + wd * d[channel])
+                        above, below = (
+                            (F(1) - u) * a[channel] + u * b[channel],
+                            (F(1) - u) * c[channel] + u * d[channel],
+                        )
+                        value = (F(1) - v) * above + v * below if inside else F(0)
                         if number == 0 or value > best[channel]:
                             best[channel], winning[channel] = value, number
 
 
-@register_jitable
-def crop_roi(r, features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
-    F = features.dtype.type
-    images, bins_y, bins_x = len(features), output.shape[1], output.shape[2]
-    image = find_image(rois[r, 0], images, F)
-    rows = divide_axis(rois[r, 2], rois[r, 4], bins_y, sampling_ratio, aligned, spatial_scale, F)
-    columns = divide_axis(rois[r, 1], rois[r, 3], bins_x, sampling_ratio, aligned, spatial_scale, F)
-    if image < 0:  # no such image: cut from the first one, without samples
-        image, rows = 0, (F(0), F(0), 0)
-    if use_max:
-        maximize_roi(features[image], rows, columns, winner[r], output[r])
-    else:
-        average_roi(features[image], rows, columns, output[r])
+@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+def average_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, output):
+    for r in prange(len(output)):
+        average_roi(features, rois[r], spatial_scale, sampling_ratio, aligned, output[r])
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
-def roi_align_cpu(features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
+def maximize_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, winner, output):
     for r in prange(len(output)):
-        crop_roi(r, features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output)
+        maximize_roi(features, rois[r], spatial_scale, sampling_ratio, aligned, winner[r], output[r])
+
+
+def roi_align_cpu(features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
+    if use_max:
+        maximize_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, winner, output)
+    else:
+        average_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, output)
+
+
+@register_jitable
+def count_bands(features_gradient):
+    """(bands of an image, units of work): the units go by lanes, so that each thread's share lies all over the map."""
+    bands = (features_gradient.shape[1] + BAND - 1) // BAND
+    return bands, (len(features_gradient) * bands + LANES - 1) // LANES * LANES
+
+
+@register_jitable
+def find_band(unit, units, bands, height):
+    """The rows of a unit of work: (image, first row, last row + 1). The image may be one too many."""
+    band = unit % (units // LANES) * LANES + unit // (units // LANES)
+    first = band % bands * BAND
+    return band // bands, first, min(first + BAND, height)
+
+
+@register_jitable
+def reaches(axis, bins, first, last, height, F):
+    """Whether an axis may touch rows first..last-1; the outermost rows also take samples just outside of the map."""
+    start, bin_size, _ = axis
+    end = start + F(bins) * bin_size
+    return max(start, end) >= F(first - 1) and (min(start, end) <= F(last) or last == height)
 
 
 @register_jitable
@@ -216,7 +255,6 @@ def spread_average(output_gradient, row_axis, column_axis, first, last, image_gr
     """Give each cell in rows first..last-1 its weight's share of every bin's gradient (P, Q, C)."""
     height, width, channels = image_gradient.shape
     bins_y, bins_x, _ = output_gradient.shape
-    cells = image_gradient.reshape(height * width, channels)  # (H*W, C)
     _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, image_gradient)
     touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, image_gradient)
     strip = np.zeros((touched, channels), image_gradient.dtype)
@@ -236,7 +274,7 @@ def spread_average(output_gradient, row_axis, column_axis, first, last, image_gr
                         for channel in range(channels):
                             target[channel] += share * incoming[channel]
             for t in range(touched):
-                incoming, target = strip[t], cells[row * width + columns[t]]  # (C,)
+                incoming, target = strip[t], image_gradient[row, columns[t]]  # (C,)
                 for channel in range(channels):
                     target[channel] += weight * incoming[channel]
 
@@ -246,69 +284,61 @@ def spread_maximum(output_gradient, winner, row_axis, column_axis, first, last, 
     """Give the four cells around each bin's best sample, where they lie in rows first..last-1, their share."""
     F = image_gradient.dtype.type
     height, width, channels = image_gradient.shape
-    row_start, row_size, row_samples = row_axis
-    column_start, column_size, column_samples = column_axis
+    (y, size_y, samples_y), (x, size_x, samples_x) = row_axis, column_axis
     for p in range(output_gradient.shape[0]):
-        for i in range(row_samples):
-            top, bottom, v = find_corners(place_sample(row_start, row_size, row_samples, p, i, F), height, F)
+        for i in range(samples_y):
+            top, bottom, v = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
             for row, along_y in ((top, F(1) - v), (bottom, v)):
                 if row < first or row >= last:
                     continue
                 for q in range(output_gradient.shape[1]):
                     incoming, winning = output_gradient[p, q], winner[p, q]  # (C,)
-                    for j in range(column_samples):
-                        left, right, u = find_corners(
-                            place_sample(column_start, column_size, column_samples, q, j, F), width, F
-                        )
+                    for j in range(samples_x):
+                        left, right, u = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
                         if left < 0:
                             continue
-                        near, far, number = (
-                            image_gradient[row, left],
-                            image_gradient[row, right],
-                            i * column_samples + j,
-                        )
+                        near, far = image_gradient[row, left], image_gradient[row, right]  # (C,)
                         for channel in range(channels):
-                            if winning[channel] == number:
+                            if winning[channel] == i * samples_x + j:
                                 near[channel] += along_y * (F(1) - u) * incoming[channel]
                                 far[channel] += along_y * u * incoming[channel]
 
 
-@register_jitable
-def fill_band(band, output_gradient, winner, rois, scale, sampling_ratio, aligned, use_max, features_gradient):
-    """Add the shares of every RoI to one band of rows of one image."""
+@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
     F = features_gradient.dtype.type
     images, height, _, _ = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    bands = (height + BAND - 1) // BAND
-    image, first = band // bands, band % bands * BAND
-    last = min(first + BAND, height)
-    for r in range(len(rois)):
-        if find_image(rois[r, 0], images, F) != image:
-            continue
-        rows = divide_axis(rois[r, 2], rois[r, 4], bins_y, sampling_ratio, aligned, scale, F)
-        start, end = rows[0], rows[0] + F(bins_y) * rows[1]
-        # The first and the last row also take the samples up to a cell outside of the map.
-        if max(start, end) < F(first - 1) or (min(start, end) > F(last) and last < height):
-            continue
-        columns = divide_axis(rois[r, 1], rois[r, 3], bins_x, sampling_ratio, aligned, scale, F)
-        if use_max:
-            spread_maximum(output_gradient[r], winner[r], rows, columns, first, last, features_gradient[image])
-        else:
-            spread_average(output_gradient[r], rows, columns, first, last, features_gradient[image])
+    bands, units = count_bands(features_gradient)
+    for unit in prange(units):
+        image, first, last = find_band(unit, units, bands, height)
+        for r in range(len(rois)):
+            at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+            if at == image and reaches(rows, bins_y, first, last, height, F):
+                spread_average(output_gradient[r], rows, columns, first, last, features_gradient[image])
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+def spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
+    F = features_gradient.dtype.type
+    images, height, _, _ = features_gradient.shape
+    _, bins_y, bins_x, _ = output_gradient.shape
+    bands, units = count_bands(features_gradient)
+    for unit in prange(units):
+        image, first, last = find_band(unit, units, bands, height)
+        for r in range(len(rois)):
+            at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+            if at == image and reaches(rows, bins_y, first, last, height, F):
+                spread_maximum(output_gradient[r], winner[r], rows, columns, first, last, features_gradient[image])
+
+
 def roi_align_gradient_cpu(
     output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, use_max, features_gradient
 ):
-    bands = len(features_gradient) * ((features_gradient.shape[1] + BAND - 1) // BAND)
-    per_lane = (bands + LANES - 1) // LANES
-    for unit in prange(LANES * per_lane):
-        band = unit % per_lane * LANES + unit // per_lane
-        if band < bands:
-            fill_band(
-                band, output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, use_max, features_gradient
-            )
+    if use_max:
+        spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, features_gradient)
+    else:
+        spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient)
 
 
 # --- CUDA: one thread per element of the crops, neighbors on neighboring channels, so that their loads are one. ---

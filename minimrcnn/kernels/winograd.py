@@ -2,8 +2,8 @@
 
 Four outputs of a one-dimensional convolution with three taps need six multiplications instead of twelve, once input
 and kernel are transformed:  y = A' [ (G g) * (B' d) ].  Nested in two dimensions, a 4x4 tile of outputs comes from a
-6x6 patch of inputs with 36 multiplications a channel pair instead of 144 (Lavin and Gray 2016, section 4.3). Summing over
-the channels turns each of the 36 components into one matrix product:
+6x6 patch of inputs with 36 multiplications a channel pair instead of 144 (Lavin and Gray 2016, section 4.3). Summing
+over the channels turns each of the 36 components into one matrix product:
 
 1. U[k] (Cin, Cout)  = G g G'      for every pair of channels, once a call;
 2. V[k] (tiles, Cin) = B' d B      for every tile and channel;
@@ -15,9 +15,10 @@ threads. The gradient of the kernel runs the same transforms backwards: dU[k] = 
 gradient of the input is the same convolution of dy with the kernel turned around, so it needs no code but a flag.
 
 The transforms work on 64 channels at a time in a small buffer with fixed distances between its rows: only then can the
-compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a compiled task:
-written inside the parallel loop, the same lines took five times as long to compile. For the same reason the number of
-lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six times.
+compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a
+compiled task: written inside the parallel loop, the same lines took five times as long to compile. For the same reason
+the number of lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six
+times.
 
 Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin, Cout).
 """
@@ -25,6 +26,7 @@ Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin,
 import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
+
 from minimrcnn.kernels.twin import Twin
 
 TILE = 4  # outputs of a tile, along each axis
@@ -175,7 +177,7 @@ def read_square(x, n, top, left, lane, size, side, square):
 
 @njit(cache=True, error_model="numpy")
 def finish_tiles(components, bias, residual, relu, down, across, first, count, patch, half, at, output):
-    """output tiles = A' M A, += bias, += residual, ReLU; M of tile t is components[:, at + t]; what sticks out is dropped."""
+    """output tiles = A' M A (M of tile t: components[:, at + t]), += bias, += residual, ReLU; overhang is dropped."""
     height, width, channels = output.shape[1], output.shape[2], output.shape[3]
     lines = components.shape[0] // PATCH
     for t in range(count):
@@ -251,7 +253,8 @@ def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, h
             a = i * 3 * LANE + p
             b = i * PATCH * LANE + p
             (patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-             patch[b + 5 * LANE]) = transform_kernel(half[a], half[a + LANE], half[a + 2 * LANE], quarter, sixth)  # fmt: skip
+             patch[b + 5 * LANE]) = transform_kernel(
+                half[a], half[a + LANE], half[a + 2 * LANE], quarter, sixth)  # fmt: skip
     for k in range(transformed.shape[0]):
         for p in range(size):
             transformed[k, first + p] = patch[k * LANE + p]
@@ -306,8 +309,8 @@ def winograd_kernel_cpu(weight, turned, patches, transformed):
 def winograd_blocks_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
     """A large map: threads share the tiles, by blocks.
 
-    ``inputs`` (threads, 36, block + 1, Cin), ``outputs`` (threads, 36, block + 1, Cout) and ``patches`` (threads, 2, 36 * 64)
-    are scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
+    ``inputs`` (threads, 36, block + 1, Cin), ``outputs`` (threads, 36, block + 1, Cout) and ``patches`` (threads, 2,
+    36 * 64) are scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
     """
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
@@ -315,7 +318,8 @@ def winograd_blocks_cpu(x, transformed, turned, bias, residual, relu, padding, i
     for b in prange((tiles + block - 1) // block):
         me = get_thread_id()
         convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, b * block,
-                       min(block, tiles - b * block), inputs[me], outputs[me], patches[me, 0], patches[me, 1], output)  # fmt: skip
+                       min(block, tiles - b * block), inputs[me], outputs[me], patches[me, 0], patches[me, 1],
+                       output)  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -358,8 +362,8 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, produc
     for lane in prange((pairs + LANE - 1) // LANE):
         me = get_thread_id()
         start = lane * LANE
-        transform_pairs_back(flat, quarter, sixth, start, min(LANE, pairs - start), sums.shape[0] // PATCH, patches[me, 0],
-                             patches[me, 1], weight_gradient)  # fmt: skip
+        transform_pairs_back(flat, quarter, sixth, start, min(LANE, pairs - start), sums.shape[0] // PATCH,
+                             patches[me, 0], patches[me, 1], weight_gradient)  # fmt: skip
 
 
 winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)

@@ -1,11 +1,12 @@
 """The box head: what is in a RoI, and where exactly.
 
-To detect: two fully connected layers turn a 7x7 crop into class logits and one box delta for each class. A RoI becomes one
-candidate for each class but background; those with a score above a threshold go through NMS within their class, and the best
-100 of the picture remain.
+To detect: two fully connected layers turn a 7x7 crop into class logits and one box delta for each class. A RoI becomes
+one candidate for each class but background; those with a score above a threshold go through NMS within their class,
+and the best 100 of the picture remain.
 
-To learn: proposals (and the objects' own boxes, so that there is something to find from the first step on) are matched to
-objects by IoU 0.5; 512 are drawn, a quarter positive; cross-entropy on all, smooth L1 on the deltas of the positives' own class.
+To learn: proposals (and the objects' own boxes, so that there is something to find from the first step on) are matched
+to objects by IoU 0.5; 512 are drawn, a quarter positive; cross-entropy on all, smooth L1 on the deltas of the
+positives' own class.
 
 Source: Girshick 2015, Fast R-CNN, sections 2.2 and 2.3; Lin et al. 2017, section 4.2.
 """

@@ -1,8 +1,9 @@
 """The mask head: which pixels of a RoI belong to its object.
 
-Four 3x3 convolutions on a 14x14 crop, a transposed convolution to 28x28, and a 1x1 convolution to one mask for each class. Each mask
-has its own sigmoid, and only the mask of the RoI's class is trained or shown: the class is the box head's business, so the
-classes need not compete for pixels. Two other ways can be chosen to compare: one mask for all classes, or a softmax over them.
+Four 3x3 convolutions on a 14x14 crop, a transposed convolution to 28x28, and a 1x1 convolution to one mask for each
+class. Each mask has its own sigmoid, and only the mask of the RoI's class is trained or shown: the class is the box
+head's business, so the classes need not compete for pixels. Two other ways can be chosen to compare: one mask for all
+classes, or a softmax over them.
 
 Source: He et al. 2017, Mask R-CNN, section 3 and figure 4, right.
 """

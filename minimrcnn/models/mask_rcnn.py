@@ -1,9 +1,10 @@
 """Mask R-CNN: backbone, pyramid, proposals, and two heads that look at the same crops.
 
-The whole model is the two methods `MaskRCNN.predict` and `MaskRCNN.losses`; each line consumes what the one before it made:
+The whole model is the two methods `MaskRCNN.predict` and `MaskRCNN.losses`; each line consumes what the one before it
+made:
 
-    pictures -prepare-> pixels -backbone-> C2..C5 -pyramid-> P2..P6 -rpn-> proposals -pool_rois 7-> box head -> detections
-    -pool_rois 14-> mask head -> masks -paste-> masks in the picture
+    pictures -prepare-> pixels -backbone-> C2..C5 -pyramid-> P2..P6 -rpn-> proposals -pool_rois 7-> box head ->
+    detections -pool_rois 14-> mask head -> masks -paste-> masks in the picture
 
 Boxes are host arrays, features are Tensors. The border is where proposals are chosen, and nowhere else.
 
@@ -119,8 +120,8 @@ class MaskRCNN(Module):
         Returns
         -------
         dict of str to Tensor ()
-            ``loss_classifier``, ``loss_box_reg``, ``loss_mask`` (with a mask head), ``loss_objectness``, ``loss_rpn_box_reg``:
-            their sum is what training makes small.
+            ``loss_classifier``, ``loss_box_reg``, ``loss_mask`` (with a mask head), ``loss_objectness``,
+            ``loss_rpn_box_reg``: their sum is what training makes small.
 
         Raises
         ------

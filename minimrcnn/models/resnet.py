@@ -1,8 +1,9 @@
 """ResNet: the bottom-up way, from pixels to C2, C3, C4 and C5 at strides 4, 8, 16 and 32.
 
-A residual block adds what it computes to what it was given, so that a block that has nothing to add does no harm. ResNet-18
-and 34 stack blocks of two 3x3 convolutions; ResNet-50 stacks bottlenecks, 1x1 down to a quarter of the channels, 3x3, 1x1
-back up, with the stride in the 3x3 as in the published torchvision weights (the paper had it in the first 1x1).
+A residual block adds what it computes to what it was given, so that a block that has nothing to add does no harm.
+ResNet-18 and 34 stack blocks of two 3x3 convolutions; ResNet-50 stacks bottlenecks, 1x1 down to a quarter of the
+channels, 3x3, 1x1 back up, with the stride in the 3x3 as in the published torchvision weights (the paper had it in the
+first 1x1).
 
 Source: He et al. 2016, Deep Residual Learning for Image Recognition, table 1 and figure 5.
 """

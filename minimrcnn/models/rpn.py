@@ -2,13 +2,16 @@
 
 To propose:
 
-1. A 3x3 convolution, then two 1x1: one logit and one box delta for each anchor of each cell, the same weights on every level.
-2. Of each level, the best ``pre_nms_top_n`` anchors by logit, moved and stretched by their deltas, clipped to the picture.
+1. A 3x3 convolution, then two 1x1: one logit and one box delta for each anchor of each cell, the same weights on every
+   level.
+2. Of each level, the best ``pre_nms_top_n`` anchors by logit, moved and stretched by their deltas, clipped to the
+   picture.
 3. NMS within each level; the best ``post_nms_top_n`` over all levels.
 
 To learn:
 
-1. Each anchor is matched to an object (IoU above 0.7, or the best for its object), to background (below 0.3), or to nothing.
+1. Each anchor is matched to an object (IoU above 0.7, or the best for its object), to background (below 0.3), or to
+   nothing.
 2. 256 anchors of a picture are drawn, at most half of them positive.
 3. Binary cross-entropy on their logits, smooth L1 on the positives' deltas.
 
@@ -121,6 +124,8 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     """The indices of the ``count`` largest scores, best first, the lower index first among equals."""
     if count >= len(scores):
         return np.argsort(-scores, kind="stable")
+    if count == 0:
+        return np.zeros(0, np.int64)
     least = np.partition(scores, len(scores) - count)[len(scores) - count]
     chosen = np.flatnonzero(scores > least)
     chosen = np.concatenate([chosen, np.flatnonzero(scores == least)[: count - len(chosen)]])

@@ -1,0 +1,294 @@
+"""The model's ways: every configuration learns, the empty cases train, files come back, mistakes are named."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimrcnn import Config, DataError, MaskRCNN, Target, no_grad, trace
+from minimrcnn.models.box_head import sample_rois
+from minimrcnn.models.mask_rcnn import STRIDES
+from minimrcnn.models.prepare import prepare, resized
+from minimrcnn.models.rpn import top
+
+SMALL = {
+    "num_classes": 3, "backbone": "resnet18", "norm": "group", "pyramid_channels": 16, "min_size": None,
+    "anchor_sizes": (8, 16, 32, 64, 128), "box_head_channels": 16, "mask_head_channels": (16,),
+    "box_batch_size_per_image": 16, "rpn_batch_size_per_image": 32, "rpn_post_nms_top_n_train": 50,
+    "rpn_post_nms_top_n_test": 50,
+}  # fmt: skip
+NAMES = ["loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"]
+
+
+def draw_picture(height=64, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3)).astype(np.uint8)
+
+
+def draw_target(height=64, width=64):
+    masks = np.zeros((2, height, width), np.uint8)
+    masks[0, 10:30, 12:40] = 1
+    masks[1, 40:60, 5:25] = 1
+    return Target(np.float32([[12, 10, 40, 30], [5, 40, 25, 60]]), np.array([1, 2]), masks)
+
+
+def changed(**fields):
+    return dataclasses.replace(draw_target(), **fields)
+
+
+def nothing(height=64, width=64):
+    return Target(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, height, width), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"norm": "batch"},
+        {"norm": "frozen_batch", "backbone": "resnet34"},
+        {"backbone": "resnet50"},
+        {"roi_operation": "pool"},
+        {"roi_sampling_ratio": 0, "roi_aligned": True},
+        {"mask_loss": "agnostic"},
+        {"mask_loss": "softmax"},
+        {"mask_head": False},
+        {"min_size": 48, "max_size": 56},
+    ],
+    ids=str,
+)
+def test_every_configuration_trains_and_predicts(fields):
+    model = MaskRCNN(**{**SMALL, **fields})
+    losses = model.losses([draw_picture(), draw_picture(50, 40, 1)], [draw_target(), nothing(50, 40)])
+    assert list(losses) and set(losses) == set(NAMES if model.config.mask_head else NAMES[:2] + NAMES[3:])
+    total = sum(losses.values())
+    assert np.isfinite(total.item()) and total.item() > 0
+    total.backward()
+    for name, parameter in model.named_parameters().items():
+        assert parameter.grad is not None and np.isfinite(parameter.grad).all(), name
+    found = model.predict([draw_picture(), draw_picture(50, 40, 1)], score_thresh=0.0)
+    for detections, (height, width) in zip(found, [(64, 64), (50, 40)], strict=True):
+        count = len(detections)
+        assert 0 < count <= 100
+        assert detections.boxes.shape == (count, 4) and detections.boxes.dtype == np.float32
+        assert (detections.boxes >= 0).all() and (detections.boxes <= [width, height] * 2).all()
+        assert ((detections.labels >= 1) & (detections.labels <= 2)).all()
+        assert (np.diff(detections.scores) <= 0).all() and detections.scores.max() <= 1
+        if model.config.mask_head:
+            assert detections.masks.shape == (count, height, width) and detections.masks.dtype == bool
+        else:
+            assert detections.masks is None
+
+
+def test_nothing_to_find_still_trains():
+    """No objects at all: the mask and box losses are 0 and connected, the others push towards background."""
+    model = MaskRCNN(**SMALL)
+    losses = model.losses([draw_picture(), draw_picture(seed=1)], [nothing(), nothing()])
+    assert losses["loss_mask"].item() == losses["loss_box_reg"].item() == losses["loss_rpn_box_reg"].item() == 0
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_no_proposals_still_trains_and_predicts():
+    model = MaskRCNN(**SMALL, rpn_pre_nms_top_n_train=0, rpn_pre_nms_top_n_test=0)
+    losses = model.losses([draw_picture()], [nothing()])
+    assert losses["loss_classifier"].item() == 0
+    sum(losses.values()).backward()
+    (found,) = model.predict([draw_picture()])
+    assert len(found) == 0 and found.masks.shape == (0, 64, 64)
+
+
+def test_one_picture_learns_by_heart():
+    from minimrcnn.training.optimizer import AdamW
+
+    model = MaskRCNN(**SMALL)
+    optimizer = AdamW(model.named_parameters())
+    totals = []
+    for _ in range(30):
+        losses = model.losses([draw_picture()], [draw_target()])
+        total = sum(losses.values())
+        model.zero_grad()
+        total.backward()
+        optimizer.step(2e-3)
+        totals.append(total.item())
+    assert np.mean(totals[-5:]) < 0.5 * totals[0]
+
+
+def test_the_same_seed_gives_the_same_bits():
+    results = []
+    for _ in range(2):
+        model = MaskRCNN(**SMALL, seed=3)
+        losses = model.losses([draw_picture()], [draw_target()])
+        sum(losses.values()).backward()
+        results.append([parameter.grad.copy() for parameter in model.parameters()])
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+    other = MaskRCNN(**SMALL, seed=4)
+    assert not np.array_equal(other.rpn.conv.weight.data, model.rpn.conv.weight.data)
+
+
+def test_save_and_load(tmp_path):
+    model = MaskRCNN(**SMALL, class_names=("background", "cat", "dog"))
+    path = tmp_path / "model.npz"
+    model.save(path)
+    loaded = MaskRCNN.load(path)
+    assert loaded.config == model.config and not loaded.training
+    for a, b in zip(model.predict([draw_picture()], 0.0), loaded.predict([draw_picture()], 0.0), strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        np.testing.assert_array_equal(a.masks, b.masks)
+        assert b.names == ("background", "cat", "dog")
+
+
+def test_bad_model_files(tmp_path):
+    model = MaskRCNN(**SMALL)
+    path = tmp_path / "model.npz"
+    model.save(path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match=r"model\.npz"):
+        MaskRCNN.load(path)
+    import pickle
+
+    path.write_bytes(pickle.dumps({"config": print}))
+    with pytest.raises(DataError, match=r"model\.npz"):
+        MaskRCNN.load(path)
+    from minimrcnn.archive import write_archive
+
+    write_archive(path, model.arrays(), {"config": dataclasses.asdict(Config(**{**SMALL, "pyramid_channels": 32}))})
+    with pytest.raises(DataError, match=r"wanted \(1, 1, 64, 32\)"):
+        MaskRCNN.load(path)
+    write_archive(path, {}, {"kind": "something else"})
+    with pytest.raises(DataError, match="not a model"):
+        MaskRCNN.load(path)
+    write_archive(path, {}, {"config": {"flux": 1}})
+    with pytest.raises(DataError, match="unknown fields flux"):
+        MaskRCNN.load(path)
+
+
+def test_pictures_of_all_kinds_give_the_same(tmp_path):
+    model = MaskRCNN(**SMALL)
+    array = draw_picture()
+    path = tmp_path / "picture.png"
+    Image.fromarray(array).save(path)
+    wanted = model.predict([array], 0.0)[0].boxes
+    for picture in (
+        path,
+        str(path),
+        Image.fromarray(array),
+        array.astype(np.float32) / 255,
+        array.astype(np.float64) / 255,
+    ):
+        np.testing.assert_allclose(model.predict([picture], 0.0)[0].boxes, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda m: m.predict(draw_picture()), TypeError, r"wanted a list of pictures; for one: \[picture\]"),
+        (lambda m: m.predict([]), ValueError, "at least one"),
+        (lambda m: m.predict(["no-such-file.jpg"]), DataError, r"no-such-file\.jpg"),
+        (lambda m: m.predict([np.zeros((4, 4, 7))]), DataError, r"\(4, 4, 7\)"),
+        (lambda m: m.predict([np.full((8, 8, 3), 300.0)]), DataError, "0"),
+        (lambda m: m.losses([draw_picture()], []), ValueError, "0 targets for 1 pictures"),
+        (
+            lambda m: m.losses(
+                [draw_picture()], [dataclasses.replace(draw_target(), boxes=np.float32([[9, 9, 5, 5]] * 2))]
+            ),
+            DataError,
+            r"targets\[0\]: box 0",
+        ),
+        (
+            lambda m: m.losses([draw_picture()], [changed(labels=np.array([1, 3]))]),
+            DataError,
+            "label 1 is 3",
+        ),
+        (lambda m: m.losses([draw_picture(32, 32)], [draw_target()]), DataError, r"targets\[0\]"),
+    ],
+)
+def test_mistakes_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(MaskRCNN(**SMALL))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"backbone": "vgg"}, "wanted one of resnet18"),
+        ({"norm": "layer"}, "norm is 'layer'"),
+        ({"num_classes": 1}, "at least 2"),
+        ({"class_names": ("background", "cat")}, "2 class_names for num_classes 91"),
+        ({"anchor_sizes": (32,)}, "1 anchor_sizes, wanted 5"),
+        ({"size_divisible": 16}, "multiple of 32"),
+    ],
+)
+def test_config_mistakes_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_config_survives_json():
+    import json
+
+    config = Config(**{**SMALL, "class_names": ("background", "a", "b")})
+    assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_trace_names_every_stage():
+    model = MaskRCNN(**SMALL)
+    with trace() as stages:
+        model.predict([draw_picture()], 0.0)
+    for number, stride in zip(range(2, 7), STRIDES, strict=True):
+        assert stages[f"p{number}"].shape == (1, 64 // stride, 64 // stride, 16)
+        assert stages[f"rpn_logits_p{number}"].shape[3] == 3 and stages[f"rpn_deltas_p{number}"].shape[3] == 12
+    count = len(stages["proposals"][0])
+    assert stages["c2"].shape == (1, 16, 16, 64) and stages["c5"].shape == (1, 2, 2, 512)
+    assert stages["box_crops"].shape == (count, 7, 7, 16) and stages["class_logits"].shape == (count, 3)
+    assert stages["mask_logits"].shape[1:] == (28, 28, 3)
+    assert stages["detections"][0].boxes.shape[1] == 4
+    stages.clear()
+    model.predict([draw_picture()], 0.0)
+    assert not stages  # nothing is recorded outside
+
+
+def test_prediction_keeps_no_graph_and_the_mode():
+    model = MaskRCNN(**SMALL)
+    with trace() as stages:
+        model.predict([draw_picture()])
+    assert all(not hasattr(value, "function") for value in stages.values())
+    assert model.training and not model.eval().training
+    model.predict([draw_picture()])
+    assert not model.training
+
+
+def test_prepare_is_torchvisions_transform():
+    config = Config()
+    assert resized((480, 640), config) == (800, 1066)
+    assert resized((427, 640), config) == (800, 1199)
+    assert resized((200, 640), config) == (416, 1333)
+    pixels, sizes, originals = prepare([draw_picture(480, 640), draw_picture(300, 200)], config)
+    assert sizes == [(800, 1066), (1199, 800)] or sizes == [(800, 1066), (1200, 800)]
+    assert pixels.shape == (2, 1216, 1088, 3) and originals == [(480, 640), (300, 200)]
+    assert (pixels[0, 800:] == 0).all() and (pixels[1, :, 800:] == 0).all()
+
+
+def test_samples_are_a_quarter_positive_and_carry_their_match():
+    rng = np.random.default_rng(0)
+    target = draw_target()
+    near = target.boxes[rng.integers(0, 2, 40)] + rng.uniform(-1, 1, (40, 4)).astype(np.float32)
+    far = np.float32([[40, 40, 60, 60]]).repeat(40, 0) + rng.uniform(-3, 3, (40, 4)).astype(np.float32)
+    samples = sample_rois(np.concatenate([far, near]), target, Config(**SMALL), rng)
+    assert len(samples.boxes) == 16 and samples.positive.sum() == 4 and samples.positive[:4].all()
+    assert (samples.matched[4:] == -1).all() and (samples.labels[4:] == 0).all()
+    for box, label, row in zip(samples.boxes[:4], samples.labels[:4], samples.matched[:4], strict=True):
+        assert label == target.labels[row] and np.abs(box - target.boxes[row]).max() <= 1
+
+
+def test_top_prefers_the_lower_index_among_equals():
+    scores = np.float32([1, 3, 2, 3, 2, 2])
+    np.testing.assert_array_equal(top(scores, 4), [1, 3, 2, 4])
+    np.testing.assert_array_equal(top(scores, 99), [1, 3, 2, 4, 5, 0])
+    assert len(top(scores, 0)) == 0
+
+
+def test_no_grad_losses_need_no_memory():
+    model = MaskRCNN(**SMALL)
+    with no_grad():
+        losses = model.losses([draw_picture()], [draw_target()])
+    assert not any(loss.requires_grad for loss in losses.values())
