@@ -37,7 +37,7 @@ class Tensor:
     Parameters
     ----------
     data : array_like or Tensor
-        Floating point data stays as it is (NumPy or CuPy); Python numbers and lists become float32.
+        Floating point arrays stay as they are (NumPy or CuPy); all other numbers become float32.
     requires_grad : bool
         Collect a gradient in ``grad`` when ``backward`` comes by.
     device : {"cpu", "cuda"}, optional
@@ -58,14 +58,14 @@ class Tensor:
             data = data.data
         if isinstance(data, np.generic):  # what NumPy makes of an array of no axes, whenever it can
             data = np.asarray(data)
-        if not hasattr(data, "dtype") or not hasattr(data, "reshape"):
+        listed = not hasattr(data, "dtype")
+        if listed:
             data = np.asarray(data)
-            if data.dtype.kind not in "fiub":
-                raise TypeError(f"Tensor: data of type {data.dtype}, wanted numbers")
+        if data.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: data of type {data.dtype}, wanted numbers")
+        if listed or data.dtype.kind != "f":
             data = data.astype(np.float32)
         self.data = data if device is None else to_device(data, device)
-        if requires_grad and self.data.dtype.kind != "f":
-            raise TypeError(f"Tensor: requires_grad on {self.data.dtype}, wanted floating point")
         self.requires_grad = requires_grad
         self.grad = None
         self.function = None
@@ -186,6 +186,11 @@ def as_tensor(value, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     return Tensor(module_of(like.data).asarray(value, dtype=like.dtype))
+
+
+def tensors(*values) -> tuple:
+    """Arrays, numbers and lists as constant Tensors; Tensors, and None, as they are."""
+    return tuple(value if value is None or isinstance(value, Tensor) else Tensor(value) for value in values)
 
 
 class Function:

@@ -320,3 +320,29 @@ def test_roi_errors():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_arrays_and_lists_are_taken_as_they_come():
+    """Functions take arrays or Tensors; those of `functional` return Tensors."""
+    ramp = np.arange(25).reshape(1, 5, 5, 1)  # integers
+    y = functional.roi_align(ramp, [[0, 1, 1, 3, 3]], 4, sampling_ratio=2, aligned=False)
+    np.testing.assert_allclose(y.data[0, :, :, 0], 7.5 + 2.5 * np.arange(4)[:, None] + 0.5 * np.arange(4))
+    x = normal(1, 4, 4, 2).astype(np.float32)
+    weight = normal(3, 3, 2, 2).astype(np.float32)
+    ones = np.ones(2, np.float32)
+    for y, shape in (
+        (functional.conv2d(x, weight, ones, padding=1, residual=x), (1, 4, 4, 2)),
+        (functional.conv_transpose2d(x, weight, ones), (1, 9, 9, 2)),
+        (functional.linear(x[0, 0], weight[0, 0], ones), (4, 2)),
+        (functional.group_norm(x, 1, ones, ones), (1, 4, 4, 2)),
+        (functional.max_pool2d(x, 2, 2), (1, 2, 2, 2)),
+        (functional.upsample_nearest(x, 8), (1, 8, 8, 2)),
+        (functional.pool_rois([x], np.float32([[0, 0, 0, 9, 9]]), 2, [4]), (1, 2, 2, 2)),
+        (functional.relu(x), x.shape),
+        (functional.concatenate([x, x], axis=3), (1, 4, 4, 4)),
+        (functional.smooth_l1([1.0, 2.0], [1.5, 2.0], 1.0), ()),
+        (functional.cross_entropy(x[0, 0], [0, 1, 1, 0]), ()),
+        (functional.bce_with_logits([0.0], [1.0]), ()),
+        (functional.mask_loss(x, np.ones((1, 4, 4)), [1]), ()),
+    ):
+        assert isinstance(y, Tensor) and y.shape == shape and y.dtype == np.float32

@@ -15,7 +15,7 @@ import numpy as np
 
 from minimrcnn.device import module_of, products_on_one_thread, workspace
 from minimrcnn.kernels import convolution, elementwise, winograd
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 ALGORITHMS = ("auto", "pointwise", "winograd", "patches")
 CACHE = 2**19  # bytes of scratch a thread keeps warm: half of a common second-level cache
@@ -54,6 +54,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
     ----------
     Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, section 4.3.
     """
+    x, weight, bias, residual = tensors(x, weight, bias, residual)
     if x.ndim != 4 or weight.ndim != 4:
         raise ValueError(
             f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
@@ -82,6 +83,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
 
 def linear(x, weight, bias=None, relu=False) -> Tensor:
     """Fully connected layer, x (R, I) @ weight (I, O) + bias (O,), then ReLU if asked: a convolution of 1x1 maps."""
+    x, weight = tensors(x, weight)
     if x.ndim != 2 or weight.ndim != 2:
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
     rows = x.reshape(len(x), 1, 1, x.shape[1])
@@ -111,6 +113,7 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
     ValueError
         Shapes or types that do not fit together.
     """
+    x, weight, bias = tensors(x, weight, bias)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[3] != weight.shape[2]:
         raise ValueError(
             f"conv_transpose2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"

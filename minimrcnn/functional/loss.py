@@ -6,7 +6,7 @@ import numpy as np
 
 from minimrcnn.device import module_of, to_device
 from minimrcnn.functional.math import sigmoid_array, softmax_array
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 MASK_LOSSES = ("sigmoid", "agnostic", "softmax")
 
@@ -29,7 +29,7 @@ def smooth_l1(prediction, target, beta: float, reduction: str = "sum") -> Tensor
     ----------
     Girshick 2015, Fast R-CNN, equation 3 (beta 1; torchvision has 1/9).
     """
-    target = _like(target, prediction)
+    prediction, target = _pair(prediction, target)
     if prediction.shape != target.shape or beta < 0 or reduction not in ("sum", "mean"):
         raise ValueError(
             f"smooth_l1: prediction {prediction.shape}, target {target.shape}, beta {beta}, reduction {reduction!r}; "
@@ -50,6 +50,7 @@ def cross_entropy(logits, labels) -> Tensor:
     -------
     Tensor ()
     """
+    (logits,) = tensors(logits)
     labels = np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -63,7 +64,7 @@ def cross_entropy(logits, labels) -> Tensor:
 
 def bce_with_logits(logits, target) -> Tensor:
     """The mean of -t log s - (1 - t) log(1 - s) with s = sigmoid(logits), for targets t from 0 to 1, any one shape."""
-    target = _like(target, logits)
+    logits, target = _pair(logits, target)
     if logits.shape != target.shape:
         raise ValueError(f"bce_with_logits: logits {logits.shape}, target {target.shape}, wanted one shape")
     return BinaryCrossEntropy.apply(logits, target=target)
@@ -92,7 +93,8 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     ----------
     He et al. 2017, Mask R-CNN, section 3 and table 2b.
     """
-    labels, targets = np.asarray(labels), _like(targets, logits)
+    logits, targets = _pair(logits, targets)
+    labels = np.asarray(labels)
     if kind not in MASK_LOSSES:
         raise ValueError(f"mask_loss: kind {kind!r}, wanted one of {', '.join(MASK_LOSSES)}")
     if logits.ndim != 4 or targets.shape != logits.shape[:3] or labels.shape != logits.shape[:1]:
@@ -114,11 +116,11 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     return BinaryCrossEntropy.apply(own, target=targets)
 
 
-def _like(target, prediction):
-    """The target as a constant array of the prediction's type, where the prediction lives."""
-    if isinstance(target, Tensor):
-        target = target.data
-    return module_of(prediction.data).asarray(target, dtype=prediction.dtype)
+def _pair(prediction, target):
+    """The prediction as a Tensor, the target as a constant array of its type, where it lives."""
+    (prediction,) = tensors(prediction)
+    target = target.data if isinstance(target, Tensor) else target
+    return prediction, module_of(prediction.data).asarray(target, dtype=prediction.dtype)
 
 
 class Loss(Function):

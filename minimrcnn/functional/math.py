@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from minimrcnn.device import module_of
 from minimrcnn.functional.conv import relu_gradient
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), any shape."""
-    return ReLU.apply(x)
+    return ReLU.apply(*tensors(x))
 
 
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), any shape, without overflow."""
-    return Sigmoid.apply(x)
+    return Sigmoid.apply(*tensors(x))
 
 
 def exp(x: Tensor) -> Tensor:
     """e to the power of x, any shape."""
-    return Exp.apply(x)
+    return Exp.apply(*tensors(x))
 
 
 def log(x: Tensor) -> Tensor:
     """The natural logarithm, any shape."""
-    return Log.apply(x)
+    return Log.apply(*tensors(x))
 
 
 def softmax(x: Tensor) -> Tensor:
     """exp(x) / sum(exp(x)) along the last axis."""
-    return Softmax.apply(x)
+    return Softmax.apply(*tensors(x))
 
 
-def concatenate(tensors, axis: int = 0) -> Tensor:
+def concatenate(parts, axis: int = 0) -> Tensor:
     """Tensors joined along an axis."""
-    return Concatenate.apply(*tensors, axis=axis)
+    return Concatenate.apply(*tensors(*parts), axis=axis)
 
 
 def sigmoid_array(x):

@@ -6,7 +6,7 @@ import numpy as np
 
 from minimrcnn.device import module_of
 from minimrcnn.kernels import normalization
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 ROWS = 32768  # numbers of a map that a task takes
 
@@ -40,6 +40,7 @@ def group_norm(x, groups: int, scale, shift, eps=1e-5, residual=None, relu=False
     ----------
     Wu and He 2018, Group Normalization, section 3.
     """
+    x, scale, shift, residual = tensors(x, scale, shift, residual)
     _check("group_norm", x, scale, shift, residual)
     if groups < 1 or x.shape[3] % groups:
         raise ValueError(f"group_norm: {x.shape[3]} channels do not fall into {groups} groups")
@@ -61,6 +62,7 @@ def batch_norm(x, scale, shift, eps=1e-5, residual=None, relu=False) -> tuple[Te
     ----------
     Ioffe and Szegedy 2015, Batch Normalization, algorithm 1.
     """
+    x, scale, shift, residual = tensors(x, scale, shift, residual)
     _check("batch_norm", x, scale, shift, residual)
     statistics: dict = {}
     as_one = (1, x.shape[0] * x.shape[1], x.shape[2], x.shape[3])  # one picture, a group for each channel

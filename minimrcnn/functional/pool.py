@@ -7,7 +7,7 @@ import numpy as np
 from minimrcnn.device import module_of
 from minimrcnn.functional.conv import output_size
 from minimrcnn.kernels import pooling
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 
 def max_pool2d(x, kernel: int, stride: int, padding: int = 0) -> Tensor:
@@ -28,6 +28,7 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0) -> Tensor:
     ValueError
         The window does not fit.
     """
+    (x,) = tensors(x)
     if x.ndim != 4:
         raise ValueError(f"max_pool2d: x has shape {x.shape}, wanted (N, H, W, C)")
     if not (1 <= kernel <= 15 and stride >= 1 and 0 <= 2 * padding <= kernel):

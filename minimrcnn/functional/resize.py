@@ -6,7 +6,7 @@ import numpy as np
 
 from minimrcnn.device import module_of
 from minimrcnn.kernels import resize as kernels
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 
 def upsample_nearest(x, size) -> Tensor:
@@ -27,7 +27,7 @@ def upsample_nearest(x, size) -> Tensor:
     ValueError
         The map or the size is empty, or x is not (N, H, W, C).
     """
-    size = _check("upsample_nearest", x, size)
+    x, size = _check("upsample_nearest", x, size)
     axes = []
     for inside, outside in zip(x.shape[1:3], size, strict=True):
         low = np.arange(outside) * inside // outside
@@ -44,7 +44,7 @@ def resize_bilinear(x, size) -> Tensor:
 
     Parameters and errors as `upsample_nearest`.
     """
-    size = _check("resize_bilinear", x, size)
+    x, size = _check("resize_bilinear", x, size)
     axes = []
     for inside, outside in zip(x.shape[1:3], size, strict=True):
         position = np.clip((np.arange(outside) + 0.5) * (inside / outside) - 0.5, 0, inside - 1)
@@ -54,12 +54,13 @@ def resize_bilinear(x, size) -> Tensor:
 
 
 def _check(function, x, size):
+    (x,) = tensors(x)
     size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
     if x.ndim != 4 or min(x.shape[1:3]) < 1:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C) with at least one pixel")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"{function}: size is {size}, wanted two numbers of at least 1")
-    return size
+    return x, size
 
 
 class Resize(Function):

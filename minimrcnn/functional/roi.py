@@ -8,7 +8,7 @@ from minimrcnn.device import module_of
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
-from minimrcnn.tensor import Function, Tensor
+from minimrcnn.tensor import Function, Tensor, tensors
 
 RULES = {"caffe": pool_kernels.CAFFE, "split": pool_kernels.SPLIT, "floor": pool_kernels.FLOOR}
 
@@ -45,7 +45,7 @@ def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, 
     ----------
     He, Gkioxari, Dollar and Girshick 2017, Mask R-CNN, section 3.
     """
-    rois, output_size = _check("roi_align", features, rois, output_size, spatial_scale)
+    features, rois, output_size = _check("roi_align", features, rois, output_size, spatial_scale)
     if sampling_ratio < 0 or mode not in ("average", "max"):
         raise ValueError(
             f'roi_align: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"'
@@ -73,7 +73,7 @@ def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Te
     ----------
     Girshick 2015, Fast R-CNN, section 2.1.
     """
-    rois, output_size = _check("roi_pool", features, rois, output_size, spatial_scale)
+    features, rois, output_size = _check("roi_pool", features, rois, output_size, spatial_scale)
     if rule not in RULES:
         raise ValueError(f"roi_pool: rule {rule!r}, wanted one of {', '.join(RULES)}")
     cut = PoolCut(output_size, RULES[rule])
@@ -108,7 +108,7 @@ def pool_rois(
     ----------
     Lin et al. 2017, Feature Pyramid Networks, section 4.2, equation 1.
     """
-    pyramid = list(pyramid)
+    pyramid = tensors(*pyramid)
     if not pyramid or len(pyramid) != len(strides):
         raise ValueError(
             f"pool_rois: {len(pyramid)} levels and {len(strides)} strides, wanted as many, and at least one"
@@ -116,7 +116,7 @@ def pool_rois(
     if operation not in ("align", "pool"):
         raise ValueError(f'pool_rois: operation {operation!r}, wanted "align" or "pool"')
     for level in pyramid:
-        rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
+        _, rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
     cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), False)
     if operation == "pool":
         cut = PoolCut(output_size, RULES["caffe"])
@@ -128,6 +128,7 @@ def pool_rois(
 
 
 def _check(function, features, rois, output_size, spatial_scale):
+    (features,) = tensors(features)
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(int(side) for side in output_size)
     rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
     if features.ndim != 4 or min(features.shape[1:3]) < 1:
@@ -144,7 +145,7 @@ def _check(function, features, rois, output_size, spatial_scale):
         raise ValueError(
             f"{function}: rois name pictures {rois[:, 0].min():g} to {rois[:, 0].max():g}, there are {len(features)}"
         )
-    return rois, size
+    return features, rois, size
 
 
 class AlignCut:
