@@ -30,6 +30,7 @@ from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on, whatever it was trained on
+DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
 HELD_BACK = 0.2  # of the pictures, where there is no --val
 SHOWN_PICTURES = 8  # on the page
 SHOWN_SCORE = 0.5  # least score of what the page shows
@@ -55,7 +56,7 @@ def demo(options) -> None:
     """Train on generated pictures, score on others, leave a page."""
     pictures, steps, warmup = (10, 30, 5) if options.quick else (50, 1000, 100)
     dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN)
-    model = MaskRCNN(small_config(dataset.class_names), seed=options.seed)
+    model = MaskRCNN(small_config(dataset.class_names, rois=DEMO_ROIS), seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
     say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C stops")
     folder = Path(options.output)

@@ -163,14 +163,6 @@ def test_linear(rows, inside, outside):
         gradcheck(linear, *arguments, tolerance=1e-6)
 
 
-def test_split_taps_are_the_definition():
-    """A small map under a large kernel: threads share the taps."""
-    x, weight = normal(2, 4, 4, 128, dtype=np.float32), normal(3, 3, 128, 7, seed=1, dtype=np.float32)
-    y = conv2d(Tensor(x), Tensor(weight), padding=1, algorithm="patches").data
-    wanted = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, 1, 1)
-    assert relative_error(y, wanted) < 1e-5
-
-
 def test_unchanged_by_threads_and_left_alone():
     """The same bits with every call, and BLAS has its threads back afterwards."""
     x, weight = normal(2, 20, 20, 32, dtype=np.float32), normal(3, 3, 32, 32, seed=1, dtype=np.float32)

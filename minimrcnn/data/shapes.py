@@ -4,7 +4,7 @@ Picture ``i`` is drawn from the pair ``(seed, i)`` alone, so the first fifty of 
 
 1. Draw the ground's color and how many shapes there should be.
 2. Draw shapes (class, radius, center, color) one after the other; each hides what it covers of the earlier ones. One
-   that would leave less than 60 pixels of another to be seen, or whose color is too near to another, is drawn again.
+   that would leave less than 60 pixels of another to be seen is drawn again.
 3. Paint ground and shapes, plain or textured, and add noise. The masks are what is still visible, the boxes tight
    around the masks.
 
@@ -28,7 +28,6 @@ CLASS_NAMES = ("background", "square", "disc", "triangle")
 RADII = (10, 29)  # pixels, both included
 MOST_SHAPES = 4
 VISIBLE_PIXELS = 60  # at least so many are seen of every shape
-COLOR_DISTANCE = 0.25  # of two colors in the RGB cube of side 1: what nobody can see should not be asked for
 NOISE = 0.02  # standard deviation, of 0..1
 ATTEMPTS = 200  # shapes drawn for a picture before it does with fewer than planned
 
@@ -166,10 +165,7 @@ def draw_layout(generator: np.random.Generator, size: int) -> tuple[np.ndarray, 
         shape = Shape(int(generator.integers(1, len(CLASS_NAMES))), int(x), int(y), radius, generator.uniform(0, 1, 3))
         covered = inside(shape, size)
         visible = [mask & ~covered for mask in masks]
-        others = [ground, *(other.color for other in shapes)]
-        if all(mask.sum() >= VISIBLE_PIXELS for mask in visible) and all(
-            np.linalg.norm(shape.color - color) >= COLOR_DISTANCE for color in others
-        ):
+        if all(mask.sum() >= VISIBLE_PIXELS for mask in visible):
             shapes.append(shape)
             masks = [*visible, covered]
     return ground, shapes, masks

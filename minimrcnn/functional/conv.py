@@ -216,19 +216,12 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     residual = residual.reshape(-1, channels)
     taps = kernel_size[0] * kernel_size[1]
     with products_on_one_thread():
-        if groups == 1 and taps >= threads > 1 and rows <= 256 and inner >= 1024:
-            splits = threads
-            widest = -(-taps // splits) * (inner // taps)
-            patches = workspace("patches", (splits, rows * widest), x.dtype)
-            products = workspace("products", (splits, rows, channels), x.dtype)
-            convolution.convolve_split(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
-                                       products, output)  # fmt: skip
-        else:
-            block = block_rows(rows, inner, threads, x.itemsize)
-            patches = workspace("patches", (threads, block, inner), x.dtype)
-            products = workspace("products", (threads, block if groups > 1 else 0, channels // groups), x.dtype)
-            convolution.convolve_patches(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
-                                         products, output)  # fmt: skip
+        gathered = 0 if taps == 1 and stride == 1 and padding == 0 and groups == 1 else inner
+        block = block_rows(rows, gathered, threads, x.itemsize)
+        patches = workspace("patches", (threads, block, gathered), x.dtype)
+        products = workspace("products", (threads, block if groups > 1 else 0, channels // groups), x.dtype)
+        convolution.convolve_patches(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
+                                     products, output)  # fmt: skip
     return y
 
 
@@ -341,9 +334,12 @@ def count_tiles(shape) -> int:
 
 
 def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
-    """Rows of a block whose scratch stays in cache, with at least four blocks for each thread where there is enough."""
-    fitting = CACHE // (columns * itemsize)
-    shared = -(-rows // (4 * threads))
+    """Rows of a block whose scratch stays in cache, with at least two blocks for each thread where there is enough.
+
+    Below 128 rows a product spends more time in reading the kernel than in multiplying.
+    """
+    fitting = max(CACHE // (max(columns, 1) * itemsize), 128)
+    shared = -(-rows // (2 * threads))
     return max(1, min(rows, max(32, min(fitting, shared, 1024))))
 
 

@@ -122,47 +122,6 @@ def convolve_patches_cpu(
 
 
 @njit(cache=True, error_model="numpy")
-def convolve_taps(x, matrix, kernel_size, stride, padding, out_size, split, splits, patches, product):
-    """product (rows, Cout) = the share of the taps that falls to this one of ``splits`` tasks."""
-    taps = kernel_size[0] * kernel_size[1]
-    channels = x.shape[3]
-    rows = product.shape[0]
-    first_tap = taps * split // splits
-    count = taps * (split + 1) // splits - first_tap
-    mine = patches[: rows * count * channels].reshape(rows, count * channels)
-    gather_patches(x, 0, rows, kernel_size, stride, padding, out_size, first_tap, count, 0, channels, mine)
-    np.dot(mine, matrix[first_tap * channels : (first_tap + count) * channels], product)
-
-
-@njit(cache=True, error_model="numpy")
-def sum_parts(parts, row, target):
-    """target (C,) = the sum over parts[:, row], in order."""
-    for c in range(target.size):
-        target[c] = parts[0, row, c]
-    for s in range(1, parts.shape[0]):
-        for c in range(target.size):
-            target[c] += parts[s, row, c]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def convolve_split_cpu(
-    x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output
-):
-    """The same for a map with few positions and a large kernel: threads share the kernel's taps, not the positions.
-
-    A product of few rows spends its time in reading the kernel. Each task takes some taps, gathers their columns for
-    all rows into ``patches`` (splits, rows * columns) and multiplies with its own part of the kernel into ``products``
-    (splits, rows, Cout); the parts are then summed, always in the same order. One group only.
-    """
-    splits = products.shape[0]
-    for s in prange(splits):
-        convolve_taps(x, weight[0], kernel_size, stride, padding, out_size, s, splits, patches[s], products[s])
-    for r in prange(output.shape[0]):
-        sum_parts(products, r, output[r])
-        finish_rows(output[r : r + 1], bias, residual[r : r + 1], relu)
-
-
-@njit(cache=True, error_model="numpy")
 def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, stride, first_channel, taken):
     """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, or 0."""
     for r in range(count):
@@ -261,6 +220,16 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
                 total[k, c] += product[k, c]
 
 
+@njit(cache=True, error_model="numpy")
+def sum_parts(parts, row, target):
+    """target (C,) = the sum over parts[:, row], in order."""
+    for c in range(target.size):
+        target[c] = parts[0, row, c]
+    for s in range(1, parts.shape[0]):
+        for c in range(target.size):
+            target[c] += parts[s, row, c]
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, taps_per_piece, channels_per_piece, block,
                                  gathered, taken, products, sums, weight_gradient):  # fmt: skip
@@ -298,6 +267,5 @@ def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, ta
 
 
 convolve_patches = Twin("convolve_patches", convolve_patches_cpu)
-convolve_split = Twin("convolve_split", convolve_split_cpu)
 convolve_input_gradient = Twin("convolve_input_gradient", convolve_input_gradient_cpu)
 convolve_weight_gradient = Twin("convolve_weight_gradient", convolve_weight_gradient_cpu)

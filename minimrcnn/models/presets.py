@@ -24,6 +24,7 @@ def small_config(
     anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
     min_size: int | None = None,
     detections: int = 100,
+    rois: int = 128,
 ) -> Config:
     """The small model's Config.
 
@@ -38,6 +39,8 @@ def small_config(
         See `choose_min_size`.
     detections : int
         Most objects found in a picture.
+    rois : int
+        RoIs sampled a picture to train the heads on; a quarter of them reach the mask head.
     """
     return Config(
         num_classes=len(class_names),
@@ -54,7 +57,7 @@ def small_config(
         rpn_post_nms_top_n_test=max(300, 3 * detections),
         box_head_channels=256,
         mask_head_channels=(64, 64, 64, 64),
-        box_batch_size_per_image=128,
+        box_batch_size_per_image=rois,
         box_detections_per_img=detections,
     )
 

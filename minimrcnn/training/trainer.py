@@ -36,6 +36,7 @@ from minimrcnn.errors import DataError
 from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import restore, save_checkpoint
+from minimrcnn.training.compile_ahead import second_compiler
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
 
@@ -165,7 +166,9 @@ def rehearse(model, optimizer, options: TrainOptions, batch) -> float:
     start = time.perf_counter()
     generator = model.generator.bit_generator.state
     statistics = {name: array.copy() for name, array in model.arrays().items() if name not in optimizer.parameters}
-    functools.reduce(operator.add, model.losses(batch.pictures, batch.targets).values()).backward()
+    with second_compiler():
+        losses = model.losses(batch.pictures, batch.targets)
+        functools.reduce(operator.add, losses.values()).backward()
     clip_gradients(optimizer.parameters.values(), math.inf)
     optimizer.clear_gradients()
     model.load_arrays({**model.arrays(), **statistics})
