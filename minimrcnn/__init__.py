@@ -24,10 +24,14 @@ HOMES = {
     "trace": "minimrcnn.models.mask_rcnn",
 }
 
-__all__ = ["__version__", *HOMES]
+PARTS = ("functional", "geometry", "nn")
+
+__all__ = ["__version__", *HOMES, *PARTS]
 
 
 def __getattr__(name: str):
+    if name in PARTS:
+        return importlib.import_module(f"minimrcnn.{name}")
     if name not in HOMES:
         raise AttributeError(f"module 'minimrcnn' has no attribute {name!r}; it has {', '.join(HOMES)}")
     value = globals()[name] = getattr(importlib.import_module(HOMES[name]), name)
@@ -35,4 +39,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *HOMES})
+    return sorted({*globals(), *HOMES, *PARTS})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -29,7 +30,7 @@ from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training
 
-UNSEEN = 10**6  # the seed of the pictures that the demo is scored on, whatever it was trained on
+UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
 DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
 HELD_BACK = 0.2  # of the pictures, where there is no --val
 SHOWN_PICTURES = 8  # on the page
@@ -55,8 +56,9 @@ def prepare(options) -> None:
 def demo(options) -> None:
     """Train on generated pictures, score on others, leave a page."""
     pictures, steps, warmup = (10, 30, 5) if options.quick else (50, 1000, 100)
-    dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN)
-    model = MaskRCNN(small_config(dataset.class_names, rois=DEMO_ROIS), seed=options.seed)
+    dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN + (options.seed == UNSEEN))
+    config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
+    model = MaskRCNN(config, seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
     say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C stops")
     folder = Path(options.output)
@@ -88,6 +90,7 @@ def train(options) -> None:
     min_size = options.size or choose_min_size(annotations)
     config = small_config(
         dataset.class_names,
+        dataset.category_ids,
         backbone=options.backbone,
         anchor_sizes=options.anchors or choose_anchor_sizes(annotations, min_size),
         min_size=min_size,
@@ -126,7 +129,8 @@ def evaluate(options) -> None:
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
         results = load_results(options.detections, annotations)
-        results = [row for row in results if row["score"] >= (options.score or 0.0)]
+        if options.score is not None:
+            results = [row for row in results if row["score"] >= options.score]
         figures = {}
         for name, kind, key in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
             if all(key in row for row in results):
@@ -147,12 +151,16 @@ def predict(options) -> int:
     """Find objects in pictures; a picture that cannot be read is named and does not hold up the others."""
     model = on_device(MaskRCNN.load(options.model), options).eval()
     names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
-    category_ids = (None, *range(1, model.config.num_classes))
+    category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
+    name_of = dict(zip(category_ids, names, strict=True))
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [Path(name) for name in options.pictures]
+    outputs = list(name_outputs(paths))
+    if {(folder / output).resolve() for output in outputs} & {path.resolve() for path in paths}:
+        raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
     results, failed = [], 0
-    for image_id, path, output in zip(number_pictures(paths), paths, name_outputs(paths), strict=True):
+    for image_id, path, output in zip(number_pictures(paths), paths, outputs, strict=True):
         try:
             picture = read_picture(path)
         except DataError as error:
@@ -162,7 +170,7 @@ def predict(options) -> int:
         (detections,) = model.predict([picture], score_thresh=options.score)
         Image.fromarray(draw_detections(picture, detections, names)).save(folder / output)
         for row in detections_to_results(detections, image_id, category_ids):
-            results.append({**row, "category_name": names[row["category_id"]], "file_name": path.name})
+            results.append({**row, "category_name": name_of[row["category_id"]], "file_name": path.name})
         counts = [f"{int((detections.labels == k).sum())} {names[k]}" for k in np.unique(detections.labels).tolist()]
         print(f"{path}: {', '.join(counts) or 'nothing'} -> {folder / output}")
     write_json(folder / "detections.json", results)
@@ -216,7 +224,7 @@ def number_pictures(paths: list[Path]) -> list[int]:
     return numbers if len(set(numbers)) == len(paths) else list(range(1, len(paths) + 1))
 
 
-def name_outputs(paths: list[Path]) -> list[str]:
+def name_outputs(paths: list[Path]) -> Iterator[str]:
     """A file name for each picture's result; those of the same name in different folders are numbered."""
     taken: set[str] = set()
     for path in paths:

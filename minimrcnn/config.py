@@ -16,6 +16,8 @@ class Config:
         Classes, the background (label 0) included.
     class_names : tuple of str
         One name a class, ``class_names[0]`` is the background; empty if unknown.
+    category_ids : tuple
+        The number of each class in the data set's annotation file, None for the background; empty if labels are meant.
     backbone : {"resnet18", "resnet34", "resnet50"}
     norm : {"frozen_batch", "batch", "group"}
         Normalization of the backbone; with "group" the pyramid and the heads are normalized as well, which is
@@ -76,6 +78,7 @@ class Config:
 
     num_classes: int = 91
     class_names: tuple[str, ...] = ()
+    category_ids: tuple[int | None, ...] = ()
     backbone: str = "resnet50"
     norm: str = "frozen_batch"
     norm_groups: int = 32
@@ -137,9 +140,28 @@ class Config:
             raise ValueError(
                 f"Config: {len(self.class_names)} class_names for num_classes {self.num_classes} (with the background)"
             )
+        if self.category_ids and len(self.category_ids) != self.num_classes:
+            raise ValueError(f"Config: {len(self.category_ids)} category_ids for num_classes {self.num_classes}")
         if len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
-        if self.size_divisible % 32:
+        if not min(self.anchor_sizes) >= 2 or not self.aspect_ratios or not min(self.aspect_ratios) > 0:
+            raise ValueError(
+                f"Config: anchor_sizes {self.anchor_sizes}, aspect_ratios {self.aspect_ratios}; "
+                "wanted sizes of at least 2 pixels and at least one ratio, all above 0"
+            )
+        for name in (
+            "max_size",
+            "pyramid_channels",
+            "box_pool_size",
+            "mask_pool_size",
+            "box_head_channels",
+            "norm_groups",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted at least 1")
+        if self.min_size is not None and self.min_size < 1:
+            raise ValueError(f"Config: min_size is {self.min_size}, wanted at least 1, or None")
+        if self.size_divisible < 1 or self.size_divisible % 32:
             raise ValueError(
                 f"Config: size_divisible is {self.size_divisible}, wanted a multiple of 32, the stride of C5"
             )

@@ -56,8 +56,8 @@ def evaluate(annotations: dict, results: list[dict], kind: str = "bbox") -> dict
 
     Notes
     -----
-    A detection's area is that of what is scored, its box or its mask. pycocotools takes the box's for masks too if the
-    results hold boxes as well; strip them there to compare.
+    The area that makes a detection small, medium or large is its box's where the results hold boxes, also when masks
+    are scored: so has pycocotools it. Without boxes it is the mask's.
     """
     if kind not in ("bbox", "segm"):
         raise ValueError(f"evaluate: kind is {kind!r}, wanted 'bbox' or 'segm'")
@@ -129,6 +129,8 @@ def _match_all(annotations: dict, truths: dict, detections: dict, results: list[
         object_shapes = _run_lengths_of(objects, truths["row"], size_of, "annotations")
         found_shapes = _run_lengths_of(found, detections["row"], size_of, "results")
         found_area, overlaps = np.array([run_lengths.area(counts) for counts in found_shapes]), run_lengths.iou
+        if results and results[0].get("bbox"):  # pycocotools asks the first row as well
+            found_area = np.array([row["bbox"][2] * row["bbox"][3] for row in found], np.float64)
 
     low, high = np.array(list(AREAS.values()), np.float64).T  # (A, 2) -> two of (A,)
     ignored = crowd[:, None] | (area[:, None] < low) | (area[:, None] > high)  # (G, A)

@@ -101,6 +101,10 @@ class Tensor:
         """The data on the host, detached: the border between features and boxes."""
         return to_device(self.data, "cpu")
 
+    def __array__(self, dtype=None, copy=None):
+        """What NumPy makes of a Tensor, so that functions of arrays take Tensors as well; detached."""
+        return np.array(self.numpy(), dtype, copy=True) if copy else np.asarray(self.numpy(), dtype)
+
     def item(self) -> float:
         return self.data.item()
 

@@ -33,7 +33,6 @@ ALLOWED = {
     "data": {"geometry", "structures", "errors"},
     "evaluate": {"geometry", "structures", "errors", "data"},
     "show": {"geometry", "structures", "errors", "data"},
-    "weights": {"models", "archive", "config", "errors"},
     "training": {
         *("models", "functional", "tensor", "device", "kernels", "data"),
         *("archive", "environment", "show", "structures", "errors"),

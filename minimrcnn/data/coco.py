@@ -31,6 +31,8 @@ from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
 from minimrcnn.structures import Target
 
+MOST_PIXELS = 10 * MAX_PIXELS  # a declared size beyond this is a mistake, whatever pictures may be read
+
 
 class CocoDataset:
     """Pictures and objects from one COCO annotation file.
@@ -227,6 +229,8 @@ def _check_image(image: dict) -> None:
     for key in ("width", "height"):
         if wanted_integer(image, key) < 1:
             raise DataError(f"{key} is {image[key]}, wanted 1 or more pixels")
+    if image["width"] * image["height"] > MOST_PIXELS:
+        raise DataError(f"width {image['width']} and height {image['height']}, wanted at most {MOST_PIXELS} pixels")
     if not isinstance(image.get("file_name"), str):
         raise DataError(f"file_name is {reprlib.repr(image.get('file_name', 'missing'))}, wanted a text")
 

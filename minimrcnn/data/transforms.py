@@ -113,7 +113,8 @@ def crop(
     before, after = target.masks.sum(axis=(1, 2), dtype=np.int64), masks.sum(axis=(1, 2), dtype=np.int64)  # (G,)
     moved = target.boxes - np.array([left, top, left, top], np.float32)
     moved = moved.clip(0, np.array([width, height, width, height], np.float32))
-    boxes = np.where((after < before)[:, None], tight_boxes(masks), moved)  # (G, 4)
+    cut_off = (after < before) | (moved[:, 2:] <= moved[:, :2]).any(axis=1)  # (G,) some of the mask, or all of the box
+    boxes = np.where(cut_off[:, None], tight_boxes(masks), moved)  # (G, 4)
     kept = (after >= max(min_pixels, 1)) & (after >= min_share * before)
     cut = picture[top : top + height, left : left + width]  # (height, width, 3)
     return _contiguous(cut, boxes[kept], target.labels[kept], masks[kept])

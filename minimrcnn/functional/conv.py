@@ -60,6 +60,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
             f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
         )
     kernel_height, kernel_width, group_in, channels = weight.shape
+    if min(weight.shape) < 1:
+        raise ValueError(f"conv2d: weight has shape {weight.shape}, wanted at least 1 on every axis")
     if groups < 1 or channels % groups or x.shape[3] % groups:
         raise ValueError(f"conv2d: {x.shape[3]} and {channels} channels do not fall into {groups} groups")
     if x.shape[3] != group_in * groups:
@@ -84,7 +86,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
 def linear(x, weight, bias=None, relu=False) -> Tensor:
     """Fully connected layer, x (R, I) @ weight (I, O) + bias (O,), then ReLU if asked: a convolution of 1x1 maps."""
     x, weight = tensors(x, weight)
-    if x.ndim != 2 or weight.ndim != 2:
+    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0]:
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
     rows = x.reshape(len(x), 1, 1, x.shape[1])
     result = conv2d(rows, weight.reshape(1, 1, *weight.shape), bias, relu=relu)
@@ -121,6 +123,13 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
     if stride < 1 or padding < 0:
         raise ValueError(f"conv_transpose2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
     _check_like("conv_transpose2d", x, weight=(weight, None), bias=(bias, weight.shape[3:]))
+    if (
+        min(
+            (side - 1) * stride + kernel - 2 * padding for side, kernel in zip(x.shape[1:3], weight.shape, strict=False)
+        )
+        < 1
+    ):
+        raise ValueError(f"conv_transpose2d: padding {padding} leaves nothing of a map of {x.shape[1]}x{x.shape[2]}")
     return TransposedConvolution.apply(x, weight, bias, stride=stride, padding=padding, relu=relu)
 
 
@@ -169,8 +178,9 @@ class TransposedConvolution(Function):
     """The gradient of a convolution run forwards: what is the input there is the output here."""
 
     def forward(self, x, weight, bias, stride, padding, relu):
-        self.x, self.weight = x, weight
-        self.options = stride, padding
+        self.x = x if self.needs[1] else None
+        self.weight = weight if self.needs[0] else None
+        self.weight_shape, self.options = weight.shape, (stride, padding)
         size = [
             (side - 1) * stride + kernel - 2 * padding
             for side, kernel in zip(x.shape[1:3], weight.shape[:2], strict=True)
@@ -186,12 +196,14 @@ class TransposedConvolution(Function):
         if self.y is not None:
             gradient = relu_gradient(gradient, self.y)
         gradient = _contiguous(gradient)
-        turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
+        kernel_height, kernel_width, channels_in, channels_out = self.weight_shape
         x_gradient = weight_gradient = None
         if self.needs[0]:
+            turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
             x_gradient = convolve(gradient, turned, None, None, stride, padding, 1, "auto", False)
         if self.needs[1]:
-            weight_gradient = kernel_gradient(gradient, self.x, turned.shape, stride, padding, 1, "auto").swapaxes(2, 3)
+            shape = kernel_height, kernel_width, channels_out, channels_in
+            weight_gradient = kernel_gradient(gradient, self.x, shape, stride, padding, 1, "auto").swapaxes(2, 3)
         return x_gradient, weight_gradient, gradient.sum(axis=(0, 1, 2)) if self.needs[2] else None
 
 
@@ -274,6 +286,8 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         == "winograd"
     ):
         tiles = count_tiles(y_gradient.shape[:3])
+        if tiles == 0:
+            return xp.zeros(weight_shape, dtype)
         block = min(tiles, 512)
         weight_gradient = xp.empty(weight_shape, dtype)
         with products_on_one_thread():

@@ -51,7 +51,7 @@ def cross_entropy(logits, labels) -> Tensor:
     Tensor ()
     """
     (logits,) = tensors(logits)
-    labels = np.asarray(labels)
+    labels = _labels(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             f"cross_entropy: logits {logits.shape}, labels {labels.dtype} {labels.shape}; "
@@ -94,10 +94,15 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     He et al. 2017, Mask R-CNN, section 3 and table 2b.
     """
     logits, targets = _pair(logits, targets)
-    labels = np.asarray(labels)
+    labels = _labels(labels)
     if kind not in MASK_LOSSES:
         raise ValueError(f"mask_loss: kind {kind!r}, wanted one of {', '.join(MASK_LOSSES)}")
-    if logits.ndim != 4 or targets.shape != logits.shape[:3] or labels.shape != logits.shape[:1]:
+    if (
+        logits.ndim != 4
+        or targets.shape != logits.shape[:3]
+        or labels.shape != logits.shape[:1]
+        or labels.dtype.kind not in "iu"
+    ):
         raise ValueError(
             f"mask_loss: logits {logits.shape}, targets {targets.shape}, labels {labels.shape}; "
             "wanted (R, M, M, K), (R, M, M), (R,)"
@@ -114,6 +119,12 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
         return cross_entropy(logits.reshape(pixels.size, classes), pixels.reshape(-1))
     own = logits[np.arange(len(labels)), :, :, labels]  # (R, M, M)
     return BinaryCrossEntropy.apply(own, target=targets)
+
+
+def _labels(labels) -> np.ndarray:
+    """Labels as a host array; an empty list is no labels, and NumPy's guess that they are floats does not count."""
+    labels = np.asarray(labels)
+    return labels if labels.size else labels.astype(np.int64)
 
 
 def _pair(prediction, target):

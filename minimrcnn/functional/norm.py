@@ -8,7 +8,7 @@ from minimrcnn.device import module_of
 from minimrcnn.kernels import normalization
 from minimrcnn.tensor import Function, Tensor, tensors
 
-ROWS = 32768  # numbers of a map that a task takes
+NUMBERS = 32768  # numbers of a map that a task takes
 
 
 def group_norm(x, groups: int, scale, shift, eps=1e-5, residual=None, relu=False) -> Tensor:
@@ -157,4 +157,4 @@ class Normalization(Function):
         return sums.sum(axis=1)
 
     def chunks(self, x) -> int:
-        return max(1, min(x.shape[1], x.shape[1] * x.shape[2] // ROWS))
+        return max(1, min(x.shape[1], x.shape[1] * x.shape[2] // NUMBERS))

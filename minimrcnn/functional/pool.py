@@ -36,7 +36,7 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0) -> Tensor:
             f"max_pool2d: kernel {kernel}, stride {stride}, padding {padding}; "
             "wanted a kernel of 1 to 15, a stride of at least 1 and a padding of at most half the kernel"
         )
-    if min(output_size(x.shape[1:3], (kernel, kernel), stride, padding)) < 1:
+    if min(x.shape[1:3]) < 1 or min(output_size(x.shape[1:3], (kernel, kernel), stride, padding)) < 1:
         raise ValueError(
             f"max_pool2d: a map of {x.shape[1]}x{x.shape[2]} with padding {padding} is smaller than the kernel"
         )

@@ -55,7 +55,7 @@ def resize_bilinear(x, size) -> Tensor:
 
 def _check(function, x, size):
     (x,) = tensors(x)
-    size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+    size = tuple(int(side) for side in np.broadcast_to(size, 2))
     if x.ndim != 4 or min(x.shape[1:3]) < 1:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C) with at least one pixel")
     if len(size) != 2 or min(size) < 1:

@@ -115,6 +115,12 @@ def pool_rois(
         )
     if operation not in ("align", "pool"):
         raise ValueError(f'pool_rois: operation {operation!r}, wanted "align" or "pool"')
+    if sampling_ratio < 0:
+        raise ValueError(f"pool_rois: sampling_ratio {sampling_ratio}, wanted 0 or more")
+    if len({(level.shape[0], level.shape[-1], level.dtype) for level in pyramid}) > 1:
+        raise ValueError(
+            f"pool_rois: levels {[level.shape for level in pyramid]}, wanted the same N, C and type in all"
+        )
     for level in pyramid:
         _, rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
     cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), False)
@@ -129,8 +135,10 @@ def pool_rois(
 
 def _check(function, features, rois, output_size, spatial_scale):
     (features,) = tensors(features)
-    size = (output_size, output_size) if isinstance(output_size, int) else tuple(int(side) for side in output_size)
+    size = tuple(int(side) for side in np.broadcast_to(output_size, 2))
     rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
+    if rois.size == 0:
+        rois = rois.reshape(0, 5)
     if features.ndim != 4 or min(features.shape[1:3]) < 1:
         raise ValueError(
             f"{function}: features have shape {features.shape}, wanted (N, H, W, C) with at least one cell"

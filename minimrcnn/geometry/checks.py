@@ -37,7 +37,8 @@ def check_target(
     x1, y1, x2, y2 = boxes.T  # 4 of (G,)
     finite = np.isfinite(boxes).all(axis=1)
     ordered = (x2 > x1) & (y2 > y1)
-    inside = (np.minimum(x1, y1) >= -BOX_TOLERANCE) & (x2 <= width + BOX_TOLERANCE) & (y2 <= height + BOX_TOLERANCE)
+    inside = (x1 < width) & (y1 < height) & (x2 > 0) & (y2 > 0)  # some of it, and nothing far beyond
+    inside &= (np.minimum(x1, y1) >= -BOX_TOLERANCE) & (x2 <= width + BOX_TOLERANCE) & (y2 <= height + BOX_TOLERANCE)
     for fine, wanted in (
         (finite, "finite numbers"),
         (ordered, "x2 > x1 and y2 > y1"),

@@ -44,7 +44,7 @@ def match(iou, low: float, high: float, allow_low_quality: bool) -> np.ndarray:
         return np.full(iou.shape[1], -1, np.int64)
     best = iou.argmax(axis=0)  # (A,)
     quality = iou.max(axis=0)  # (A,)
-    matches = np.where(quality < low, -1, np.where(quality < high, -2, best))
+    matches = np.where(quality >= high, best, np.where(quality >= low, -2, -1))  # NaN is background
     if allow_low_quality:
         is_best_of_some = (iou == iou.max(axis=1, keepdims=True)).any(axis=0)  # (A,)
         matches = np.where(is_best_of_some, best, matches)

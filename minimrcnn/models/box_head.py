@@ -67,7 +67,7 @@ class BoxHead(Module):
         self.box_deltas = Linear(width, 4 * config.num_classes, generator=generator, initialize=normal(0.001))
 
     def forward(self, crops):
-        x = crops.reshape(len(crops), crops.size // max(len(crops), 1) if len(crops) else self.fc6.weight.shape[0])
+        x = crops.reshape(len(crops), self.fc6.weight.shape[0])  # (R, S * S * C)
         x = self.fc7(self.fc6(x, relu=True), relu=True)  # (R, width)
         logits = self.class_logits(x)  # (R, K)
         deltas = self.box_deltas(x).reshape(len(crops), self.config.num_classes, 4)  # (R, K, 4)

@@ -189,6 +189,8 @@ class MaskRCNN(Module):
             The file is truncated, not a model, or of another architecture.
         """
         arrays, header = read_archive(path)
+        if "checkpoint" in str(header.get("kind")):
+            raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
         try:
             model = cls(Config.from_dict(header["config"]))
             model.load_arrays(arrays)

@@ -20,6 +20,7 @@ LONGEST = 5 / 3  # the longer side, in shorter sides, beyond which a resized pic
 
 def small_config(
     class_names: tuple[str, ...],
+    category_ids: tuple[int | None, ...] = (),
     backbone: str = "resnet18",
     anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
     min_size: int | None = None,
@@ -32,6 +33,8 @@ def small_config(
     ----------
     class_names : tuple of str
         ``class_names[0]`` is the background.
+    category_ids : tuple
+        The data set's own numbers of the classes, as ``Config.category_ids``.
     backbone : {"resnet18", "resnet34", "resnet50"}
     anchor_sizes : tuple of 5 floats
         See `choose_anchor_sizes`.
@@ -45,6 +48,7 @@ def small_config(
     return Config(
         num_classes=len(class_names),
         class_names=tuple(class_names),
+        category_ids=tuple(category_ids),
         backbone=backbone,
         norm="group",
         pyramid_channels=64,

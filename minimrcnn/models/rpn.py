@@ -104,6 +104,8 @@ class RegionProposalNetwork(Module):
         for n, target in enumerate(targets):
             iou = geometry.box_iou(target.boxes, anchors)  # (G, A)
             matched = geometry.match(iou, config.rpn_bg_iou_thresh, config.rpn_fg_iou_thresh, allow_low_quality=True)
+            if len(iou):  # an object that no anchor touches is "best" matched by all of them, with nothing in common
+                matched[(matched >= 0) & (iou.max(axis=0) <= 0)] = -1
             labels = np.where(matched >= 0, 1, np.where(matched == -1, 0, -1))
             share = config.rpn_positive_fraction
             yes, no = geometry.sample_balanced(labels, config.rpn_batch_size_per_image, share, generator)

@@ -140,7 +140,9 @@ def initialize(model, path) -> list[str]:
     DataError
         The file is damaged, or nothing in it fits.
     """
-    arrays, _ = read_archive(path)
+    arrays, header = read_archive(path)
+    if header.get("kind") == KIND:
+        raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
     mine = model.arrays()
     fitting = {name: arrays[name] for name in mine if name in arrays and arrays[name].shape == mine[name].shape}
     if not fitting:

@@ -116,7 +116,12 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
         ):
             for step in range(done, options.steps):
                 start = time.perf_counter()
-                batch = first if step == done else next(loader)
+                try:
+                    batch = first if step == done else next(loader)
+                except DataError:  # a picture that turned out to be damaged: mend it and resume
+                    if step > done:
+                        save(step)
+                    raise
                 losses, norm = take_step(model, optimizer, dataset, options, batch, step)
                 record = {
                     "step": step + 1,
