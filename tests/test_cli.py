@@ -219,6 +219,20 @@ def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):
     assert main(["evaluate", "--annotations", str(annotations), "--detections", str(detections)]) == 0
 
 
+def test_predict_never_replaces_the_pictures(run, data, capsys):
+    picture = data / "images" / "000001.png"
+    before = picture.read_bytes()
+    assert "another folder" in fail(capsys, "predict", picture, "--model", run / "model.npz", "-o", data / "images")
+    assert picture.read_bytes() == before
+
+
+def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):
+    from minimrcnn import MaskRCNN
+    from minimrcnn.data import CocoFolder
+
+    assert MaskRCNN.load(run / "model.npz").config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
+
+
 def test_pictures_are_numbered_and_named_apart():
     from minimrcnn.commands import name_outputs, number_pictures
 

@@ -247,6 +247,12 @@ def test_bad_files_are_refused_with_the_row(tmp_path, name):
     assert len(str(caught.value)) < 700 + 2 * len(str(tmp_path))
 
 
+def test_an_absurd_declared_size_is_refused(tmp_path):
+    write(tmp_path, spoiled(("images", 1, "width"), 10**20))
+    with pytest.raises(DataError, match=r"annotations\.json: .*wanted at most"):
+        CocoFolder(tmp_path)
+
+
 def test_missing_parts_of_the_folder_are_named(tmp_path):
     with pytest.raises(DataError, match="nowhere: missing; a data folder holds annotations.json"):
         CocoFolder(tmp_path / "nowhere")

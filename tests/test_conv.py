@@ -202,3 +202,11 @@ def test_algorithms_and_errors():
         conv_transpose2d(x, weight)
     with pytest.raises(ValueError, match="linear"):
         functional.linear(x, weight)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "patches"])
+def test_no_pictures(algorithm):
+    x, weight = (Tensor(normal(*shape), requires_grad=True) for shape in ((0, 6, 6, 3), (3, 3, 3, 4)))
+    y = conv2d(x, weight, padding=1, algorithm=algorithm)
+    y.backward(np.zeros(y.shape))
+    assert y.shape == (0, 6, 6, 4) and x.grad.shape == x.shape and (weight.grad == 0).all()

@@ -146,6 +146,10 @@ def test_match_of_the_textbook(objects, anchors, seed, low_quality):
     assert np.array_equal(got, reference.match(iou, 0.3, 0.7, low_quality))
 
 
+def test_nan_is_background():
+    assert geometry.match(np.float32([[np.nan, 0.8, 0.1]]), 0.3, 0.7, False).tolist() == [-1, 0, -1]
+
+
 def test_match_errors():
     with pytest.raises(ValueError, match="match: iou has shape"):
         geometry.match(np.zeros(3), 0.3, 0.7, True)

@@ -346,3 +346,21 @@ def test_arrays_and_lists_are_taken_as_they_come():
         (functional.mask_loss(x, np.ones((1, 4, 4)), [1]), ()),
     ):
         assert isinstance(y, Tensor) and y.shape == shape and y.dtype == np.float32
+
+
+def test_unequal_levels_are_refused():
+    """Compiled code would write beyond the crops."""
+    levels = [Tensor(np.ones((1, 8, 8, 2), np.float32)), Tensor(np.ones((1, 4, 4, 3), np.float32))]
+    with pytest.raises(ValueError, match="the same N, C and type"):
+        functional.pool_rois(levels, np.zeros((1, 5)), 2, [4, 8])
+    with pytest.raises(ValueError, match="sampling_ratio -1"):
+        functional.pool_rois(levels[:1], np.zeros((1, 5)), 2, [4], sampling_ratio=-1)
+
+
+def test_lists_of_nothing():
+    x = np.ones((1, 4, 4, 2), np.float32)
+    assert functional.roi_align(x, [], 3).shape == (0, 3, 3, 2)
+    assert functional.mask_loss(np.ones((0, 4, 4, 2), np.float32), np.ones((0, 4, 4)), []).item() == 0
+    assert functional.cross_entropy(np.ones((0, 3), np.float32), []).item() == 0
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        functional.max_pool2d(np.ones((1, 0, 4, 2)), 1, 1)

@@ -11,6 +11,7 @@ from minimrcnn.models.box_head import sample_rois
 from minimrcnn.models.mask_rcnn import STRIDES
 from minimrcnn.models.prepare import prepare, resized
 from minimrcnn.models.rpn import top
+from minimrcnn.tensor import Tensor
 
 SMALL = {
     "num_classes": 3, "backbone": "resnet18", "norm": "group", "pyramid_channels": 16, "min_size": None,
@@ -154,6 +155,9 @@ def test_bad_model_files(tmp_path):
     write_archive(path, model.arrays(), {"config": dataclasses.asdict(Config(**{**SMALL, "pyramid_channels": 32}))})
     with pytest.raises(DataError, match=r"wanted \(1, 1, 64, 32\)"):
         MaskRCNN.load(path)
+    write_archive(path, {}, {"kind": "minimrcnn checkpoint 1"})
+    with pytest.raises(DataError, match=r"wanted the model\.npz beside it"):
+        MaskRCNN.load(path)
     write_archive(path, {}, {"kind": "something else"})
     with pytest.raises(DataError, match="not a model"):
         MaskRCNN.load(path)
@@ -216,6 +220,11 @@ def test_mistakes_are_named(call, error, message):
         ({"class_names": ("background", "cat")}, "2 class_names for num_classes 91"),
         ({"anchor_sizes": (32,)}, "1 anchor_sizes, wanted 5"),
         ({"size_divisible": 16}, "multiple of 32"),
+        ({"size_divisible": 0}, "multiple of 32"),
+        ({"min_size": 0}, "min_size is 0"),
+        ({"box_pool_size": 0}, "box_pool_size is 0"),
+        ({"anchor_sizes": (1, 2, 4, 8, 16)}, "at least 2 pixels"),
+        ({"category_ids": (None, 3)}, "2 category_ids for num_classes 91"),
     ],
 )
 def test_config_mistakes_are_named(fields, message):
@@ -292,3 +301,18 @@ def test_no_grad_losses_need_no_memory():
     with no_grad():
         losses = model.losses([draw_picture()], [draw_target()])
     assert not any(loss.requires_grad for loss in losses.values())
+
+
+def test_an_object_that_no_anchor_touches_makes_none_positive():
+    """It is everybody's "best" with an overlap of nothing, which must not turn background into objects."""
+    model = MaskRCNN(**{**SMALL, "anchor_sizes": (4, 8, 16, 32, 64)}, seed=1)
+    masks = np.zeros((1, 64, 64), np.uint8)
+    masks[0, 20:32, 63] = 1
+    target = Target(np.float32([[63.5, 20, 64, 32]]), np.array([1]), masks)
+    anchors = [np.float32([[0, 0, 8, 8], [16, 16, 24, 24], [30, 30, 60, 60]])]
+    logits = [Tensor(np.zeros((1, 1, 1, 3), np.float32), requires_grad=True)]
+    deltas = [Tensor(np.zeros((1, 1, 1, 12), np.float32), requires_grad=True)]
+    losses = model.rpn.losses(logits, deltas, anchors, [target], np.random.default_rng(0))
+    losses["loss_objectness"].backward()
+    assert losses["loss_rpn_box_reg"].item() == 0
+    assert (logits[0].grad > 0).all()  # all three are pushed towards background

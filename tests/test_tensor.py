@@ -169,3 +169,12 @@ def test_cuda_without_a_gpu_says_what_is_missing():
     except ImportError:
         with pytest.raises(RuntimeError, match=r'pip install "minimrcnn\[cuda\]"'):
             Tensor(np.ones(1), device="cuda")
+
+
+def test_functions_of_arrays_take_tensors():
+    from minimrcnn import geometry
+
+    boxes = Tensor(np.float32([[0, 0, 10, 10], [5, 5, 15, 15]]))
+    assert geometry.box_iou(boxes, boxes)[0, 0] == 1
+    np.testing.assert_array_equal(np.asarray(boxes), boxes.data)
+    assert isinstance(np.ones(4, np.float32) + boxes, Tensor)  # arithmetic stays with the Tensor
