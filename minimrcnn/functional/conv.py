@@ -123,12 +123,7 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
     if stride < 1 or padding < 0:
         raise ValueError(f"conv_transpose2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
     _check_like("conv_transpose2d", x, weight=(weight, None), bias=(bias, weight.shape[3:]))
-    if (
-        min(
-            (side - 1) * stride + kernel - 2 * padding for side, kernel in zip(x.shape[1:3], weight.shape, strict=False)
-        )
-        < 1
-    ):
+    if min(transposed_size(x.shape[1:3], weight.shape[:2], stride, padding)) < 1:
         raise ValueError(f"conv_transpose2d: padding {padding} leaves nothing of a map of {x.shape[1]}x{x.shape[2]}")
     return TransposedConvolution.apply(x, weight, bias, stride=stride, padding=padding, relu=relu)
 
@@ -136,6 +131,11 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
 def output_size(size, kernel_size, stride, padding) -> tuple[int, int]:
     """(OH, OW) of a window of ``kernel_size`` that moves by ``stride`` over a padded map."""
     return tuple((side + 2 * padding - kernel) // stride + 1 for side, kernel in zip(size, kernel_size, strict=True))
+
+
+def transposed_size(size, kernel_size, stride, padding) -> tuple[int, int]:
+    """(OH, OW) of a transposed convolution: the map whose `output_size` is ``size``, the smallest there is."""
+    return tuple((side - 1) * stride + kernel - 2 * padding for side, kernel in zip(size, kernel_size, strict=True))
 
 
 def _check_like(function, x, **others):
@@ -181,10 +181,7 @@ class TransposedConvolution(Function):
         self.x = x if self.needs[1] else None
         self.weight = weight if self.needs[0] else None
         self.weight_shape, self.options = weight.shape, (stride, padding)
-        size = [
-            (side - 1) * stride + kernel - 2 * padding
-            for side, kernel in zip(x.shape[1:3], weight.shape[:2], strict=True)
-        ]
+        size = transposed_size(x.shape[1:3], weight.shape[:2], stride, padding)
         y = transpose_convolve(
             x, weight.swapaxes(2, 3), bias, (x.shape[0], *size, weight.shape[3]), stride, padding, 1, relu
         )
@@ -281,10 +278,8 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     kernel_height, kernel_width, group_in, channels = weight_shape
     taps, group_out = kernel_height * kernel_width, channels // groups
     threads, dtype = numba.get_num_threads(), x.dtype
-    if (
-        choose_algorithm(algorithm, weight_shape, stride, groups, *y_gradient.shape[:1], y_gradient.shape[1:3])
-        == "winograd"
-    ):
+    count, *size = y_gradient.shape[:3]
+    if choose_algorithm(algorithm, weight_shape, stride, groups, count, size) == "winograd":
         tiles = count_tiles(y_gradient.shape[:3])
         if tiles == 0:
             return xp.zeros(weight_shape, dtype)

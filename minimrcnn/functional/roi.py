@@ -127,9 +127,8 @@ def pool_rois(
     if operation == "pool":
         cut = PoolCut(output_size, RULES["caffe"])
     finest = int(np.log2(strides[0]))
-    levels = (
-        assign_levels(rois[:, 1:], lowest=finest, highest=finest + len(pyramid) - 1) - finest
-    )  # (R,) 0 is the finest
+    coarsest = finest + len(pyramid) - 1
+    levels = assign_levels(rois[:, 1:], lowest=finest, highest=coarsest) - finest  # (R,) 0 is the finest
     return CutRoIs.apply(*pyramid, rois=rois, levels=levels, scales=[1 / stride for stride in strides], cut=cut)
 
 

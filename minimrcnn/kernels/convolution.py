@@ -122,7 +122,7 @@ def convolve_patches_cpu(
 
 
 @njit(cache=True, error_model="numpy")
-def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, stride, first_channel, taken):
+def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, first_channel, taken):
     """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, or 0."""
     for r in range(count):
         n = (first + r) // (phase_size[0] * phase_size[1])
@@ -152,7 +152,7 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
             if taps == 1 and stride == 1 and padding == 0 and groups == 1:
                 np.dot(y_rows[first : first + count], weight[0, 0].T, product[:count])
             else:
-                gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride, stride,
+                gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
                                  g * group_out, taken)  # fmt: skip
                 np.dot(taken[:count], weight[g, tap].T, product[:count])
             for r in range(count):
