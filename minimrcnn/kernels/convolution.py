@@ -91,7 +91,7 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
         patches = patches[:rows]
         for g in range(groups):
             gather_patches(
-                x, first, rows, kernel_size, stride, padding, out_size, 0, taps, g * group_in, group_in, patches
+                x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in, group_in, patches
             )
             if groups == 1:
                 np.dot(patches, weight[0], output)
@@ -263,7 +263,7 @@ def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, ta
                             sums[split, start : start + some_taps * some_channels])  # fmt: skip
     target = weight_gradient.reshape(groups * inner, group_out)
     for k in prange(groups * inner):
-        sum_parts(sums, k, target[k])
+        sum_parts(sums, np.int64(k), target[k])
 
 
 convolve_patches = Twin("convolve_patches", convolve_patches_cpu)

@@ -95,20 +95,19 @@ def locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, align
 
 
 @register_jitable
-def find_taps(axis, bins, cells, like):
+def find_taps(axis, bins, cells, F):
     """The cells that the samples of one axis touch, and with what weight.
 
     Returns how many are touched, ``slots``, and which, each once, ``used[:slots]``; and for every bin which slots it
     mixes, ``slot`` (bins, S), by which weights, ``weight`` (bins, S), filled up with weights 0 to ``count`` (bins,), a
     multiple of four.
     """
-    F = like.dtype.type
     start, bin_size, samples = axis
     most = (min(2 * max(samples, 0), cells) + 3) // 4 * 4
     used = np.zeros(cells, np.int64)
     slot_of = np.zeros(cells, np.int64)  # plus one: 0 is a cell not yet touched
     slot = np.zeros((bins, most), np.int64)
-    weight = np.zeros((bins, most), like.dtype)
+    weight = np.zeros((bins, most), F)
     count = np.zeros(bins, np.int64)
     slots = 0
     for bin in range(bins):
@@ -143,8 +142,8 @@ def average_roi(features, roi, spatial_scale, sampling_ratio, aligned, output):
     images, height, width, channels = features.shape
     bins_y, bins_x, _ = output.shape
     image, row_axis, column_axis = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
-    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, features)
-    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, features)
+    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, F)
+    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, F)
     cells = features.reshape(images * height * width, channels)  # (N*H*W, C)
     strip = np.zeros((touched, channels), features.dtype)
     for p in range(bins_y):
@@ -253,10 +252,11 @@ def reaches(axis, bins, first, last, height, F):
 @register_jitable
 def spread_average(output_gradient, row_axis, column_axis, first, last, image_gradient):
     """Give each cell in rows first..last-1 its weight's share of every bin's gradient (P, Q, C)."""
+    F = image_gradient.dtype.type
     height, width, channels = image_gradient.shape
     bins_y, bins_x, _ = output_gradient.shape
-    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, image_gradient)
-    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, image_gradient)
+    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, F)
+    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, F)
     strip = np.zeros((touched, channels), image_gradient.dtype)
     for p in range(bins_y):
         strip_is_ready = False

@@ -18,7 +18,8 @@ The transforms work on 64 channels at a time in a small buffer with fixed distan
 compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a
 compiled task: written inside the parallel loop, the same lines took five times as long to compile. For the same reason
 the number of lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six
-times.
+times. And tasks get all their numbers as np.int64: a parallel loop's own index is unsigned, and a literal 0 or 1 is a
+type to itself, so each would have the same task compiled once more.
 
 Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin, Cout).
 """
@@ -232,10 +233,12 @@ def multiply(inputs, transformed, turned, count, outputs):
 def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, first, count, inputs, outputs,
                    patch, half, output):  # fmt: skip
     """Steps 2 to 4 for tiles first .. first + count."""
-    transform_patches(x, padding, down, across, first, count, patch, half, 0, inputs)
+    transform_patches(x, padding, down, across, first, count, patch, half, np.int64(0), inputs)
     for k in range(COMPONENTS):
         multiply(inputs[k], transformed[k], turned, count, outputs[k])
-    finish_tiles(outputs, bias, residual, relu, down, across, first, count, patch, half, 0, output)
+    finish_tiles(
+        outputs, bias, residual, relu, down, across, first, count, patch, half, np.int64(0), output
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -327,15 +330,16 @@ def winograd_components_cpu(x, transformed, turned, bias, residual, relu, paddin
     """A small map: threads share the 36 products. Scratch as above, but one (1, 36, tiles + 1, C) for all threads."""
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
-    tiles = output.shape[0] * down * across
+    tiles, one = output.shape[0] * down * across, np.int64(1)
     for t in prange(tiles):
-        me = get_thread_id()
-        transform_patches(x, padding, down, across, t, 1, patches[me, 0], patches[me, 1], t, inputs[0])
+        me, tile = get_thread_id(), np.int64(t)
+        transform_patches(x, padding, down, across, tile, one, patches[me, 0], patches[me, 1], tile, inputs[0])
     for k in prange(COMPONENTS):
         multiply(inputs[0, k], transformed[k], turned, tiles, outputs[0, k])
     for t in prange(tiles):
-        me = get_thread_id()
-        finish_tiles(outputs[0], bias, residual, relu, down, across, t, 1, patches[me, 0], patches[me, 1], t, output)
+        me, tile = get_thread_id(), np.int64(t)
+        finish_tiles(outputs[0], bias, residual, relu, down, across, tile, one, patches[me, 0], patches[me, 1], tile,
+                     output)  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -352,9 +356,10 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, produc
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in prange(count):
-            me = get_thread_id()
-            transform_patches(x, padding, down, across, first + t, 1, patches[me, 0], patches[me, 1], t, inputs)
-            transform_gradients(y_gradient, down, across, first + t, patches[me, 0], patches[me, 1], t, outputs)
+            me, into = get_thread_id(), np.int64(t)
+            tile, one = first + into, np.int64(1)
+            transform_patches(x, padding, down, across, tile, one, patches[me, 0], patches[me, 1], into, inputs)
+            transform_gradients(y_gradient, down, across, tile, patches[me, 0], patches[me, 1], into, outputs)
         for k in prange(COMPONENTS):
             add_product(inputs[k], outputs[k], count, first == 0, products[get_thread_id()], sums[k])
     flat = sums.reshape(COMPONENTS, -1)

@@ -43,14 +43,13 @@ def second_compiler():
 
 
 def compile_gradients() -> None:
-    """Call what the training comes to last, with its types: cutting RoIs, then every kernel of the backward pass."""
+    """Call what the training comes to last, with its types, and in its order: RoIs, then the backward pass."""
     x, weight = np.zeros((1, 8, 8, 16), np.float32), np.zeros((3, 3, 16, 16), np.float32)
     leaf = Tensor(x, requires_grad=True)
     for y in (pool_rois([leaf], np.float32([[0, 0, 0, 9, 9]]), 7, [4]), upsample_nearest(leaf, 16)):
         y.backward(np.zeros(y.shape, np.float32))
-    for algorithm in ("winograd", "patches"):
-        conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, algorithm)
-    conv.input_gradient(x, weight, x.shape, 1, 1, 1, "patches")
+    conv.input_gradient(x, weight, x.shape, 1, 1, 1, "patches")  # the mask head's transposed convolution as well
+    conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, "winograd")
 
     rows, channels = x.reshape(1, 64, 16), np.zeros((1, 16), np.float32)
     residual = np.zeros_like(rows)
@@ -59,6 +58,7 @@ def compile_gradients() -> None:
     )
     pooled = max_pool2d(leaf, 3, 2, 1)
     pooled.backward(np.zeros(pooled.shape, np.float32))
+    conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, "patches")
 
 
 if __name__ == "__main__":
