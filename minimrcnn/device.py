@@ -6,6 +6,7 @@ Elementwise arithmetic, reductions and small products belong to the array module
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def workspace(name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     are kept. One set for each Python thread.
     """
     store = _scratch.__dict__.setdefault("store", {})
-    wanted = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    wanted = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = store.get(name)
     if buffer is None or buffer.nbytes < wanted:
         buffer = store[name] = np.empty(wanted, np.uint8)

@@ -10,8 +10,9 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 
 from __future__ import annotations
 
+import math
+
 import numba
-import numpy as np
 
 from minimrcnn.device import module_of, products_on_one_thread, workspace
 from minimrcnn.kernels import convolution, elementwise, winograd
@@ -218,7 +219,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
         transformed = _winograd_kernel(weight, turned=False)
         _winograd(x, transformed, False, bias, residual, relu, padding, y)
         return y
-    rows, inner = y.size // channels, int(np.prod(weight.shape[:3]))
+    rows, inner = y.size // channels, math.prod(weight.shape[:3])
     threads = numba.get_num_threads()
     matrix = _group_matrix(weight, groups)
     output = y.reshape(rows, channels)
@@ -384,7 +385,7 @@ def _lanes(threads, dtype):
 
 def _group_matrix(weight, groups):
     """(KH, KW, Cin / groups, Cout) as (groups, KH * KW * Cin / groups, Cout / groups)."""
-    inner, channels = int(np.prod(weight.shape[:3])), weight.shape[3]
+    inner, channels = math.prod(weight.shape[:3]), weight.shape[3]
     return _contiguous(weight.reshape(inner, groups, channels // groups).transpose(1, 0, 2))
 
 

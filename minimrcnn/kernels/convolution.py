@@ -15,11 +15,13 @@ patches transposed times the output's gradient, by pieces of the patch matrix's 
 
 Shapes: x (N, H, W, Cin), y (N, OH, OW, Cout), weight (groups, KH * KW * Cin / groups, Cout / groups); a zero-size array
 stands for "no bias" and "no residual". A parallel kernel is a loop over calls of a compiled task: written inside the
-parallel loop, the same lines took twice as long to compile.
+parallel loop, the same lines took twice as long to compile. What is copied or added channel by channel is cut out as a
+row first, as `winograd.py` explains.
 """
 
 import numpy as np
 from numba import get_thread_id, njit, prange
+from numba.extending import register_jitable
 
 from minimrcnn.kernels.twin import Twin
 
@@ -30,33 +32,47 @@ def gather_patches(x, first, count, kernel_size, stride, padding, out_size, firs
     """patches[r, t * channels + c] = what tap ``first_tap + t`` sees of channel ``first_channel + c`` at row ``first +
     r``.
 
-    Taps of one kernel row lie side by side in memory if all channels are wanted, and are copied as one run.
+    Taps of one kernel row lie side by side in memory if all channels are wanted, and are copied as one run. A run is
+    short: places are counted in unsigned numbers, which saves cutting out rows (7 ms become 2.4 ms for 7x7 taps of 3
+    channels).
     """
     height, width, all_channels = x.shape[1], x.shape[2], x.shape[3]
-    flat = x.reshape(-1)
+    source, target = x.reshape(-1), patches.reshape(-1)
     longest = kernel_size[1] if channels == all_channels else 1
+    at = np.uint64(0)
     for r in range(count):
         row = first + r
         n = row // (out_size[0] * out_size[1])
-        top = row // out_size[1] % out_size[0] * stride - padding
         left = row % out_size[1] * stride - padding
-        t = 0
+        y = row // out_size[1] % out_size[0] * stride - padding + first_tap // kernel_size[1]
+        t, kx = 0, first_tap % kernel_size[1]
         while t < taps:
-            y = top + (first_tap + t) // kernel_size[1]
-            kx = (first_tap + t) % kernel_size[1]
-            run = min(kernel_size[1] - kx, taps - t, longest)
-            column = left + kx
+            run, column = min(kernel_size[1] - kx, taps - t, longest), left + kx
             if run > 1 and (column < 0 or column + run > width):
                 run = 1  # at the edge, one by one
-            start = t * channels
+            length = np.uint64(run * channels)
             if 0 <= y < height and 0 <= column < width:
-                source = ((n * height + y) * width + column) * all_channels + first_channel
-                for c in range(run * channels):
-                    patches[r, start + c] = flat[source + c]
+                start = np.uint64(((n * height + y) * width + column) * all_channels + first_channel)
+                for c in range(length):
+                    target[at + c] = source[start + c]
             else:
-                for c in range(run * channels):
-                    patches[r, start + c] = 0
+                for c in range(length):
+                    target[at + c] = 0
+            at += length
             t += run
+            kx += run
+            if kx == kernel_size[1]:
+                kx = 0
+                y += 1
+
+
+@register_jitable
+def add_rows(total, product, count):
+    """total += product, the first ``count`` rows."""
+    for r in range(count):
+        target, source = total[r], product[r]
+        for c in range(target.size):
+            target[c] += source[c]
 
 
 @njit(cache=True, error_model="numpy")
@@ -90,16 +106,16 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
     else:
         patches = patches[:rows]
         for g in range(groups):
-            gather_patches(
-                x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in, group_in, patches
-            )
+            gather_patches(x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in,
+                           group_in, patches)  # fmt: skip
             if groups == 1:
                 np.dot(patches, weight[0], output)
             else:
                 np.dot(patches, weight[g], product[:rows])
                 for r in range(rows):
-                    for c in range(group_out):
-                        output[r, g * group_out + c] = product[r, c]
+                    target, source = output[r, g * group_out : (g + 1) * group_out], product[r]
+                    for c in range(target.size):
+                        target[c] = source[c]
     finish_rows(output, bias, residual, relu)
 
 
@@ -128,12 +144,13 @@ def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, f
         n = (first + r) // (phase_size[0] * phase_size[1])
         oy = (first + r) // phase_size[1] % phase_size[0] + offset_y
         ox = (first + r) % phase_size[1] + offset_x
+        target = taken[r]
         if 0 <= oy < y_gradient.shape[1] and 0 <= ox < y_gradient.shape[2]:
-            for c in range(taken.shape[1]):
-                taken[r, c] = y_gradient[n, oy, ox, first_channel + c]
+            source = y_gradient[n, oy, ox, first_channel : first_channel + target.size]
+            for c in range(target.size):
+                target[c] = source[c]
         else:
-            for c in range(taken.shape[1]):
-                taken[r, c] = 0
+            target[:] = 0
 
 
 @njit(cache=True, error_model="numpy")
@@ -155,17 +172,16 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
                 gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
                                  g * group_out, taken)  # fmt: skip
                 np.dot(taken[:count], weight[g, tap].T, product[:count])
-            for r in range(count):
-                for c in range(group_in):
-                    total[r, c] += product[r, c]
+            add_rows(total, product, count)
         finish_rows(total[:count], bias[g * group_in : (g + 1) * group_in], total[:0], relu)
         for r in range(count):
             n = (first + r) // (phase_size[0] * phase_size[1])
             y = phase_y + (first + r) // phase_size[1] % phase_size[0] * stride
             column = phase_x + (first + r) % phase_size[1] * stride
             if y < height and column < width:
-                for c in range(group_in):
-                    x_gradient[n, y, column, g * group_in + c] = total[r, c]
+                target, source = x_gradient[n, y, column, g * group_in : (g + 1) * group_in], total[r]
+                for c in range(target.size):
+                    target[c] = source[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -212,22 +228,21 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
             np.dot(patches.T, y_rows[row : row + count], product)
         else:
             for r in range(count):
-                for c in range(group_out):
-                    taken[r, c] = y_rows[row + r, group * group_out + c]
+                target, source = taken[r], y_rows[row + r, group * group_out : (group + 1) * group_out]
+                for c in range(target.size):
+                    target[c] = source[c]
             np.dot(patches.T, taken[:count], product)
-        for k in range(width):
-            for c in range(group_out):
-                total[k, c] += product[k, c]
+        add_rows(total, product, width)
 
 
 @njit(cache=True, error_model="numpy")
 def sum_parts(parts, row, target):
     """target (C,) = the sum over parts[:, row], in order."""
-    for c in range(target.size):
-        target[c] = parts[0, row, c]
+    target[:] = parts[0, row]
     for s in range(1, parts.shape[0]):
+        part = parts[s, row]
         for c in range(target.size):
-            target[c] += parts[s, row, c]
+            target[c] += part[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")

@@ -7,12 +7,18 @@ from minimrcnn.kernels.twin import Twin
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
 
+@njit(cache=True)
+def keep_positive(y_gradient, y, x_gradient):
+    for i in range(y.size):
+        x_gradient[i] = y_gradient[i] if y[i] > 0 else 0
+
+
 @njit(parallel=True, cache=True)
 def relu_gradient_cpu(y_gradient, y, x_gradient):
     """x_gradient = y_gradient where y > 0, else 0; all (size,)."""
     for chunk in prange((y.size + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, y.size)):
-            x_gradient[i] = y_gradient[i] if y[i] > 0 else 0
+        some = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, y.size))
+        keep_positive(y_gradient[some], y[some], x_gradient[some])
 
 
 relu_gradient = Twin("relu_gradient", relu_gradient_cpu)

@@ -19,7 +19,9 @@ compiler prove that loads and stores do not overlap, and use vectors. A parallel
 compiled task: written inside the parallel loop, the same lines took five times as long to compile. For the same reason
 the number of lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six
 times. And tasks get all their numbers as np.int64: a parallel loop's own index is unsigned, and a literal 0 or 1 is a
-type to itself, so each would have the same task compiled once more.
+type to itself, so each would have the same task compiled once more. What is read or written channel by channel is cut
+out as a row first: an index that might be negative, as far as the compiler knows, costs a gather instruction instead
+of a vector load (four times the time of the whole transform).
 
 Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin, Cout).
 """
@@ -129,8 +131,9 @@ def transform_patches(x, padding, down, across, first, count, patch, half, into,
                         half[b], half[b + 6 * LANE], half[b + 12 * LANE], half[b + 18 * LANE], half[b + 24 * LANE],
                         half[b + 30 * LANE])  # fmt: skip
             for k in range(components.shape[0]):
+                row = components[k, into + t, lane : lane + size]
                 for c in range(size):
-                    components[k, into + t, lane + c] = patch[k * LANE + c]
+                    row[c] = patch[k * LANE + c]
 
 
 @njit(cache=True, error_model="numpy")
@@ -158,8 +161,9 @@ def transform_gradients(y_gradient, down, across, tile, patch, half, into, compo
                  patch[b + 5 * LANE]) = transform_output_back(
                     half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE])  # fmt: skip
         for k in range(components.shape[0]):
+            row = components[k, into, lane : lane + size]
             for c in range(size):
-                components[k, into, lane + c] = patch[k * LANE + c]
+                row[c] = patch[k * LANE + c]
 
 
 @register_jitable
@@ -169,8 +173,9 @@ def read_square(x, n, top, left, lane, size, side, square):
         for j in range(side):
             start = (i * side + j) * LANE
             if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]:
+                row = x[n, top + i, left + j, lane : lane + size]
                 for c in range(size):
-                    square[start + c] = x[n, top + i, left + j, lane + c]
+                    square[start + c] = row[c]
             else:
                 for c in range(size):
                     square[start + c] = 0
@@ -188,8 +193,9 @@ def finish_tiles(components, bias, residual, relu, down, across, first, count, p
         for lane in range(0, channels, LANE):
             size = min(LANE, channels - lane)
             for k in range(components.shape[0]):
+                row = components[k, at + t, lane : lane + size]
                 for c in range(size):
-                    patch[k * LANE + c] = components[k, at + t, lane + c]
+                    patch[k * LANE + c] = row[c]
             for i in range(lines):
                 for c in range(size):
                     b = i * PATCH * LANE + c
@@ -205,19 +211,22 @@ def finish_tiles(components, bias, residual, relu, down, across, first, count, p
                         half[b + 20 * LANE])  # fmt: skip
             for i in range(min(TILE, height - top)):
                 for j in range(min(TILE, width - left)):
-                    start = (i * TILE + j) * LANE
+                    cells = patch[(i * TILE + j) * LANE : (i * TILE + j) * LANE + size]
                     if bias.size:
+                        row = bias[lane : lane + size]
                         for c in range(size):
-                            patch[start + c] += bias[lane + c]
+                            cells[c] += row[c]
                     if residual.size:
+                        row = residual[n, top + i, left + j, lane : lane + size]
                         for c in range(size):
-                            patch[start + c] += residual[n, top + i, left + j, lane + c]
+                            cells[c] += row[c]
                     if relu:
                         for c in range(size):
-                            if patch[start + c] < 0:  # written so that NaN stays NaN
-                                patch[start + c] = 0
+                            if cells[c] < 0:  # written so that NaN stays NaN
+                                cells[c] = 0
+                    row = output[n, top + i, left + j, lane : lane + size]
                     for c in range(size):
-                        output[n, top + i, left + j, lane + c] = patch[start + c]
+                        row[c] = cells[c]
 
 
 @njit(cache=True, error_model="numpy")
@@ -236,21 +245,20 @@ def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, 
     transform_patches(x, padding, down, across, first, count, patch, half, np.int64(0), inputs)
     for k in range(COMPONENTS):
         multiply(inputs[k], transformed[k], turned, count, outputs[k])
-    finish_tiles(
-        outputs, bias, residual, relu, down, across, first, count, patch, half, np.int64(0), output
-    )
+    finish_tiles(outputs, bias, residual, relu, down, across, first, count, patch, half, np.int64(0), output)
 
 
 @njit(cache=True, error_model="numpy")
 def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, half, transformed):
     """transformed[:, first + p] = G g G' for ``size`` pairs of channels: 3x3 to 6x3 to 6x6."""
+    last = first + size
     for j in range(lines - 3):
         a, b, c = (8 - j, 5 - j, 2 - j) if turned else (j, 3 + j, 6 + j)
+        tap0, tap1, tap2 = weight[a, first:last], weight[b, first:last], weight[c, first:last]  # (size,)
         for p in range(size):
             i = j * LANE + p
             (half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE], half[i + 12 * LANE],
-             half[i + 15 * LANE]) = transform_kernel(
-                weight[a, first + p], weight[b, first + p], weight[c, first + p], quarter, sixth)  # fmt: skip
+             half[i + 15 * LANE]) = transform_kernel(tap0[p], tap1[p], tap2[p], quarter, sixth)  # fmt: skip
     for i in range(lines):
         for p in range(size):
             a = i * 3 * LANE + p
@@ -259,16 +267,19 @@ def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, h
              patch[b + 5 * LANE]) = transform_kernel(
                 half[a], half[a + LANE], half[a + 2 * LANE], quarter, sixth)  # fmt: skip
     for k in range(transformed.shape[0]):
+        row = transformed[k, first:last]
         for p in range(size):
-            transformed[k, first + p] = patch[k * LANE + p]
+            row[p] = patch[k * LANE + p]
 
 
 @njit(cache=True, error_model="numpy")
 def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, weight_gradient):
     """weight_gradient[:, first + p] = G' dU G for ``size`` pairs of channels: 6x6 to 6x3 to 3x3."""
+    last = first + size
     for k in range(sums.shape[0]):
+        row = sums[k, first:last]
         for p in range(size):
-            patch[k * LANE + p] = sums[k, first + p]
+            patch[k * LANE + p] = row[p]
     for i in range(lines):
         for p in range(size):
             a = i * 3 * LANE + p
@@ -279,9 +290,13 @@ def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, 
     for j in range(lines - 3):
         for p in range(size):
             i = j * LANE + p
-            weight_gradient[j, first + p], weight_gradient[3 + j, first + p], weight_gradient[6 + j, first + p] = (
-                transform_kernel_back(half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE],
-                                      half[i + 12 * LANE], half[i + 15 * LANE], quarter, sixth))  # fmt: skip
+            patch[p], patch[p + LANE], patch[p + 2 * LANE] = transform_kernel_back(
+                half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE], half[i + 12 * LANE],
+                half[i + 15 * LANE], quarter, sixth)  # fmt: skip
+        for tap in range(lines - 3):
+            row = weight_gradient[3 * tap + j, first:last]
+            for p in range(size):
+                row[p] = patch[tap * LANE + p]
 
 
 @njit(cache=True, error_model="numpy")
@@ -292,8 +307,9 @@ def add_product(inputs, outputs, count, begin, product, total):
     else:
         np.dot(inputs[:count].T, outputs[:count], product)
         for i in range(total.shape[0]):
-            for j in range(total.shape[1]):
-                total[i, j] += product[i, j]
+            row, share = total[i], product[i]
+            for j in range(row.size):
+                row[j] += share[j]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
