@@ -1,0 +1,40 @@
+"""The CUDA bodies at the same work: the kernel alone, its arrays on the device, or with the way there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import ours
+from benchmarks.timing import Task
+from benchmarks.work import Work
+from minimrcnn.device import to_device
+
+
+def build(work: Work, inputs: dict[str, np.ndarray], with_transfers: bool) -> Task | None:
+    """The task, ended by a synchronize; None where the operation has no CUDA body yet."""
+    import cupy
+
+    if work.kind in ("inference", "training_step", "demo_step"):
+        return None
+    on_device = {name: to_device(value, "cuda") for name, value in inputs.items()}
+    try:
+        task = ours.build(work, on_device)
+        task.once()
+    except NotImplementedError:
+        return None
+
+    def run_alone(*state):
+        output = task.run(*state)
+        cupy.cuda.runtime.deviceSynchronize()
+        return output
+
+    def run_with_transfers():
+        there = ours.build(work, {name: to_device(value, "cuda") for name, value in inputs.items()})
+        output = there.run(*(() if there.before is None else (there.before(),)))
+        return [to_host(value) for value in (output if isinstance(output, list) else [output])]
+
+    return Task(run_with_transfers) if with_transfers else Task(run_alone, task.before)
+
+
+def to_host(value):
+    return to_device(value, "cpu")

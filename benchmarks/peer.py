@@ -1,0 +1,338 @@
+"""How torch and torchvision do each kind of work: ``build(work, inputs, layout)`` gives what a worker times.
+
+Arrays come channels last and become torch's (N, C, H, W), laid out in memory as ``layout`` says: "first" is torch's
+default, "last" its ``channels_last``. What has no maps knows no layout.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from benchmarks.timing import Task
+from benchmarks.work import PICTURE, Work
+
+LEARNING_RATE = 1e-4
+WITHOUT_LAYOUT = ("linear", "nms", "box_iou", "paste_masks", "crop_masks", "adamw", "sgd", "clip")
+
+
+def build(work: Work, inputs: dict, layout: str) -> Task:
+    """The task of a work in one layout."""
+    return BUILDERS[work.kind](work, layout, **inputs)
+
+
+def tensor(array, layout="first"):
+    """Maps (N, H, W, C) as (N, C, H, W) in the layout; everything else as it is."""
+    if array.ndim != 4:
+        return torch.from_numpy(array)
+    memory = torch.channels_last if layout == "last" else torch.contiguous_format
+    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=memory)
+
+
+def kernel(array, layout):
+    """(KH, KW, Cin, Cout) as torch's (Cout, Cin, KH, KW)."""
+    memory = torch.channels_last if layout == "last" else torch.contiguous_format
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1))).contiguous(memory_format=memory)
+
+
+def array(output):
+    """Back to NumPy, maps channels last."""
+    output = output.detach()
+    return (output.permute(0, 2, 3, 1) if output.ndim == 4 else output).numpy()
+
+
+def kernel_array(weight):
+    return weight.permute(2, 3, 1, 0).numpy()
+
+
+def differentiate(work, forward, *leaves, backs=None) -> Task:
+    """``forward(*leaves)``, its gradients alone, or both; ``backs`` bring the gradients into our layout."""
+    if not (work.backward or work.both):
+
+        def run():
+            with torch.no_grad():
+                return forward(*leaves)
+
+        return Task(lambda: array(run()))
+
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    backs = backs or [array] * len(leaves)
+    with torch.no_grad():
+        example = forward(*leaves)
+    shape = example.permute(0, 2, 3, 1).shape if example.ndim == 4 else example.shape
+    incoming = torch.from_numpy(np.random.default_rng(1).standard_normal(tuple(shape), np.float32))
+    if example.ndim == 4:
+        incoming = incoming.permute(0, 3, 1, 2)
+        incoming = incoming.contiguous(
+            memory_format=torch.channels_last
+            if example.is_contiguous(memory_format=torch.channels_last) and not example.is_contiguous()
+            else torch.contiguous_format
+        )
+
+    def before():
+        for leaf in leaves:
+            leaf.grad = None
+        return forward(*leaves) if work.backward else None
+
+    def run_backward(output):
+        output = forward(*leaves) if output is None else output
+        output.backward(incoming)
+        return [back(leaf.grad) for back, leaf in zip(backs, leaves, strict=True)]
+
+    return Task(run_backward, before)
+
+
+def conv(work, layout, x, weight, bias):
+    size = work.size
+    settings = dict(stride=size["stride"], padding=size["kernel"] // 2, groups=size["groups"])
+    return differentiate(
+        work,
+        lambda x, weight, bias: F.conv2d(x, weight, bias, **settings),
+        tensor(x, layout),
+        kernel(weight, layout),
+        torch.from_numpy(bias),
+        backs=[array, kernel_array, array],
+    )
+
+
+def conv_transpose(work, layout, x, weight):
+    # ours holds (KH, KW, Cout, Cin) as a convolution's, torch's transposed convolution (Cin, Cout, KH, KW)
+    return differentiate(
+        work, lambda x, weight: F.conv_transpose2d(x, weight, stride=2), tensor(x, layout), kernel(weight, layout)
+    )
+
+
+def linear(work, layout, x, weight):
+    return differentiate(work, F.linear, torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(weight.T)))
+
+
+def cut(work, layout, x, rois, gradient):
+    operation = dict(
+        roi_align=functools.partial(torchvision.ops.roi_align, sampling_ratio=2), roi_pool=torchvision.ops.roi_pool
+    )[work.kind]
+    rois, side = torch.from_numpy(rois), work.size["side"]
+    features = tensor(x, layout)
+    if not work.backward:
+        return differentiate(work, lambda features: operation(features, rois, side, spatial_scale=0.25), features)
+    features.requires_grad_()
+    incoming = tensor(gradient)
+
+    def before():
+        features.grad = None
+        return operation(features, rois, side, spatial_scale=0.25)
+
+    def run(crops):
+        crops.backward(incoming)
+        return array(features.grad)
+
+    return Task(run, before)
+
+
+def nms(work, layout, boxes, scores):
+    boxes, scores = torch.from_numpy(boxes), torch.from_numpy(scores)
+    return Task(lambda: torchvision.ops.nms(boxes, scores, 0.7).numpy())
+
+
+def box_iou(work, layout, a, b):
+    a, b = torch.from_numpy(a), torch.from_numpy(b)
+    return Task(lambda: torchvision.ops.box_iou(a, b).numpy())
+
+
+def paste_masks(work, layout, masks, boxes):
+    masks, boxes = torch.from_numpy(masks[:, None]), torch.from_numpy(boxes)
+    if work.size["soft"]:
+        return Task(lambda: paste_masks_in_image(masks, boxes, PICTURE)[:, 0].numpy())
+    return Task(lambda: (paste_masks_in_image(masks, boxes, PICTURE)[:, 0] > 0.5).numpy())
+
+
+def crop_masks(work, layout, masks, rois, matched):
+    masks = torch.from_numpy(masks)
+    rois = torch.cat([torch.from_numpy(matched)[:, None].to(torch.float32), torch.from_numpy(rois)], dim=1)
+
+    def run():  # as torchvision's project_masks_on_boxes
+        return torchvision.ops.roi_align(masks[:, None].to(torch.float32), rois, (28, 28), 1.0)[:, 0].numpy()
+
+    return Task(run)
+
+
+def max_pool(work, layout, x, scale, shift):
+    return differentiate(work, lambda x: F.max_pool2d(x, 3, 2, 1), tensor(x, layout))
+
+
+def upsample(work, layout, x, scale, shift):
+    size = 2 * work.size["height"], 2 * work.size["width"]
+    return differentiate(work, lambda x: F.interpolate(x, size, mode="nearest"), tensor(x, layout))
+
+
+def resize(work, layout, x, scale, shift):
+    return differentiate(
+        work, lambda x: F.interpolate(x, (800, 1066), mode="bilinear", align_corners=False), tensor(x, layout)
+    )
+
+
+def group_norm(work, layout, x, scale, shift):
+    return differentiate(
+        work,
+        lambda x, scale, shift: F.group_norm(x, 32, scale, shift),
+        tensor(x, layout),
+        torch.from_numpy(scale),
+        torch.from_numpy(shift),
+    )
+
+
+def relu(work, layout, x, scale, shift):
+    x = tensor(x, layout)
+    output = torch.relu(x)
+    return Task(lambda: array(torch.ops.aten.threshold_backward(x, output, 0)))
+
+
+def clip(work, layout, parameter, gradient):
+    weights = nn.Parameter(torch.from_numpy(parameter))
+    weights.grad = torch.from_numpy(gradient)
+    return Task(lambda: float(nn.utils.clip_grad_norm_([weights], 1e9)) and None)
+
+
+def optimizer(work, layout, parameter, gradient):
+    weights = nn.Parameter(torch.from_numpy(parameter.copy()))
+    weights.grad = torch.from_numpy(gradient)
+    if work.kind == "adamw":
+        stepper = torch.optim.AdamW([weights], LEARNING_RATE, fused=True)
+    else:
+        stepper = torch.optim.SGD([weights], LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    return Task(lambda: stepper.step())
+
+
+def resnet50_fpn():
+    """torchvision's own model with random weights, which are ours."""
+    from benchmarks.ours import make_config
+    from minimrcnn import MaskRCNN
+    from tests.published import our_name
+
+    model = torchvision.models.detection.maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=91, trainable_backbone_layers=3, min_size=1, max_size=10**6
+    )
+    ours = MaskRCNN(make_config(), seed=0).arrays()
+    weights = {public: their_layout(public, ours[our_name(public)]) for public in model.state_dict()}
+    model.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in weights.items()})
+    return model
+
+
+def their_layout(public: str, ours: np.ndarray) -> np.ndarray:
+    """The inverse of ``tests.published.our_layout``."""
+    if "conv5_mask" in public and ours.ndim == 4:
+        return ours.transpose(2, 3, 0, 1)
+    if ours.ndim == 4:
+        return ours.transpose(3, 2, 0, 1)
+    if "fc6" in public and ours.ndim == 2:  # its input is a crop, channels last there and first here
+        return ours.reshape(7, 7, -1, ours.shape[1]).transpose(3, 2, 0, 1).reshape(ours.shape[1], -1)
+    return ours.T if ours.ndim == 2 else ours
+
+
+def in_layout(model, layout):
+    return model.to(memory_format=torch.channels_last) if layout == "last" else model
+
+
+def without_resizing(model):
+    """Pictures come in their final size: only normalize."""
+    model.transform.resize = lambda image, target: (image, target)
+    return model
+
+
+def picture_tensor(picture):
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255))
+
+
+def inference(work, layout, watch=None):
+    from benchmarks.pictures import make_picture
+
+    model = without_resizing(in_layout(resnet50_fpn(), layout)).eval()
+    model.roi_heads.score_thresh = work.size["threshold"]
+    if watch:
+        watch(model)
+    picture = make_picture(PICTURE)
+
+    def run():
+        with torch.no_grad():
+            masks = model([picture_tensor(picture)])[0]["masks"]
+            return masks > 0.5
+
+    return Task(lambda: run() is None and None)
+
+
+def target_dict(boxes, labels, masks):
+    return dict(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(np.int64(labels)), masks=torch.from_numpy(masks))
+
+
+def training_step(work, layout):
+    from benchmarks.pictures import make_picture, make_target
+
+    model = without_resizing(in_layout(resnet50_fpn(), layout)).train()
+    for parameter in [*model.backbone.body.conv1.parameters(), *model.backbone.body.layer1.parameters()]:
+        parameter.requires_grad = False
+    picture, target = make_picture((480, 640)), make_target((480, 640), work.size["objects"])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    stepper = torch.optim.SGD(trained, LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    return Task(step(model, stepper, lambda: ([picture_tensor(picture)], [target_dict(*target)])))
+
+
+def demo_model(classes: int):
+    """The demo's network in torchvision: ResNet-18 with group norm, a pyramid of 64 channels, small heads."""
+    from torchvision.models import resnet18
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.detection.rpn import AnchorGenerator
+
+    norm = functools.partial(nn.GroupNorm, 32)
+    levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
+    body = BackboneWithFPN(resnet18(norm_layer=norm), levels, [64, 128, 256, 512], 64, norm_layer=norm)
+    return MaskRCNN(
+        body, num_classes=None, min_size=128, max_size=256,
+        rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in (16, 32, 64, 128, 256)), ((0.5, 1, 2),) * 5),
+        box_head=TwoMLPHead(64 * 49, 256), box_predictor=FastRCNNPredictor(256, classes),
+        mask_head=MaskRCNNHeads(64, (64,) * 4, 1, norm_layer=norm), mask_predictor=MaskRCNNPredictor(64, 64, classes),
+        rpn_pre_nms_top_n_train=1000, rpn_post_nms_top_n_train=1000, box_batch_size_per_image=64,
+    )  # fmt: skip
+
+
+def demo_step(work, layout):
+    from minimrcnn.data import Compose, RandomColor, RandomFlip
+    from minimrcnn.data.shapes import Shapes
+
+    dataset, change = Shapes(50, seed=0), Compose([RandomFlip(), RandomColor()])
+    model = in_layout(demo_model(len(dataset.class_names)), layout).train()
+    rng = np.random.default_rng(0)
+
+    def next_batch():
+        pairs = [change(*dataset[int(index)], rng) for index in rng.choice(50, work.size["batch"], replace=False)]
+        return [picture_tensor(picture) for picture, _ in pairs], [
+            target_dict(target.boxes, target.labels, target.masks) for _, target in pairs
+        ]
+
+    return Task(step(model, torch.optim.AdamW(model.parameters(), 1e-6, fused=True), next_batch))
+
+
+def step(model, optimizer, next_batch):
+    def run():
+        losses = model(*next_batch())
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+
+    return run
+
+
+BUILDERS = {
+    "conv": conv, "conv_transpose": conv_transpose, "linear": linear, "roi_align": cut, "roi_pool": cut, "nms": nms,
+    "box_iou": box_iou, "paste_masks": paste_masks, "crop_masks": crop_masks, "max_pool": max_pool,
+    "upsample": upsample, "resize": resize, "group_norm": group_norm, "relu": relu, "adamw": optimizer,
+    "sgd": optimizer, "clip": clip, "inference": inference, "training_step": training_step, "demo_step": demo_step,
+}  # fmt: skip

@@ -1,0 +1,116 @@
+"""The pictures of a contest: bars of the ratio to torch, a roofline, growth curves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from benchmarks.report import HASWELL, OURS, best_peer, median, ratio  # noqa: E402
+
+BLUE, PALE, ORANGE, GREY = "#1f5fa8", "#9bbfe3", "#d9822b", "#777777"
+
+
+def plot_all(results: dict, folder: Path) -> list[Path]:
+    """Every picture that the results have the numbers for, as PNG files in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, plot in (("ratios", plot_ratios), ("roofline", plot_roofline), ("growth", plot_growth)):
+        figure = plot(results)
+        if figure is not None:
+            made.append(folder / f"{name}.png")
+            figure.savefig(made[-1], dpi=110, bbox_inches="tight")
+            plt.close(figure)
+    return made
+
+
+def plot_ratios(results: dict):
+    """Bars: how many times faster than torch at its fastest, on a logarithmic axis."""
+    records = [record for record in results["work"] if ratio(record) is not None]
+    if not records:
+        return None
+    figure, axes = plt.subplots(figsize=(9, 0.34 * len(records) + 1.2))
+    for place, record in enumerate(records):
+        for offset, name, color in ((-0.2, OURS, BLUE), (0.2, HASWELL, PALE)):
+            value = ratio(record, name)
+            if value is not None:
+                axes.barh(place + offset, value - 1, left=1, height=0.38, color=color)
+        value = max(filter(None, (ratio(record), ratio(record, HASWELL), 1)))
+        axes.text(value * 1.05, place, f"{ratio(record):.1f}", va="center", fontsize=8)
+    axes.axvline(1, color=GREY, linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set_yticks(range(len(records)), [record["name"] for record in records], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("times faster than torch at its fastest (left of 1: slower)")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (BLUE, PALE)]
+    axes.legend(handles, ["OpenBLAS's own choice of kernels", "Haswell kernels"], fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_roofline(results: dict):
+    """Operations a second over operations a byte, under the machine's own measured ceilings."""
+    limits = results["ceilings"].get(OURS)
+    records = [record for record in results["work"] if record["operations"] and record["bytes"]]
+    if not limits or not records:
+        return None
+    figure, axes = plt.subplots(figsize=(9, 5.5))
+    points = [record["operations"] / record["bytes"] for record in records]
+    edges = [min(points) / 2, limits["gflops"] / limits["gigabytes"], max(points) * 2]
+    axes.plot(edges, [min(limits["gflops"], limits["gigabytes"] * x) for x in edges], color=GREY)
+    axes.text(edges[2], limits["gflops"] * 1.05, f"products {limits['gflops']:.0f} GFLOP/s", ha="right", fontsize=8)
+    start = limits["gigabytes"] * edges[0]
+    axes.text(edges[0], start * 1.3, f"memory {limits['gigabytes']:.0f} GB/s", fontsize=8, rotation=30)
+    for number, (x, record) in enumerate(zip(points, records, strict=True), 1):
+        ours, peer = median(record, OURS), best_peer(record)
+        if ours is None:
+            continue
+        axes.plot(x, record["operations"] / ours / 1e9, "o", color=BLUE)
+        axes.annotate(str(number), (x, record["operations"] / ours / 1e9), textcoords="offset points", xytext=(5, 3),
+                      fontsize=7)  # fmt: skip
+        if peer is not None:
+            axes.plot(x, record["operations"] / peer[1] / 1e9, "x", color=ORANGE)
+    axes.set(xscale="log", yscale="log", xlabel="operations a byte, by the definition", ylabel="GFLOP/s")
+    axes.plot([], [], "o", color=BLUE, label="minimrcnn")
+    axes.plot([], [], "x", color=ORANGE, label="torch at its fastest")
+    axes.legend(fontsize=8, loc="lower right")
+    names = "\n".join(f"{number}  {record['name']}" for number, record in enumerate(records, 1))
+    axes.text(1.02, 1, names, transform=axes.transAxes, va="top", fontsize=7)
+    axes.set_title("Winograd needs fewer multiplications than the definition and may pass the roof", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_growth(results: dict):
+    """How the time grows with channels, cells, RoIs, boxes and threads."""
+    curves = defaultdict(list)
+    for record in results.get("growth", []):
+        curves[record["curve"][0]].append(record)
+    if not curves:
+        return None
+    rows = (len(curves) + 2) // 3
+    figure, grid = plt.subplots(rows, 3, figsize=(11, 3.1 * rows), squeeze=False)
+    for axes, (title, records) in zip(grid.flat, curves.items(), strict=False):
+        records.sort(key=lambda record: record["curve"][1])
+        for color, mark, label, get in (
+            (BLUE, "o-", "minimrcnn", lambda record: median(record, OURS)),
+            (ORANGE, "x--", "torch at its fastest", lambda record: (best_peer(record) or (None, None))[1]),
+        ):
+            points = [(record["curve"][1], 1000 * get(record)) for record in records if get(record) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), mark, color=color, label=label, markersize=4)
+        threads = title.endswith("threads")
+        axes.set(title=title, ylabel="ms", xscale="linear" if threads else "log", yscale="linear" if threads else "log")
+        axes.title.set_fontsize(9)
+        axes.set_ylim(bottom=0 if threads else None)
+        axes.legend(fontsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid.flat[len(curves) :]:
+        axes.set_visible(False)
+    figure.tight_layout()
+    return figure
