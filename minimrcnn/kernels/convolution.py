@@ -23,10 +23,10 @@ import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def gather_patches(x, first, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels,
                    patches):  # fmt: skip
     """patches[r, t * channels + c] = what tap ``first_tap + t`` sees of channel ``first_channel + c`` at row ``first +
@@ -75,7 +75,7 @@ def add_rows(total, product, count):
             target[c] += source[c]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def finish_rows(rows, bias, residual, relu):
     """rows += bias, += residual, ReLU: in place, (B, C)."""
     for r in range(rows.shape[0]):
@@ -93,7 +93,7 @@ def finish_rows(rows, bias, residual, relu):
                     row[c] = 0
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, padding, out_size, first, patches,
                   product, output):  # fmt: skip
     """Steps 2 to 4 for output rows first .. first + len(output); all of these rows, or a group's, in one product."""
@@ -137,7 +137,7 @@ def convolve_patches_cpu(
                       b * block, patches[me], products[me], output[b * block : last])  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, first_channel, taken):
     """taken[r] = the output's gradient that reaches place ``first + r`` of a phase by one tap, or 0."""
     for r in range(count):
@@ -153,7 +153,7 @@ def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, f
             target[:] = 0
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, phase_y, phase_x, phase_size,
                    first, count, taken, product, total, x_gradient):  # fmt: skip
     """x_gradient at places first .. first + count of one phase: the sum over the taps that reach them."""
@@ -210,7 +210,7 @@ def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, str
                        products[me], sums[me], x_gradient)  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, first_tap, taps, first_channel, channels,
                         group, first_row, last_row, block, gathered, taken, product, total):  # fmt: skip
     """total (taps * channels, Cout / groups) = patches' @ y_gradient over rows first_row .. last_row, by blocks."""
@@ -235,7 +235,7 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
         add_rows(total, product, width)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def sum_parts(parts, row, target):
     """target (C,) = the sum over parts[:, row], in order."""
     target[:] = parts[0, row]

@@ -2,12 +2,12 @@
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
 
-@njit(cache=True)
+@compiled_task
 def keep_positive(y_gradient, y, x_gradient):
     for i in range(y.size):
         x_gradient[i] = y_gradient[i] if y[i] > 0 else 0

@@ -14,10 +14,10 @@ Shapes: x (N, P, C), P positions; sums (N, chunks, 2, C) float64; a, b, d (N, C)
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def add_rows(x, y_gradient, y, backward, relu, n, first, last, sums):
     """sums (2, C) of x and x^2 over rows first .. last, or going backward of g and g * x."""
     channels = x.shape[2]
@@ -49,7 +49,7 @@ def channel_sums_cpu(x, y_gradient, y, backward, relu, sums):
         )
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def scale_rows(x, scale, shift, residual, relu, n, first, last, y):
     for p in range(first, last):
         for c in range(x.shape[2]):
@@ -72,7 +72,7 @@ def scale_channels_cpu(x, scale, shift, residual, relu, chunks, y):
                    x.shape[1] * (chunk + 1) // chunks, y)  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def send_back_rows(x, y_gradient, y, relu, a, b, d, n, first, last, residual_gradient, x_gradient):
     for p in range(first, last):
         for c in range(x.shape[2]):

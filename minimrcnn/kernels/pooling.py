@@ -8,10 +8,10 @@ Shapes: x (N, H, W, C), y and taps (N, OH, OW, C).
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def pool_row(x, n, oy, kernel, stride, padding, taps, y):
     """One row of outputs; NaN wins, as it should be seen."""
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
@@ -35,7 +35,7 @@ def max_pool_cpu(x, kernel, stride, padding, taps, y):
         pool_row(x, row // y.shape[1], row % y.shape[1], kernel, stride, padding, taps, y)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def unpool_row(y_gradient, taps, n, iy, kernel, stride, padding, x_gradient):
     """One row of inputs: the windows that reach place i are (i + padding - k) / stride for taps k."""
     channels = x_gradient.shape[3]

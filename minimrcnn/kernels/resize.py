@@ -10,10 +10,10 @@ Shapes: x (N, H, W, C), y (N, OH, OW, C).
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def resize_row(x, low_y, high_y, part_y, low_x, high_x, part_x, n, i, y):
     F = x.dtype.type
     top, bottom, down = low_y[i], high_y[i], part_y[i]
@@ -36,7 +36,7 @@ def resize_cpu(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
         resize_row(x, low_y, high_y, part_y, low_x, high_x, part_x, row // y.shape[1], row % y.shape[1], y)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def send_back_row(
     y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x, n, s, x_gradient
 ):

@@ -30,7 +30,7 @@ import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 TILE = 4  # outputs of a tile, along each axis
 PATCH = 6  # inputs it sees
@@ -104,7 +104,7 @@ def transform_kernel_back(u0, u1, u2, u3, u4, u5, quarter, sixth):
     return u0 * quarter - near + far * quarter, ((u2 - u1) + (u3 - u4) * half) * sixth, far - near + u5
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def transform_patches(x, padding, down, across, first, count, patch, half, into, components):
     """components[k, into + t] (Cin,) = B' d B for tiles first .. first + count; what lies outside the map is 0."""
     channels = x.shape[3]
@@ -136,7 +136,7 @@ def transform_patches(x, padding, down, across, first, count, patch, half, into,
                     row[c] = patch[k * LANE + c]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def transform_gradients(y_gradient, down, across, tile, patch, half, into, components):
     """components[k, into] (Cout,) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
     n = tile // (down * across)
@@ -181,7 +181,7 @@ def read_square(x, n, top, left, lane, size, side, square):
                     square[start + c] = 0
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def finish_tiles(components, bias, residual, relu, down, across, first, count, patch, half, at, output):
     """output tiles = A' M A (M of tile t: components[:, at + t]), += bias, += residual, ReLU; overhang is dropped."""
     height, width, channels = output.shape[1], output.shape[2], output.shape[3]
@@ -229,7 +229,7 @@ def finish_tiles(components, bias, residual, relu, down, across, first, count, p
                         row[c] = cells[c]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def multiply(inputs, transformed, turned, count, outputs):
     """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed, or its transpose; the first ``count`` tiles."""
     if turned:
@@ -238,7 +238,7 @@ def multiply(inputs, transformed, turned, count, outputs):
         np.dot(inputs[:count], transformed, outputs[:count])
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, first, count, inputs, outputs,
                    patch, half, output):  # fmt: skip
     """Steps 2 to 4 for tiles first .. first + count."""
@@ -248,7 +248,7 @@ def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, 
     finish_tiles(outputs, bias, residual, relu, down, across, first, count, patch, half, np.int64(0), output)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, half, transformed):
     """transformed[:, first + p] = G g G' for ``size`` pairs of channels: 3x3 to 6x3 to 6x6."""
     last = first + size
@@ -272,7 +272,7 @@ def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, h
             row[p] = patch[k * LANE + p]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, weight_gradient):
     """weight_gradient[:, first + p] = G' dU G for ``size`` pairs of channels: 6x6 to 6x3 to 3x3."""
     last = first + size
@@ -299,7 +299,7 @@ def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, 
                 row[p] = patch[tap * LANE + p]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled_task
 def add_product(inputs, outputs, count, begin, product, total):
     """total (Cin, Cout) += inputs' @ outputs over the first ``count`` tiles; begins at zero if told so."""
     if begin:

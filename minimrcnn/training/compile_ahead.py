@@ -49,7 +49,8 @@ def compile_gradients() -> None:
     for y in (pool_rois([leaf], np.float32([[0, 0, 0, 9, 9]]), 7, [4]), upsample_nearest(leaf, 16)):
         y.backward(np.zeros(y.shape, np.float32))
     conv.input_gradient(x, weight, x.shape, 1, 1, 1, "patches")  # the mask head's transposed convolution as well
-    conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, "winograd")
+    for algorithm in ("patches", "winograd"):
+        conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, algorithm)
 
     rows, channels = x.reshape(1, 64, 16), np.zeros((1, 16), np.float32)
     residual = np.zeros_like(rows)
@@ -58,7 +59,6 @@ def compile_gradients() -> None:
     )
     pooled = max_pool2d(leaf, 3, 2, 1)
     pooled.backward(np.zeros(pooled.shape, np.float32))
-    conv.kernel_gradient(x, x, weight.shape, 1, 1, 1, "patches")
 
 
 if __name__ == "__main__":
