@@ -69,6 +69,8 @@ class Player:
         self.contestant = contestant
         environment = {name: value for name, value in os.environ.items() if name not in (*KERNELS, *KEEP_MEMORY)}
         environment |= contestant.environment | {"PYTHONPATH": str(ROOT)}
+        if contestant.threads:
+            environment["NUMBA_NUM_THREADS"] = str(contestant.threads)  # may be more than there are cores
         command = [contestant.python, "-W", "ignore", "-m", "benchmarks.worker", contestant.role]
         command += ["--layout", contestant.layout] if contestant.layout else []
         command += ["--threads", str(contestant.threads)] if contestant.threads else []

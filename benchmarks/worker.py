@@ -126,10 +126,6 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(options.threads)
-    elif options.threads:
-        import numba
-
-        numba.set_num_threads(options.threads)
     worker = Worker(options.role, options.layout)
     for line in sys.stdin:
         order = json.loads(line)
