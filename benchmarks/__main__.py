@@ -90,6 +90,8 @@ def main(arguments=None) -> None:
     if not numbers:
         parser.error(f"--only {' '.join(options.only)}: no work has such a name; --list shows them")
     old = read_results(options.compare) if options.compare else None
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: the folder {options.json.parent} is not there")
     contestants = contest.make_contestants(find_peer(options), has_gpu(), options.threads)
     results = {"started": time.strftime("%Y-%m-%d %H:%M"), "rounds": options.rounds, "contestants": {}, "ceilings": {}}
     for contestant in contestants:
@@ -97,29 +99,39 @@ def main(arguments=None) -> None:
             results["contestants"][contestant.name] = player.ask("describe")
             if contestant.role == "ours":
                 results["ceilings"][contestant.name] = player.ask("ceilings")
+    failed = [name for name, said in results["contestants"].items() if "error" in said]
+    if report.OURS in failed:
+        sys.exit(f"minimrcnn does not run: {results['contestants'][report.OURS]['error']}")
+    contestants = [contestant for contestant in contestants if contestant.name not in failed]
+    results["ceilings"] = {name: limits for name, limits in results["ceilings"].items() if "error" not in limits}
     results["work"] = contest.hold_contest(contestants, "work", WORK, numbers, options.rounds)
+    write(options.json, results)
     if options.growth:
-        racing = [c for c in contestants if c.name == report.OURS or (c.role == "torch" and c.environment)]
+        racing = [c for c in contestants if c.name == report.OURS or c.role == "torch"]
         results["growth"] = contest.hold_contest(racing, "growth", GROWTH, growing, options.rounds)
         labels = [(n, WORK[n].name) for n in numbers if WORK[n].name in THREADED]
         counts = sorted({1, 2, 3, os.cpu_count() or 1})
         results["growth"] += contest.measure_threads(labels, counts, options.rounds)
     if options.whole:
-        works = [WORK[number] for number in numbers]
-        results["stages"] = contest.measure_stages(contestants, works)
-        results["memory"] = contest.measure_memory(contestants, works, STEPS)
+        results["stages"] = contest.measure_stages(contestants, WORK, numbers)
+        results["memory"] = contest.measure_memory(contestants, WORK, numbers, STEPS)
     for contestant in contestants:  # once more: did the machine stay as it was?
         if contestant.name == report.OURS:
             with contest.Player(contestant) as player:
                 results["ceilings after"] = {contestant.name: player.ask("ceilings")}
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write(options.json, results)
     show(results, old, report.markdown_table if options.markdown else report.plain_table)
     if options.plots:
         from benchmarks.plots import plot_all
 
         for path in plot_all(results, options.plots):
             print(path)
+
+
+def write(path: Path | None, results: dict) -> None:
+    """Keep what there is, as soon as there is something."""
+    if path:
+        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def show(results: dict, old: dict | None, table) -> None:

@@ -16,7 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,9 @@ from tqdm.auto import tqdm
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-LONG = 1.0  # seconds, from which a work gets fewer rounds
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+LONG = 1.0  # seconds of a repetition, from which a work gets three rounds at most
+UNJUDGED = ("inference", "training_step", "demo_step", "box_iou", "paste_masks", "crop_masks")  # float32 in any case
 ROOT = Path(__file__).parent.parent
 
 
@@ -67,7 +69,8 @@ class Player:
 
     def __init__(self, contestant: Contestant):
         self.contestant = contestant
-        environment = {name: value for name, value in os.environ.items() if name not in (*KERNELS, *KEEP_MEMORY)}
+        settled_here = (*KERNELS, *KEEP_MEMORY, *THREADS)
+        environment = {name: value for name, value in os.environ.items() if name not in settled_here}
         environment |= contestant.environment | {"PYTHONPATH": str(ROOT)}
         if contestant.threads:
             environment["NUMBA_NUM_THREADS"] = str(contestant.threads)  # may be more than there are cores
@@ -84,7 +87,7 @@ class Player:
             self.process.stdin.write(json.dumps({"do": do, **order}) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it died, or died before
             line = ""
         if not line:
             return {"error": f"the process ended with {self.process.poll()}"}
@@ -94,7 +97,8 @@ class Player:
         return self
 
     def __exit__(self, *exception):
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
@@ -118,8 +122,10 @@ def compete(players, judge, table, work, number, rounds, folder) -> dict:
     """One work's record."""
     truth = folder / "truth.npz"
     truth.unlink(missing_ok=True)
-    if work.kind not in ("inference", "training_step", "demo_step", "adamw", "sgd", "clip"):
-        judge.ask("build", table=table, number=number, save=str(truth))
+    if work.kind not in UNJUDGED:
+        answer = judge.ask("build", table=table, number=number, save=str(truth))
+        if "error" in answer:
+            tqdm.write(f"  float64: {answer['error']}: no errors are shown", file=sys.stderr)
     results, running = {}, []
     for player in players:
         output = folder / "output.npz"
@@ -138,17 +144,20 @@ def compete(players, judge, table, work, number, rounds, folder) -> dict:
             results[name]["error"] = compare(output, truth)
         running.append(player)
     times = {player.contestant.name: [] for player in running}
-    for turn in range(rounds if all(results[p.contestant.name]["first"] < LONG for p in running) else min(rounds, 3)):
+    for turn in range(rounds):
         for player in running[:: -1 if turn % 2 else 1]:
             name = player.contestant.name
             if not (player.contestant.once and times[name]):
                 times[name] += player.ask("turn").get("times", [])
+        racing = [times[player.contestant.name] for player in running if not player.contestant.once]
+        if turn == 2 and any(max(taken, default=0) > LONG for taken in racing):
+            break
     for name, taken in times.items():
         taken = [seconds * results[name]["scale"] for seconds in taken]
         if not taken:
             results[name] = {"failed": "stopped while it was timed"}
             continue
-        low, middle, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else taken * 3
+        low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
         results[name] |= {"median": middle, "low": low, "high": high, "count": len(taken)}
     for player in (*players, judge):
         player.ask("drop")
@@ -169,15 +178,17 @@ def compare(output: Path, truth: Path) -> float:
             if exact.dtype.kind != "f":
                 errors.append(float(np.mean(ours != exact)) if exact.size else 0.0)
             elif exact.size:
-                errors.append(float(np.abs(ours - exact).max() / max(np.abs(exact).max(), 1e-30)))
+                error = float(np.abs(ours - exact).max() / max(np.abs(exact).max(), 1e-30))
+                errors.append(error if np.isfinite(error) else float("inf"))
     return max(errors, default=0.0)
 
 
-def measure_memory(contestants, works, names) -> dict[str, dict[str, float]]:
+def measure_memory(contestants, works, numbers, kinds) -> dict[str, dict[str, float]]:
     """Peak memory (MiB) of fresh processes that do one work a few times and nothing else."""
     peaks: dict[str, dict[str, float]] = {}
-    for number, work in enumerate(works):
-        if work.kind not in names:
+    for number in numbers:
+        work = works[number]
+        if work.kind not in kinds:
             continue
         for contestant in contestants:
             if contestant.once or contestant.threads == 1 or contestant.role not in ("ours", "torch"):
@@ -185,22 +196,24 @@ def measure_memory(contestants, works, names) -> dict[str, dict[str, float]]:
             with Player(contestant) as player:
                 if "first" in player.ask("build", table="work", number=number, save=None):
                     player.ask("turn")
-                    peaks.setdefault(work.name, {})[contestant.name] = player.ask("peak")["mib"]
+                    peaks.setdefault(work.name, {})[contestant.name] = player.ask("peak").get("mib")
     return peaks
 
 
-def measure_stages(contestants, works, repeats: int = 3) -> dict[str, dict[str, dict[str, float]]]:
+def measure_stages(contestants, works, numbers, repeats: int = 3) -> dict[str, dict[str, dict[str, float]]]:
     """Milliseconds of each stage of the whole inference, by work and contestant."""
     found: dict[str, dict] = {}
     for contestant in contestants:
         if contestant.once or contestant.threads == 1 or contestant.role not in ("ours", "torch"):
             continue
         with Player(contestant) as player:
-            for number, work in enumerate(works):
-                if work.kind == "inference":
+            for number in numbers:
+                if works[number].kind == "inference":
                     answer = player.ask("stages", table="work", number=number, repeats=repeats)
-                    if "error" not in answer:
-                        found.setdefault(work.name, {})[contestant.name] = answer
+                    if "error" in answer:
+                        tqdm.write(f"stages, {contestant.name}: {answer['error']}", file=sys.stderr)
+                    else:
+                        found.setdefault(works[number].name, {})[contestant.name] = answer
     return found
 
 
@@ -213,6 +226,8 @@ def measure_threads(works, counts, rounds: int) -> list[dict]:
                 if "first" not in player.ask("build", table="work", number=number, save=None):
                     continue
                 times = [seconds for _ in range(rounds) for seconds in player.ask("turn").get("times", [])]
+            if not times:
+                continue
             record = {"median": statistics.median(times), "count": len(times)}
             records.append({"name": label, "curve": (f"{label}: threads", count), "times": {"minimrcnn": record}})
     return records

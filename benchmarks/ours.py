@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from benchmarks.timing import Task
-from benchmarks.work import PICTURE, Work
+from benchmarks.work import PICTURE, RESIZED, Work
 from minimrcnn import functional as F
 from minimrcnn import geometry, no_grad
 from minimrcnn.device import keep_freed_memory
@@ -116,7 +116,7 @@ def upsample(work, algorithm, x, scale, shift):
 
 
 def resize(work, algorithm, x, scale, shift):
-    return differentiate(work, lambda x: F.resize_bilinear(x, (800, 1066)), x)
+    return differentiate(work, lambda x: F.resize_bilinear(x, RESIZED), x)
 
 
 def group_norm(work, algorithm, x, scale, shift):
@@ -132,8 +132,15 @@ def clip(work, algorithm, parameter, gradient):
     from minimrcnn.training.optimizer import clip_gradients
 
     weights = Tensor(parameter, requires_grad=True)
-    weights.grad = gradient
-    return Task(lambda: clip_gradients([weights], 1e9) and None)
+
+    def before():
+        weights.grad = gradient.copy()
+
+    def run(_):
+        clip_gradients([weights], 1.0)
+        return weights.grad
+
+    return Task(run, before)
 
 
 def optimizer(work, algorithm, parameter, gradient):
@@ -145,6 +152,7 @@ def optimizer(work, algorithm, parameter, gradient):
     def run():
         weights.grad = gradient
         stepper.step(LEARNING_RATE)
+        return weights.data
 
     return Task(run)
 
@@ -157,6 +165,13 @@ def inference(work, algorithm, watch=None):
     if watch:
         watch(model)
     return Task(lambda: model.predict([picture], score_thresh=work.size["threshold"]) and None)
+
+
+def save_weights(path: str) -> None:
+    """Write the arrays of the whole network, for the peer to load."""
+    from minimrcnn import MaskRCNN
+
+    np.savez(path, **MaskRCNN(make_config(), seed=0).arrays())
 
 
 def make_config(**changes):
@@ -182,22 +197,15 @@ def training_step(work, algorithm):
 
 
 def demo_step(work, algorithm):
+    from benchmarks.pictures import DemoBatches
     from minimrcnn import MaskRCNN
-    from minimrcnn.data import Compose, Loader, RandomColor, RandomFlip
-    from minimrcnn.data.shapes import Shapes
     from minimrcnn.models.presets import small_config
     from minimrcnn.training.optimizer import AdamW
 
     keep_freed_memory()
-    dataset = Shapes(50, seed=0)
-    model = MaskRCNN(small_config(dataset.class_names, rois=64), seed=0).train()
-    loader = Loader(dataset, work.size["batch"], Compose([RandomFlip(), RandomColor()]), seed=0)
-
-    def next_batch():
-        batch = next(loader)
-        return batch.pictures, batch.targets
-
-    return Task(stepper(model, AdamW(model.named_parameters()), next_batch, 1e-6), close=loader.close)
+    batches = DemoBatches(work.size["batch"])
+    model = MaskRCNN(small_config(batches.class_names, rois=64), seed=0).train()
+    return Task(stepper(model, AdamW(model.named_parameters()), batches.draw, 1e-6))
 
 
 def stepper(model, optimizer, next_batch, learning_rate):

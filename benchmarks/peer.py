@@ -7,16 +7,21 @@ default, "last" its ``channels_last``. What has no maps knows no layout.
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from benchmarks.timing import Task
-from benchmarks.work import PICTURE, Work
+from benchmarks.work import PICTURE, RESIZED, Work
 
 LEARNING_RATE = 1e-4
 WITHOUT_LAYOUT = ("linear", "nms", "box_iou", "paste_masks", "crop_masks", "adamw", "sgd", "clip")
@@ -102,14 +107,21 @@ def conv(work, layout, x, weight, bias):
 
 
 def conv_transpose(work, layout, x, weight):
-    # ours holds (KH, KW, Cout, Cin) as a convolution's, torch's transposed convolution (Cin, Cout, KH, KW)
+    weight = kernel(weight.swapaxes(2, 3), layout)  # torch's are (Cin, Cout, KH, KW) here
     return differentiate(
-        work, lambda x, weight: F.conv_transpose2d(x, weight, stride=2), tensor(x, layout), kernel(weight, layout)
+        work,
+        lambda x, weight: F.conv_transpose2d(x, weight, stride=2),
+        tensor(x, layout),
+        weight,
+        backs=[array, lambda gradient: gradient.permute(2, 3, 0, 1).numpy()],
     )
 
 
 def linear(work, layout, x, weight):
-    return differentiate(work, F.linear, torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(weight.T)))
+    weight = torch.from_numpy(np.ascontiguousarray(weight.T))
+    return differentiate(
+        work, F.linear, torch.from_numpy(x), weight, backs=[array, lambda gradient: gradient.T.numpy()]
+    )
 
 
 def cut(work, layout, x, rois, gradient):
@@ -172,7 +184,7 @@ def upsample(work, layout, x, scale, shift):
 
 def resize(work, layout, x, scale, shift):
     return differentiate(
-        work, lambda x: F.interpolate(x, (800, 1066), mode="bilinear", align_corners=False), tensor(x, layout)
+        work, lambda x: F.interpolate(x, RESIZED, mode="bilinear", align_corners=False), tensor(x, layout)
     )
 
 
@@ -194,8 +206,15 @@ def relu(work, layout, x, scale, shift):
 
 def clip(work, layout, parameter, gradient):
     weights = nn.Parameter(torch.from_numpy(parameter))
-    weights.grad = torch.from_numpy(gradient)
-    return Task(lambda: float(nn.utils.clip_grad_norm_([weights], 1e9)) and None)
+
+    def before():
+        weights.grad = torch.from_numpy(gradient.copy())
+
+    def run(_):
+        nn.utils.clip_grad_norm_([weights], 1.0)
+        return weights.grad.numpy()
+
+    return Task(run, before)
 
 
 def optimizer(work, layout, parameter, gradient):
@@ -205,21 +224,31 @@ def optimizer(work, layout, parameter, gradient):
         stepper = torch.optim.AdamW([weights], LEARNING_RATE, fused=True)
     else:
         stepper = torch.optim.SGD([weights], LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
-    return Task(lambda: stepper.step())
+
+    def run():
+        stepper.step()
+        return weights.detach().numpy()
+
+    return Task(run)
 
 
 def resnet50_fpn():
-    """torchvision's own model with random weights, which are ours."""
-    from benchmarks.ours import make_config
-    from minimrcnn import MaskRCNN
+    """torchvision's Mask R-CNN as it comes with published weights, three stages trainable; the weights are ours."""
     from tests.published import our_name
 
-    model = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=91, trainable_backbone_layers=3, min_size=1, max_size=10**6
-    )
-    ours = MaskRCNN(make_config(), seed=0).arrays()
-    weights = {public: their_layout(public, ours[our_name(public)]) for public in model.state_dict()}
-    model.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in weights.items()})
+    body = torchvision.models.resnet50(weights=None, norm_layer=torchvision.ops.misc.FrozenBatchNorm2d)
+    backbone = _resnet_fpn_extractor(body, trainable_layers=3)
+    model = torchvision.models.detection.MaskRCNN(backbone, 91, min_size=1, max_size=10**6)
+    with TemporaryDirectory() as folder:  # from another process: ours would count into this one's peak memory
+        path = Path(folder) / "weights.npz"
+        code = "import sys; from benchmarks.ours import save_weights; save_weights(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        with np.load(path) as ours:
+            weights = {
+                public: torch.from_numpy(np.ascontiguousarray(their_layout(public, ours[our_name(public)])))
+                for public in model.state_dict()
+            }
+    model.load_state_dict(weights)
     return model
 
 
@@ -303,18 +332,15 @@ def demo_model(classes: int):
 
 
 def demo_step(work, layout):
-    from minimrcnn.data import Compose, RandomColor, RandomFlip
-    from minimrcnn.data.shapes import Shapes
+    from benchmarks.pictures import DemoBatches
 
-    dataset, change = Shapes(50, seed=0), Compose([RandomFlip(), RandomColor()])
-    model = in_layout(demo_model(len(dataset.class_names)), layout).train()
-    rng = np.random.default_rng(0)
+    batches = DemoBatches(work.size["batch"])
+    model = without_resizing(in_layout(demo_model(len(batches.class_names)), layout)).train()
 
     def next_batch():
-        pairs = [change(*dataset[int(index)], rng) for index in rng.choice(50, work.size["batch"], replace=False)]
-        return [picture_tensor(picture) for picture, _ in pairs], [
-            target_dict(target.boxes, target.labels, target.masks) for _, target in pairs
-        ]
+        pictures, targets = batches.draw()
+        dicts = [target_dict(target.boxes, target.labels, target.masks) for target in targets]
+        return [picture_tensor(picture) for picture in pictures], dicts
 
     return Task(step(model, torch.optim.AdamW(model.parameters(), 1e-6, fused=True), next_batch))
 

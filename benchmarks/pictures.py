@@ -5,6 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 
+class DemoBatches:
+    """The demo's batches, drawn and augmented while the clock runs, the same ones for everybody."""
+
+    def __init__(self, size: int):
+        from minimrcnn.data import Compose, RandomColor, RandomFlip
+        from minimrcnn.data.shapes import Shapes
+
+        self.dataset, self.change = Shapes(50, seed=0), Compose([RandomFlip(), RandomColor()])
+        self.class_names, self.size, self.rng = self.dataset.class_names, size, np.random.default_rng(0)
+
+    def draw(self):
+        """Pictures and Targets, two lists."""
+        indices = self.rng.choice(len(self.dataset), self.size, replace=False)
+        pairs = [self.change(*self.dataset[int(index)], self.rng) for index in indices]
+        return [picture for picture, _ in pairs], [target for _, target in pairs]
+
+
 def make_picture(size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8."""
     return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

@@ -122,11 +122,15 @@ def stage_rows(stages: dict[str, dict[str, float]]) -> list[list[str]]:
 
 def memory_rows(memory: dict[str, dict[str, float]]) -> list[list[str]]:
     """Peak memory, one column a contestant."""
-    names = list(next(iter(memory.values())))
+    names = list(dict.fromkeys(name for peaks in memory.values() for name in peaks))
     return [
         ["peak memory, MiB", *names],
-        *([work, *(f"{peaks.get(n, 0):.0f}" for n in names)] for work, peaks in memory.items()),
+        *([work, *(format_mib(peaks.get(n)) for n in names)] for work, peaks in memory.items()),
     ]
+
+
+def format_mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def compare_results(new: dict, old: dict) -> list[list[str]]:

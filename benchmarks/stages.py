@@ -1,4 +1,8 @@
-"""Where the time of the whole inference goes: the same stages of both networks, by a clock around their methods."""
+"""Where the time of the whole inference goes: the same stages of both networks, by a clock around their methods.
+
+torchvision's conversion of the picture and its comparison of the pasted masks with 0.5 are outside of its methods and
+stand under "rest"; ours are in "prepare" and "paste".
+"""
 
 from __future__ import annotations
 

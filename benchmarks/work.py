@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PICTURE = (800, 1088)
+PICTURE, RESIZED = (800, 1088), (800, 1066)
 C2, C3, C4, C5 = (200, 272), (100, 136), (50, 68), (25, 34)
 
 
@@ -43,12 +43,16 @@ class Work:
     @property
     def operations(self) -> float:
         """Multiplications and additions by the definition, whatever algorithm is used; 0 where nobody counts them."""
-        return OPERATIONS[self.kind](**self.size) * (3 if self.both else 2 if self.backward else 1)
+        return OPERATIONS[self.kind](**self.size) * (3 if self.both else 1)
 
     @property
     def bytes(self) -> float:
-        """The least that has to go through memory: what comes in is read once, what goes out is written once."""
-        return 4.0 * TRAFFIC[self.kind](**self.size) * (3 if self.both else 1)
+        """The least that has to go through memory: what comes in is read once, what goes out is written once.
+
+        A forward and a backward pass together are counted as two and a half forward passes, which is not too much.
+        """
+        whole_map = C2[0] * C2[1] * self.size["channels"] if self.backward and self.kind.startswith("roi") else 0
+        return 4.0 * (TRAFFIC[self.kind](**self.size) * (2.5 if self.both else 1) + whole_map)
 
 
 def _conv_output(height, width, kernel, stride):
@@ -63,7 +67,8 @@ def _conv_operations(batch, height, width, inner, outer, kernel, stride, groups)
 
 def _conv_traffic(batch, height, width, inner, outer, kernel, stride, groups):
     out_height, out_width = _conv_output(height, width, kernel, stride)
-    return batch * (height * width * inner + out_height * out_width * outer) + kernel**2 * inner * outer / groups
+    cells = height * width if kernel >= stride else out_height * out_width  # those that are read
+    return batch * (cells * inner + out_height * out_width * outer) + kernel**2 * inner * outer / groups
 
 
 OPERATIONS = {
@@ -75,21 +80,23 @@ OPERATIONS = {
 }
 TRAFFIC = {
     "conv": _conv_traffic,
-    "conv_transpose": lambda batch, height, width, inner, outer: batch * height * width * (inner + 4 * outer),
+    "conv_transpose": lambda batch, height, width, inner, outer: (
+        batch * height * width * (inner + 4 * outer) + 4 * inner * outer
+    ),
     "linear": lambda rows, inner, outer: rows * (inner + outer) + inner * outer,
-    "roi_align": lambda rois, side, channels, clustered: (C2[0] * C2[1] + rois * side * side) * channels,
-    "roi_pool": lambda rois, side, channels, clustered: (C2[0] * C2[1] + rois * side * side) * channels,
+    "roi_align": lambda rois, side, channels, clustered: rois * side * side * channels,  # RoIs may share all they read
+    "roi_pool": lambda rois, side, channels, clustered: rois * side * side * channels,
     "max_pool": lambda height, width, channels: 1.25 * height * width * channels,
     "upsample": lambda height, width, channels: 5 * height * width * channels,
-    "resize": lambda height, width, channels: 2 * height * width * channels,
-    "group_norm": lambda batch, height, width, channels: 3 * batch * height * width * channels,
-    "relu": lambda height, width, channels: 2 * height * width * channels,
-    "box_iou": lambda first, second: first * second,
+    "resize": lambda height, width, channels: (height * width + RESIZED[0] * RESIZED[1]) * channels,
+    "group_norm": lambda batch, height, width, channels: 2 * batch * height * width * channels,
+    "relu": lambda height, width, channels: 3 * height * width * channels,
+    "box_iou": lambda first, second: first * second + 4 * (first + second),
     "paste_masks": lambda masks, soft: masks * (PICTURE[0] * PICTURE[1] / (1 if soft else 4) + 28 * 28),
     "crop_masks": lambda masks, rois: masks * PICTURE[0] * PICTURE[1] / 4 + rois * 28 * 28,
     "adamw": lambda parameters: 7 * parameters,
     "sgd": lambda parameters: 5 * parameters,
-    "clip": lambda parameters: parameters,
+    "clip": lambda parameters: 2 * parameters,
 }
 for _kind in ("nms", "inference", "training_step", "demo_step"):
     TRAFFIC[_kind] = lambda **size: 0.0
@@ -173,7 +180,7 @@ WORK = (
     Work("relu 256 at 200x272 backward", "relu", dict(height=200, width=272, channels=256), backward=True),
     Work("adamw on 12 million parameters", "adamw", dict(parameters=12_000_000)),
     Work("sgd on 44 million parameters", "sgd", dict(parameters=44_000_000)),
-    Work("norm of 44 million gradients", "clip", dict(parameters=44_000_000)),
+    Work("clip 44 million gradients", "clip", dict(parameters=44_000_000)),
     # the whole
     Work("inference R-50-FPN 800x1088, 100 detections", "inference", dict(threshold=0.0)),
     Work("inference R-50-FPN 800x1088, few detections", "inference", dict(threshold=0.05)),
@@ -203,7 +210,7 @@ def make_inputs(work: Work) -> dict[str, np.ndarray]:
         )
     if work.kind == "conv_transpose":
         shape = size["batch"], size["height"], size["width"], size["inner"]
-        return dict(x=normal(*shape), weight=normal(2, 2, size["outer"], size["inner"]) / np.float32(16))
+        return dict(x=normal(*shape), weight=normal(2, 2, size["inner"], size["outer"]) / np.float32(16))
     if work.kind == "linear":
         return dict(x=normal(size["rows"], size["inner"]), weight=normal(size["inner"], size["outer"]) / np.float32(99))
     if work.kind in ("roi_align", "roi_pool"):
@@ -224,7 +231,8 @@ def make_inputs(work: Work) -> dict[str, np.ndarray]:
         masks = (rng.random((size["masks"], *PICTURE), dtype=np.float32) < 0.5).astype(np.uint8)
         return dict(masks=masks, rois=found, matched=rng.integers(0, size["masks"], size["rois"]))
     if work.kind in ("adamw", "sgd", "clip"):
-        return dict(parameter=normal(size["parameters"]), gradient=normal(size["parameters"]))
+        shape = size["parameters"] // 2, 2  # a vector would be spared the weight decay
+        return dict(parameter=normal(*shape), gradient=normal(*shape))
     if work.kind in ("inference", "training_step", "demo_step"):
         return {}  # pictures and weights are made with the models
     shape = size.get("batch", 1), size["height"], size["width"], size["channels"]

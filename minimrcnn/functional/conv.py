@@ -284,7 +284,7 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         tiles = count_tiles(y_gradient.shape[:3])
         if tiles == 0:
             return xp.zeros(weight_shape, dtype)
-        block = min(tiles, max(128, min(2 * max(group_in, channels), 512)))  # as `_winograd`
+        block = min(tiles, max(128, min(2 * max(group_in, channels), 512)))  # why: see `_winograd`
         weight_gradient = xp.empty(weight_shape, dtype)
         with products_on_one_thread():
             winograd.winograd_weight_gradient(
@@ -324,7 +324,7 @@ def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> st
     if algorithm not in ALGORITHMS:
         raise ValueError(f"conv2d: algorithm {algorithm!r}, wanted one of {', '.join(ALGORITHMS)}")
     kernel_height, kernel_width, channels_in, channels_out = weight_shape
-    can_pointwise = kernel_height == kernel_width == 1 and groups == 1
+    can_pointwise = kernel_height == kernel_width == stride == groups == 1
     can_winograd = kernel_height == kernel_width == 3 and stride == 1 and groups == 1
     if algorithm == "auto":
         tiles = count_tiles((count, *size))

@@ -10,9 +10,10 @@ over the channels turns each of the 36 components into one matrix product:
 3. M[k] = V[k] @ U[k]              36 products;
 4. y = A' M A                      for every tile and channel, then the epilogue.
 
-Large maps go by blocks of tiles, each thread with its own V and M in cache; small maps share the 36 products among the
-threads. The gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k], dg = G' dU G. The
-gradient of the input is the same convolution of dy with the kernel turned around, so it needs no code but a flag.
+Large maps go by blocks of tiles, each thread with its own V and M, in cache if they fit; small maps share the 36
+products among the threads. The gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k],
+dg = G' dU G. The gradient of the input is the same convolution of dy with the kernel turned around, so it needs no code
+but a flag.
 
 The transforms work on 64 channels at a time in a small buffer with fixed distances between its rows: only then can the
 compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a
