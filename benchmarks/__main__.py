@@ -104,11 +104,13 @@ def main(arguments=None) -> None:
         sys.exit(f"minimrcnn does not run: {results['contestants'][report.OURS]['error']}")
     contestants = [contestant for contestant in contestants if contestant.name not in failed]
     results["ceilings"] = {name: limits for name, limits in results["ceilings"].items() if "error" not in limits}
-    results["work"] = contest.hold_contest(contestants, "work", WORK, numbers, options.rounds)
-    write(options.json, results)
+    results["work"] = []
+    for record in contest.hold_contest(contestants, "work", WORK, numbers, options.rounds):
+        results["work"].append(record)
+        write(options.json, results)  # a run of an hour that is stopped has not been for nothing
     if options.growth:
         racing = [c for c in contestants if c.name == report.OURS or c.role == "torch"]
-        results["growth"] = contest.hold_contest(racing, "growth", GROWTH, growing, options.rounds)
+        results["growth"] = list(contest.hold_contest(racing, "growth", GROWTH, growing, options.rounds))
         labels = [(n, WORK[n].name) for n in numbers if WORK[n].name in THREADED]
         counts = sorted({1, 2, 3, os.cpu_count() or 1})
         results["growth"] += contest.measure_threads(labels, counts, options.rounds)

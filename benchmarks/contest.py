@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,17 +106,15 @@ class Player:
             self.process.kill()
 
 
-def hold_contest(contestants, table: str, works, numbers, rounds: int) -> list[dict]:
+def hold_contest(contestants, table: str, works, numbers, rounds: int) -> Iterator[dict]:
     """The records of the chosen works, one a work: who took how long, and how far from float64 it ended."""
-    records = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         players = [stack.enter_context(Player(contestant)) for contestant in contestants]
         judge = stack.enter_context(Player(Contestant("float64", "float64")))
         for number in tqdm(numbers, desc=table, unit="work"):
             tqdm.write(works[number].name, file=sys.stderr)
-            records.append(compete(players, judge, table, works[number], number, rounds, folder))
-    return records
+            yield compete(players, judge, table, works[number], number, rounds, folder)
 
 
 def compete(players, judge, table, work, number, rounds, folder) -> dict:
