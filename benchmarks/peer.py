@@ -7,6 +7,7 @@ default, "last" its ``channels_last``. What has no maps knows no layout.
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -245,11 +246,20 @@ def resnet50_fpn():
         subprocess.run([sys.executable, "-c", code, str(path)], check=True)
         with np.load(path) as ours:
             weights = {
-                public: torch.from_numpy(np.ascontiguousarray(their_layout(public, ours[our_name(public)])))
+                public: torch.from_numpy(
+                    np.ascontiguousarray(their_layout(public, ours[our_name(published_name(public))]))
+                )
                 for public in model.state_dict()
             }
     model.load_state_dict(weights)
     return model
+
+
+def published_name(current: str) -> str:
+    """The name in the published files, which are older than the modules: ``conv.0.0.weight`` was ``conv.weight``."""
+    name = re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", current)
+    name = re.sub(r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}.", name)
+    return name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
 
 
 def their_layout(public: str, ours: np.ndarray) -> np.ndarray:
