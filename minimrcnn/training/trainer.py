@@ -103,7 +103,7 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
     ):
         first = next(loader)
         if progress:
-            print("compiling kernels, once (under a minute; later starts find them ready) ...", file=sys.stderr)
+            print("compiling kernels, once (about a minute; later starts find them ready) ...", file=sys.stderr)
         seconds_compiling = rehearse(model, optimizer, options, first)
         if progress:
             print(f"kernels are ready after {seconds_compiling:.1f} s", file=sys.stderr)
