@@ -182,6 +182,11 @@ def compare(output: Path, truth: Path) -> float:
     return max(errors, default=0.0)
 
 
+def choose_whole(contestants) -> list[Contestant]:
+    """Those who race with the whole network: ours on all threads, and torch."""
+    return [one for one in contestants if one.role in ("ours", "torch") and one.threads != 1]
+
+
 def measure_memory(contestants, works, numbers, kinds) -> dict[str, dict[str, float]]:
     """Peak memory (MiB) of fresh processes that do one work a few times and nothing else."""
     peaks: dict[str, dict[str, float]] = {}
@@ -189,9 +194,7 @@ def measure_memory(contestants, works, numbers, kinds) -> dict[str, dict[str, fl
         work = works[number]
         if work.kind not in kinds:
             continue
-        for contestant in contestants:
-            if contestant.once or contestant.threads == 1 or contestant.role not in ("ours", "torch"):
-                continue
+        for contestant in choose_whole(contestants):
             with Player(contestant) as player:
                 if "first" in player.ask("build", table="work", number=number, save=None):
                     player.ask("turn")
@@ -202,9 +205,7 @@ def measure_memory(contestants, works, numbers, kinds) -> dict[str, dict[str, fl
 def measure_stages(contestants, works, numbers, repeats: int = 3) -> dict[str, dict[str, dict[str, float]]]:
     """Milliseconds of each stage of the whole inference, by work and contestant."""
     found: dict[str, dict] = {}
-    for contestant in contestants:
-        if contestant.once or contestant.threads == 1 or contestant.role not in ("ours", "torch"):
-            continue
+    for contestant in choose_whole(contestants):
         with Player(contestant) as player:
             for number in numbers:
                 if works[number].kind == "inference":

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from benchmarks.timing import Task
-from benchmarks.work import PICTURE, RESIZED, Work
+from benchmarks.work import BUILDERS, PICTURE, RESIZED, Work
 from minimrcnn import functional as F
 from minimrcnn import geometry, no_grad
 from minimrcnn.device import keep_freed_memory
@@ -19,11 +19,11 @@ LEARNING_RATE = 1e-4
 
 def build(work: Work, inputs: dict, algorithm: str = "auto") -> Task:
     """The task of a work, on the inputs as they are: their type and device decide."""
-    return BUILDERS[work.kind](work, algorithm=algorithm, **inputs)
+    return globals()[BUILDERS.get(work.kind, work.kind)](work, algorithm=algorithm, **inputs)
 
 
-def differentiate(work: Work, forward, *arrays) -> Task:
-    """``forward(*tensors)``, its gradients alone, or both, as the work wants it."""
+def differentiate(work: Work, forward, *arrays, gradient=None) -> Task:
+    """``forward(*tensors)``, its gradients alone, or both, as the work wants it; ``gradient`` None is made of noise."""
     if not (work.backward or work.both):
 
         def run():
@@ -37,18 +37,14 @@ def differentiate(work: Work, forward, *arrays) -> Task:
         return leaves, forward(*leaves) if work.backward else None
 
     def run_backward(state):
+        nonlocal gradient
         leaves, output = state
         if output is None:
             output = forward(*leaves)
-        output.backward(gradient_like(output.data))
+        if gradient is None:  # in the first call only, which does not count
+            gradient = np.random.default_rng(1).standard_normal(output.shape, np.float32).astype(output.dtype)
+        output.backward(gradient)
         return [leaf.grad for leaf in leaves]
-
-    gradients = {}
-
-    def gradient_like(data):  # made once: it is an input
-        if data.shape not in gradients:
-            gradients[data.shape] = np.random.default_rng(1).standard_normal(data.shape, np.float32).astype(data.dtype)
-        return gradients[data.shape]
 
     return Task(run_backward, before)
 
@@ -74,19 +70,7 @@ def cut(work, algorithm, x, rois, gradient):
     def forward(features):
         return operation(features, rois, work.size["side"], 0.25, **settings)
 
-    if not work.backward:
-        return differentiate(work, forward, x)
-
-    def run(state):
-        leaf, crops = state
-        crops.backward(gradient)
-        return leaf.grad
-
-    def before():
-        leaf = Tensor(x, requires_grad=True)
-        return leaf, forward(leaf)
-
-    return Task(run, before)
+    return differentiate(work, forward, x, gradient=gradient)
 
 
 def nms(work, algorithm, boxes, scores):
@@ -164,7 +148,11 @@ def inference(work, algorithm, watch=None):
     model, picture = MaskRCNN(make_config(), seed=0), make_picture(PICTURE)
     if watch:
         watch(model)
-    return Task(lambda: model.predict([picture], score_thresh=work.size["threshold"]) and None)
+
+    def run():  # nothing is handed back: the weights are random
+        model.predict([picture], score_thresh=work.size["threshold"])
+
+    return Task(run)
 
 
 def save_weights(path: str) -> None:
@@ -174,10 +162,10 @@ def save_weights(path: str) -> None:
     np.savez(path, **MaskRCNN(make_config(), seed=0).arrays())
 
 
-def make_config(**changes):
+def make_config():
     from minimrcnn import Config
 
-    return Config(min_size=None, **changes)  # the pictures come in their final size
+    return Config(min_size=None)  # the pictures come in their final size
 
 
 def training_step(work, algorithm):
@@ -223,11 +211,3 @@ def stepper(model, optimizer, next_batch, learning_rate):
             raise ArithmeticError(f"the loss became {total.item()}")
 
     return run
-
-
-BUILDERS = {
-    "conv": conv, "conv_transpose": conv_transpose, "linear": linear, "roi_align": cut, "roi_pool": cut, "nms": nms,
-    "box_iou": box_iou, "paste_masks": paste_masks, "crop_masks": crop_masks, "max_pool": max_pool,
-    "upsample": upsample, "resize": resize, "group_norm": group_norm, "relu": relu, "adamw": optimizer,
-    "sgd": optimizer, "clip": clip, "inference": inference, "training_step": training_step, "demo_step": demo_step,
-}  # fmt: skip

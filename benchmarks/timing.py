@@ -16,7 +16,6 @@ class Task:
 
     run: Callable
     before: Callable | None = None
-    close: Callable | None = None
 
     def once(self) -> tuple[float, object]:
         """Seconds, and what came out."""

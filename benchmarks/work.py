@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# Contestants do a kind of work in a function of the same name, but for these, which share one.
+BUILDERS = {"roi_align": "cut", "roi_pool": "cut", "adamw": "optimizer", "sgd": "optimizer"}
 PICTURE, RESIZED = (800, 1088), (800, 1066)
 C2, C3, C4, C5 = (200, 272), (100, 136), (50, 68), (25, 34)
 

@@ -75,8 +75,6 @@ class Worker:
 
     def drop(self):
         """Let go of the task, so that the next one has the memory."""
-        if self.task is not None and self.task.close is not None:
-            self.task.close()
         self.task = None
         gc.collect()
         return {}
