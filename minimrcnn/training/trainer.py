@@ -30,13 +30,13 @@ import numpy as np
 from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
+from minimrcnn.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.data.loader import Loader
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import restore, save_checkpoint
-from minimrcnn.training.compile_ahead import second_compiler
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
 
@@ -102,9 +102,10 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
         open(folder / LOG, "a", encoding="utf-8") as log,
     ):
         first = next(loader)
-        if progress:
-            print("compiling kernels, once (about a minute; later starts find them ready) ...", file=sys.stderr)
-        seconds_compiling = rehearse(model, optimizer, options, first)
+        start = time.perf_counter()
+        compile_ahead(TRAINING, progress)
+        rehearse(model, optimizer, options, first)
+        seconds_compiling = time.perf_counter() - start
         if progress:
             print(f"kernels are ready after {seconds_compiling:.1f} s", file=sys.stderr)
 
@@ -162,18 +163,16 @@ def take_step(model, optimizer, dataset, options, batch, step: int) -> tuple[dic
     return values, norm
 
 
-def rehearse(model, optimizer, options: TrainOptions, batch) -> float:
-    """Run every kernel of a step once, leave everything as it was, and return the seconds it took.
+def rehearse(model, optimizer, options: TrainOptions, batch) -> None:
+    """Run every kernel of a step once, and leave everything as it was.
 
     Losses draw from the model's generator and move the running statistics of batch norm: both are put back. The update
     is made to a parameter of no account.
     """
-    start = time.perf_counter()
     generator = model.generator.bit_generator.state
     statistics = {name: array.copy() for name, array in model.arrays().items() if name not in optimizer.parameters}
-    with second_compiler():
-        losses = model.losses(batch.pictures, batch.targets)
-        functools.reduce(operator.add, losses.values()).backward()
+    losses = model.losses(batch.pictures, batch.targets)
+    functools.reduce(operator.add, losses.values()).backward()
     clip_gradients(optimizer.parameters.values(), math.inf)
     optimizer.clear_gradients()
     model.load_arrays({**model.arrays(), **statistics})
@@ -182,7 +181,6 @@ def rehearse(model, optimizer, options: TrainOptions, batch) -> float:
     stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True)
     stand_in.grad = np.zeros(1, np.float32)
     options.make_optimizer({"stand_in": stand_in}).step(0.0)
-    return time.perf_counter() - start
 
 
 def check_losses(values: dict[str, float], model, dataset, batch, step: int) -> None:
