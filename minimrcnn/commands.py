@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
-from minimrcnn.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.data.coco import CocoFolder, read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
@@ -27,6 +26,7 @@ from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import CROP, choose_anchor_sizes, choose_detections, choose_min_size, small_config
 from minimrcnn.show import contact_sheet, draw_detections, draw_target, write_page
 from minimrcnn.training.checkpoint import initialize
+from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training

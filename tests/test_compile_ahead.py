@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from minimrcnn import compile_ahead as module
+from minimrcnn.training import compile_ahead as module
 
 CHECK = """
 import importlib, pkgutil, sys
 import numpy as np
 import minimrcnn.kernels
-from minimrcnn import compile_ahead
+from minimrcnn.training import compile_ahead
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config

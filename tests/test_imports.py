@@ -34,7 +34,7 @@ ALLOWED = {
     "evaluate": {"geometry", "structures", "errors", "data"},
     "show": {"geometry", "structures", "errors", "data"},
     "training": {
-        *("models", "functional", "tensor", "device", "kernels", "data"),
+        *("models", "functional", "tensor", "device", "kernels", "geometry", "data"),
         *("archive", "environment", "show", "structures", "errors"),
     },
     "cli": {"__init__", "commands", "errors"},

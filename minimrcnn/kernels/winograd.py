@@ -10,10 +10,11 @@ over the channels turns each of the 36 components into one matrix product:
 3. M[k] = V[k] @ U[k]              36 products;
 4. y = A' M A                      for every tile and channel, then the epilogue.
 
-Large maps go by blocks of tiles, each thread with its own V and M, in cache if they fit; small maps share the 36
-products among the threads. The gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k],
-dg = G' dU G. The gradient of the input is the same convolution of dy with the kernel turned around, so it needs no code
-but a flag.
+Threads share the tiles in steps 2 and 4 and the components in step 3. A map goes by blocks of some thousand tiles, to
+bound what V and M take. (Blocks small enough for V and M to stay in a thread's own cache were no faster with 64
+channels, and a third slower with 256: a product reads all of its U[k], and few rows do not make up for that.) The
+gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k], dg = G' dU G. The gradient of
+the input is the same convolution of dy with the kernel turned around, so it needs no code but a flag.
 
 The transforms work on 64 channels at a time in a small buffer with fixed distances between its rows: only then can the
 compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a
@@ -106,39 +107,38 @@ def transform_kernel_back(u0, u1, u2, u3, u4, u5, quarter, sixth):
 
 
 @compiled_task
-def transform_patches(x, padding, down, across, first, count, patch, half, into, components):
-    """components[k, into + t] (Cin,) = B' d B for tiles first .. first + count; what lies outside the map is 0."""
+def transform_patch(x, padding, down, across, tile, patch, half, into, components):
+    """components[k, into] (Cin,) = B' d B for one tile; what lies outside the map is 0."""
+    n = tile // (down * across)
+    top = tile // across % down * TILE - padding
+    left = tile % across * TILE - padding
     channels = x.shape[3]
     lines = components.shape[0] // PATCH
-    for t in range(count):
-        n = (first + t) // (down * across)
-        top = (first + t) // across % down * TILE - padding
-        left = (first + t) % across * TILE - padding
-        for lane in range(0, channels, LANE):
-            size = min(LANE, channels - lane)
-            read_square(x, n, top, left, lane, size, lines, patch)
-            for i in range(lines):
-                for c in range(size):
-                    b = i * PATCH * LANE + c
-                    (half[b], half[b + LANE], half[b + 2 * LANE], half[b + 3 * LANE], half[b + 4 * LANE],
-                     half[b + 5 * LANE]) = transform_input(
-                        patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                        patch[b + 5 * LANE])  # fmt: skip
-            for j in range(lines):
-                for c in range(size):
-                    b = j * LANE + c
-                    (patch[b], patch[b + 6 * LANE], patch[b + 12 * LANE], patch[b + 18 * LANE], patch[b + 24 * LANE],
-                     patch[b + 30 * LANE]) = transform_input(
-                        half[b], half[b + 6 * LANE], half[b + 12 * LANE], half[b + 18 * LANE], half[b + 24 * LANE],
-                        half[b + 30 * LANE])  # fmt: skip
-            for k in range(components.shape[0]):
-                row = components[k, into + t, lane : lane + size]
-                for c in range(size):
-                    row[c] = patch[k * LANE + c]
+    for lane in range(0, channels, LANE):
+        size = min(LANE, channels - lane)
+        read_square(x, n, top, left, lane, size, lines, patch)
+        for i in range(lines):
+            for c in range(size):
+                b = i * PATCH * LANE + c
+                (half[b], half[b + LANE], half[b + 2 * LANE], half[b + 3 * LANE], half[b + 4 * LANE],
+                 half[b + 5 * LANE]) = transform_input(
+                    patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                    patch[b + 5 * LANE])  # fmt: skip
+        for j in range(lines):
+            for c in range(size):
+                b = j * LANE + c
+                (patch[b], patch[b + 6 * LANE], patch[b + 12 * LANE], patch[b + 18 * LANE], patch[b + 24 * LANE],
+                 patch[b + 30 * LANE]) = transform_input(
+                    half[b], half[b + 6 * LANE], half[b + 12 * LANE], half[b + 18 * LANE], half[b + 24 * LANE],
+                    half[b + 30 * LANE])  # fmt: skip
+        for k in range(components.shape[0]):
+            row = components[k, into, lane : lane + size]
+            for c in range(size):
+                row[c] = patch[k * LANE + c]
 
 
 @compiled_task
-def transform_gradients(y_gradient, down, across, tile, patch, half, into, components):
+def transform_gradient(y_gradient, down, across, tile, patch, half, into, components):
     """components[k, into] (Cout,) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
     n = tile // (down * across)
     top = tile // across % down * TILE
@@ -183,51 +183,50 @@ def read_square(x, n, top, left, lane, size, side, square):
 
 
 @compiled_task
-def finish_tiles(components, bias, residual, relu, down, across, first, count, patch, half, at, output):
-    """output tiles = A' M A (M of tile t: components[:, at + t]), += bias, += residual, ReLU; overhang is dropped."""
+def finish_tile(components, bias, residual, relu, down, across, tile, patch, half, at, output):
+    """One output tile = A' M A (M: components[:, at]), += bias, += residual, ReLU; overhang is dropped."""
     height, width, channels = output.shape[1], output.shape[2], output.shape[3]
+    n = tile // (down * across)
+    top = tile // across % down * TILE
+    left = tile % across * TILE
     lines = components.shape[0] // PATCH
-    for t in range(count):
-        n = (first + t) // (down * across)
-        top = (first + t) // across % down * TILE
-        left = (first + t) % across * TILE
-        for lane in range(0, channels, LANE):
-            size = min(LANE, channels - lane)
-            for k in range(components.shape[0]):
-                row = components[k, at + t, lane : lane + size]
-                for c in range(size):
-                    patch[k * LANE + c] = row[c]
-            for i in range(lines):
-                for c in range(size):
-                    b = i * PATCH * LANE + c
-                    a = i * TILE * LANE + c
-                    half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE] = transform_output(
-                        patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                        patch[b + 5 * LANE])  # fmt: skip
-            for j in range(lines - 2):
-                for c in range(size):
-                    b = j * LANE + c
-                    patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE] = transform_output(
-                        half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
-                        half[b + 20 * LANE])  # fmt: skip
-            for i in range(min(TILE, height - top)):
-                for j in range(min(TILE, width - left)):
-                    cells = patch[(i * TILE + j) * LANE : (i * TILE + j) * LANE + size]
-                    if bias.size:
-                        row = bias[lane : lane + size]
-                        for c in range(size):
-                            cells[c] += row[c]
-                    if residual.size:
-                        row = residual[n, top + i, left + j, lane : lane + size]
-                        for c in range(size):
-                            cells[c] += row[c]
-                    if relu:
-                        for c in range(size):
-                            if cells[c] < 0:  # written so that NaN stays NaN
-                                cells[c] = 0
-                    row = output[n, top + i, left + j, lane : lane + size]
+    for lane in range(0, channels, LANE):
+        size = min(LANE, channels - lane)
+        for k in range(components.shape[0]):
+            row = components[k, at, lane : lane + size]
+            for c in range(size):
+                patch[k * LANE + c] = row[c]
+        for i in range(lines):
+            for c in range(size):
+                b = i * PATCH * LANE + c
+                a = i * TILE * LANE + c
+                half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE] = transform_output(
+                    patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
+                    patch[b + 5 * LANE])  # fmt: skip
+        for j in range(lines - 2):
+            for c in range(size):
+                b = j * LANE + c
+                patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE] = transform_output(
+                    half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
+                    half[b + 20 * LANE])  # fmt: skip
+        for i in range(min(TILE, height - top)):
+            for j in range(min(TILE, width - left)):
+                cells = patch[(i * TILE + j) * LANE : (i * TILE + j) * LANE + size]
+                if bias.size:
+                    row = bias[lane : lane + size]
                     for c in range(size):
-                        row[c] = cells[c]
+                        cells[c] += row[c]
+                if residual.size:
+                    row = residual[n, top + i, left + j, lane : lane + size]
+                    for c in range(size):
+                        cells[c] += row[c]
+                if relu:
+                    for c in range(size):
+                        if cells[c] < 0:  # written so that NaN stays NaN
+                            cells[c] = 0
+                row = output[n, top + i, left + j, lane : lane + size]
+                for c in range(size):
+                    row[c] = cells[c]
 
 
 @compiled_task
@@ -237,16 +236,6 @@ def multiply(inputs, transformed, turned, count, outputs):
         np.dot(inputs[:count], transformed.T, outputs[:count])
     else:
         np.dot(inputs[:count], transformed, outputs[:count])
-
-
-@compiled_task
-def convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, first, count, inputs, outputs,
-                   patch, half, output):  # fmt: skip
-    """Steps 2 to 4 for tiles first .. first + count."""
-    transform_patches(x, padding, down, across, first, count, patch, half, np.int64(0), inputs)
-    for k in range(COMPONENTS):
-        multiply(inputs[k], transformed[k], turned, count, outputs[k])
-    finish_tiles(outputs, bias, residual, relu, down, across, first, count, patch, half, np.int64(0), output)
 
 
 @compiled_task
@@ -326,37 +315,26 @@ def winograd_kernel_cpu(weight, turned, patches, transformed):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_blocks_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
-    """A large map: threads share the tiles, by blocks.
+def winograd_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
+    """Steps 2 to 4, by blocks of tiles.
 
-    ``inputs`` (threads, 36, block + 1, Cin), ``outputs`` (threads, 36, block + 1, Cout) and ``patches`` (threads, 2,
-    36 * 64) are scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
+    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout) and ``patches`` (threads, 2, 36 * 64) are
+    scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
     """
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
-    tiles, block = output.shape[0] * down * across, inputs.shape[2] - 1
-    for b in prange((tiles + block - 1) // block):
-        me = get_thread_id()
-        convolve_block(x, transformed, turned, bias, residual, relu, padding, down, across, b * block,
-                       min(block, tiles - b * block), inputs[me], outputs[me], patches[me, 0], patches[me, 1],
-                       output)  # fmt: skip
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def winograd_components_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
-    """A small map: threads share the 36 products. Scratch as above, but one (1, 36, tiles + 1, C) for all threads."""
-    down = (output.shape[1] + TILE - 1) // TILE
-    across = (output.shape[2] + TILE - 1) // TILE
-    tiles, one = output.shape[0] * down * across, np.int64(1)
-    for t in prange(tiles):
-        me, tile = get_thread_id(), np.int64(t)
-        transform_patches(x, padding, down, across, tile, one, patches[me, 0], patches[me, 1], tile, inputs[0])
-    for k in prange(COMPONENTS):
-        multiply(inputs[0, k], transformed[k], turned, tiles, outputs[0, k])
-    for t in prange(tiles):
-        me, tile = get_thread_id(), np.int64(t)
-        finish_tiles(outputs[0], bias, residual, relu, down, across, tile, one, patches[me, 0], patches[me, 1], tile,
-                     output)  # fmt: skip
+    tiles, block = output.shape[0] * down * across, inputs.shape[1] - 1
+    for first in range(0, tiles, block):
+        count = min(block, tiles - first)
+        for t in prange(count):
+            me, at = get_thread_id(), np.int64(t)
+            transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
+        for k in prange(COMPONENTS):
+            multiply(inputs[k], transformed[k], turned, count, outputs[k])
+        for t in prange(count):
+            me, at = get_thread_id(), np.int64(t)
+            finish_tile(outputs, bias, residual, relu, down, across, first + at, patches[me, 0], patches[me, 1], at,
+                        output)  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -373,10 +351,9 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, produc
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in prange(count):
-            me, into = get_thread_id(), np.int64(t)
-            tile, one = first + into, np.int64(1)
-            transform_patches(x, padding, down, across, tile, one, patches[me, 0], patches[me, 1], into, inputs)
-            transform_gradients(y_gradient, down, across, tile, patches[me, 0], patches[me, 1], into, outputs)
+            me, at = get_thread_id(), np.int64(t)
+            transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
+            transform_gradient(y_gradient, down, across, first + at, patches[me, 0], patches[me, 1], at, outputs)
         for k in prange(COMPONENTS):
             add_product(inputs[k], outputs[k], count, first == 0, products[get_thread_id()], sums[k])
     flat = sums.reshape(COMPONENTS, -1)
@@ -389,6 +366,5 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, produc
 
 
 winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)
-winograd_blocks = Twin("winograd_blocks", winograd_blocks_cpu)
-winograd_components = Twin("winograd_components", winograd_components_cpu)
+winograd = Twin("winograd", winograd_cpu)
 winograd_weight_gradient = Twin("winograd_weight_gradient", winograd_weight_gradient_cpu)

@@ -30,13 +30,13 @@ import numpy as np
 from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
-from minimrcnn.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.data.loader import Loader
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import restore, save_checkpoint
+from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
 

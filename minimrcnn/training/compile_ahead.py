@@ -28,8 +28,7 @@ MOST_PROCESSES = 4  # the longest part is a fifth of all; each takes 350 MiB
 
 
 def winograd() -> None:
-    for side in (4, 64):  # shared products for a small map, blocks of tiles for a large one
-        conv2d(zeros(1, side, side, 16), zeros(3, 3, 16, 16), padding=1, algorithm="winograd")
+    conv2d(zeros(1, 8, 8, 16), zeros(3, 3, 16, 16), padding=1, algorithm="winograd")
 
 
 def winograd_gradient() -> None:
@@ -146,7 +145,7 @@ def compile_ahead(parts, progress: bool = False) -> None:
 
     def work() -> None:
         with subprocess.Popen(
-            [sys.executable, "-m", "minimrcnn.compile_ahead"],
+            [sys.executable, "-m", "minimrcnn.training.compile_ahead"],
             env={"NUMBA_OPT": "2", **os.environ},  # instead of 3: as fast a step, compiled in 7% less time
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
