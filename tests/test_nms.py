@@ -51,6 +51,8 @@ def test_the_textbook(count, seed, threshold):
         expected[rows[geometry.nms(boxes[rows], scores[rows], threshold)]] = True
     assert set(kept) == set(np.flatnonzero(expected))
     assert np.array_equal(kept, sorted(kept, key=lambda i: (-scores[i], i)))
+    for most in (0, 1, 2, 5, 50):
+        assert np.array_equal(geometry.batched_nms(boxes, scores, groups, threshold, most), kept[:most])
 
 
 @pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
@@ -77,3 +79,5 @@ def test_strange_boxes():
         geometry.nms(np.zeros((1, 4)), np.zeros(2), 0.5)
     with pytest.raises(ValueError, match="batched_nms: groups"):
         geometry.batched_nms(np.zeros((1, 4)), np.zeros(1), np.zeros(3), 0.5)
+    with pytest.raises(ValueError, match="most is -1"):
+        geometry.batched_nms(np.zeros((1, 4)), np.zeros(1), np.zeros(1), 0.5, -1)

@@ -155,7 +155,7 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
     return order[keep]
 
 
-def batched_nms(boxes, scores, groups, iou_threshold: float) -> np.ndarray:
+def batched_nms(boxes, scores, groups, iou_threshold: float, most: int | None = None) -> np.ndarray:
     """`nms` within each group (a class, or a level of the pyramid): boxes of different groups never meet.
 
     Parameters
@@ -164,6 +164,8 @@ def batched_nms(boxes, scores, groups, iou_threshold: float) -> np.ndarray:
     scores : array (P,)
     groups : integer array (P,)
     iou_threshold : float
+    most : int, optional
+        Only this many of the best are wanted, and no more work is done than that takes.
 
     Returns
     -------
@@ -174,6 +176,21 @@ def batched_nms(boxes, scores, groups, iou_threshold: float) -> np.ndarray:
     groups = np.asarray(groups)
     if groups.shape != scores.shape:
         raise ValueError(f"batched_nms: groups {groups.shape} for scores {scores.shape}, wanted one group a box")
+    if most is not None and most < 0:
+        raise ValueError(f"batched_nms: most is {most}, wanted 0 or more")
+    # A box can be sent away only by a better one: what the best few decide among themselves is final.
+    few = len(scores) if most is None else 4 * most
+    while most and few < len(scores):
+        worst = np.partition(scores, -few)[-few]
+        chosen = np.flatnonzero(scores >= worst)  # all that are equal, so that the order of indices decides
+        kept = _nms_by_group(boxes[chosen], scores[chosen], groups[chosen], iou_threshold)
+        if len(kept) >= most:
+            return chosen[kept[:most]]
+        few *= 4
+    return _nms_by_group(boxes, scores, groups, iou_threshold)[:most]
+
+
+def _nms_by_group(boxes, scores, groups, iou_threshold):
     # Group after group, as moving the groups apart (torchvision's other way) would round the coordinates.
     order = np.lexsort((np.arange(len(scores)), -scores, groups))
     ordered, kept = np.ascontiguousarray(boxes[order].T), np.ones(len(boxes), np.bool_)  # (4, P), (P,)

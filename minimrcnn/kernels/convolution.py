@@ -160,19 +160,24 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
     height, width = x_gradient.shape[1], x_gradient.shape[2]
     groups, taps, group_in, group_out = weight.shape
     for g in range(groups):
-        total[:count] = 0
+        reached = False
         for tap in range(taps):
             from_y = phase_y + padding - tap // kernel_size[1]
             from_x = phase_x + padding - tap % kernel_size[1]
             if from_y % stride or from_x % stride:
                 continue
             if taps == 1 and stride == 1 and padding == 0 and groups == 1:
-                np.dot(y_rows[first : first + count], weight[0, 0].T, product[:count])
+                sent = y_rows[first : first + count]
             else:
+                sent = taken[:count]
                 gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
-                                 g * group_out, taken)  # fmt: skip
-                np.dot(taken[:count], weight[g, tap].T, product[:count])
-            add_rows(total, product, count)
+                                 g * group_out, sent)  # fmt: skip
+            np.dot(sent, weight[g, tap].T, product[:count] if reached else total[:count])
+            if reached:
+                add_rows(total, product, count)
+            reached = True
+        if not reached:
+            total[:count] = 0
         finish_rows(total[:count], bias[g * group_in : (g + 1) * group_in], total[:0], relu)
         for r in range(count):
             n = (first + r) // (phase_size[0] * phase_size[1])

@@ -108,15 +108,17 @@ class BoxHead(Module):
         detections, start = [], 0
         for boxes, size in zip(proposals, image_sizes, strict=True):
             end = start + len(boxes)
-            candidates = geometry.decode_boxes(deltas[start:end], boxes, config.bbox_reg_weights)  # (R, K, 4)
             rows, labels = np.nonzero(scores[start:end, 1:] > score_thresh)
             labels = labels + 1  # background was left out
-            kept_boxes = geometry.clip_boxes(candidates[rows, labels], size)
+            moves = deltas[start:end][rows, labels]  # (candidates, 4)
+            kept_boxes = geometry.decode_boxes(moves, boxes[rows], config.bbox_reg_weights)
+            kept_boxes = geometry.clip_boxes(kept_boxes, size)
             kept_scores = scores[start:end][rows, labels]
             large = geometry.keep_large_boxes(kept_boxes, SMALLEST)
             kept_boxes, kept_scores, labels = kept_boxes[large], kept_scores[large], labels[large]
-            best = geometry.batched_nms(kept_boxes, kept_scores, labels, config.box_nms_thresh)
-            best = best[: config.box_detections_per_img]
+            best = geometry.batched_nms(
+                kept_boxes, kept_scores, labels, config.box_nms_thresh, config.box_detections_per_img
+            )
             detections.append(Detections(kept_boxes[best], labels[best], kept_scores[best], names=config.class_names))
             start = end
         return detections

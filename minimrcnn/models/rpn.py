@@ -90,7 +90,7 @@ class RegionProposalNetwork(Module):
             boxes, scores, levels = np.concatenate(boxes), np.concatenate(scores), np.concatenate(levels)
             large = geometry.keep_large_boxes(boxes, SMALLEST)
             boxes, scores, levels = boxes[large], scores[large], levels[large]
-            proposals.append(boxes[geometry.batched_nms(boxes, scores, levels, config.rpn_nms_thresh)[:kept]])  # (R, 4)
+            proposals.append(boxes[geometry.batched_nms(boxes, scores, levels, config.rpn_nms_thresh, kept)])  # (R, 4)
         return proposals
 
     def losses(self, logits, deltas, anchors, targets, generator) -> dict:
