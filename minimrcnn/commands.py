@@ -126,7 +126,8 @@ def evaluate(options) -> None:
     if given == {"model", "data"}:
         model, dataset = on_device(MaskRCNN.load(options.model), options), CocoFolder(options.data)
         check_classes(model.config.class_names, dataset, options.data, options.model)
-        compile_ahead(PREDICTING, progress=True)
+        if options.device == "cpu":
+            compile_ahead(PREDICTING, progress=True)
         figures, _ = evaluate_model(model.eval(), dataset, options.score)
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
@@ -161,7 +162,8 @@ def predict(options) -> int:
     outputs = list(name_outputs(paths))
     if {(folder / output).resolve() for output in outputs} & {path.resolve() for path in paths}:
         raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
-    compile_ahead(PREDICTING, progress=True)
+    if options.device == "cpu":
+        compile_ahead(PREDICTING, progress=True)
     results, failed = [], 0
     for image_id, path, output in zip(number_pictures(paths), paths, outputs, strict=True):
         try:

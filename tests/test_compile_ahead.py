@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+import types
 
 import pytest
 
@@ -47,43 +49,63 @@ def test_parts_cover_the_network(parts):
     assert answer.stdout.strip() == "[]", answer.stdout + answer.stderr
 
 
-def test_every_part_is_done_once_by_several_processes(monkeypatch, capsys):
-    answered = []
-    monkeypatch.setattr(module, "compiles", lambda part: True)
-    monkeypatch.setattr(module.numba, "get_num_threads", lambda: 2)
+def first_start(monkeypatch, threads=2):
+    monkeypatch.setattr(module, "is_first_start", lambda last: True)
+    monkeypatch.setattr(module.numba, "get_num_threads", lambda: threads)
 
-    class Bar:
-        def __init__(self, total, **options):
-            self.total = total
 
-        def __enter__(self):
-            return self
+def test_every_part_is_done_by_one_of_several_processes():
+    done = []
+    module.share_out(["suppression", "rectifying", "resizing"], 2, lambda: done.append(1))
+    assert len(done) == 3
 
-        def __exit__(self, *error):
-            return False
 
-        def update(self):
-            answered.append(1)
-
-    monkeypatch.setattr(module, "tqdm", Bar)
-    module.compile_ahead([module.suppression, module.rectifying, module.resizing, module.rectifying], progress=True)
-    assert len(answered) == 3
+def test_the_last_part_is_done_last_and_here(monkeypatch, capsys):
+    first_start(monkeypatch)
+    calls = []
+    monkeypatch.setattr(module, "share_out", lambda names, processes, done: calls.append((names, processes)))
+    module.compile_ahead([module.resizing, module.rois, lambda: calls.append("last")], progress=True)
+    assert calls == [(["resizing", "rois"], 2), "last"]
     assert "compiling kernels" in capsys.readouterr().err
 
 
+def test_one_thread_compiles_alone_but_says_so(monkeypatch, capsys):
+    first_start(monkeypatch, threads=1)
+    monkeypatch.setattr(module.subprocess, "Popen", None)
+    module.compile_ahead(module.TRAINING, progress=True)
+    assert "compiling kernels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("last", [module.pasting, module.rectifying])
+def test_a_start_is_the_first_until_the_last_kernel_is_on_disk(last, monkeypatch, tmp_path):
+    last()
+    assert not module.is_first_start(last)
+    kernel = module.LAST[last].cpu
+    elsewhere = types.SimpleNamespace(cache_path=str(tmp_path), cache_misses={})
+    monkeypatch.setattr(type(kernel), "stats", property(lambda self: elsewhere))
+    assert module.is_first_start(last)
+
+
 def test_later_starts_start_no_process(monkeypatch):
-    monkeypatch.setattr(module, "compiles", lambda part: False)
+    monkeypatch.setattr(module, "is_first_start", lambda last: False)
     monkeypatch.setattr(module.subprocess, "Popen", None)
     module.compile_ahead(module.TRAINING)
 
 
-def test_a_process_that_cannot_start_costs_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(module, "compiles", lambda part: True)
-    monkeypatch.setattr(module.numba, "get_num_threads", lambda: 2)
+def test_a_process_that_cannot_start_costs_nothing(monkeypatch):
     monkeypatch.setattr(module.sys, "executable", "/nowhere/python")
-    module.compile_ahead(module.TRAINING)
+    module.share_out(["rois"], 2, lambda: pytest.fail("nothing was done"))
 
 
-def test_kernels_on_disk_are_not_compiled_again():
-    module.rectifying()
-    assert not module.compiles(module.rectifying)
+def test_a_process_that_fails_costs_nothing():
+    module.share_out(["no such part"], 2, lambda: pytest.fail("nothing was done"))
+
+
+def test_an_interrupt_ends_the_processes(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        module.share_out(["suppression"] + ["no such part"] * 3, 1, interrupt)
+    assert time.monotonic() - started < 60

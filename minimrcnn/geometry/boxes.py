@@ -165,7 +165,7 @@ def batched_nms(boxes, scores, groups, iou_threshold: float, most: int | None = 
     groups : integer array (P,)
     iou_threshold : float
     most : int, optional
-        Only this many of the best are wanted, and no more work is done than that takes.
+        Only this many of the best are wanted; with many more boxes than that, it is less work.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def batched_nms(boxes, scores, groups, iou_threshold: float, most: int | None = 
         raise ValueError(f"batched_nms: most is {most}, wanted 0 or more")
     # A box can be sent away only by a better one: what the best few decide among themselves is final.
     few = len(scores) if most is None else 4 * most
-    while most and few < len(scores):
+    while most and 2 * few < len(scores):
         worst = np.partition(scores, -few)[-few]
         chosen = np.flatnonzero(scores >= worst)  # all that are equal, so that the order of indices decides
         kept = _nms_by_group(boxes[chosen], scores[chosen], groups[chosen], iou_threshold)

@@ -5,7 +5,7 @@ that the kernel sees at that output position; times the kernel as a (KH * KW * C
 row. The whole patch matrix would be KH * KW times the picture, so it is made block by block:
 
 1. ``prange`` over blocks of output rows;
-2. gather the block's patches into the thread's own buffer, which stays in cache (a 1x1 kernel needs no gathering);
+2. gather the block's patches into the thread's own buffer (a 1x1 kernel needs no gathering);
 3. one product with the kernel, on one BLAS thread;
 4. the epilogue on the block while it is still in cache: bias, residual, ReLU.
 

@@ -230,12 +230,12 @@ def finish_tile(components, bias, residual, relu, down, across, tile, patch, hal
 
 
 @compiled_task
-def multiply(inputs, transformed, turned, count, outputs):
-    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed, or its transpose; the first ``count`` tiles."""
+def multiply(inputs, transformed, turned, first, last, outputs):
+    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed, or its transpose; tiles first .. last - 1."""
     if turned:
-        np.dot(inputs[:count], transformed.T, outputs[:count])
+        np.dot(inputs[first:last], transformed.T, outputs[first:last])
     else:
-        np.dot(inputs[:count], transformed, outputs[:count])
+        np.dot(inputs[first:last], transformed, outputs[first:last])
 
 
 @compiled_task
@@ -324,13 +324,16 @@ def winograd_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, 
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
     tiles, block = output.shape[0] * down * across, inputs.shape[1] - 1
+    shares = (len(patches) + 11) // 12  # 36 products are few for more than a dozen threads
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in prange(count):
             me, at = get_thread_id(), np.int64(t)
             transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
-        for k in prange(COMPONENTS):
-            multiply(inputs[k], transformed[k], turned, count, outputs[k])
+        for t in prange(COMPONENTS * shares):
+            k, share = np.int64(t) // shares, np.int64(t) % shares
+            multiply(inputs[k], transformed[k], turned, count * share // shares, count * (share + 1) // shares,
+                     outputs[k])  # fmt: skip
         for t in prange(count):
             me, at = get_thread_id(), np.int64(t)
             finish_tile(outputs, bias, residual, relu, down, across, first + at, patches[me, 0], patches[me, 1], at,

@@ -11,7 +11,10 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import numba
@@ -20,11 +23,12 @@ from tqdm import tqdm
 
 from minimrcnn import geometry
 from minimrcnn.functional import conv, conv2d, group_norm, max_pool2d, pool_rois, upsample_nearest
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.elementwise import relu_gradient
+from minimrcnn.kernels.paste_masks import paste_masks_bool
 from minimrcnn.tensor import Tensor
 from minimrcnn.training.optimizer import AdamW, clip_gradients
 
-MOST_PROCESSES = 4  # the longest part is a fifth of all; each takes 350 MiB
+MOST_PROCESSES = 4  # the longest part is a fifth of all; each takes up to 500 MiB
 
 
 def winograd() -> None:
@@ -113,14 +117,16 @@ def backward(y: Tensor) -> None:
     y.backward(np.zeros_like(y.data))
 
 
-# Long ones first, for the last to end together, and gradients after what they share tasks with. The very last is a
-# small one that tells whether this is the first start.
-PREDICTING = [winograd, patches, patches_input_gradient, rois, normalization, resizing, pasting, suppression]
+# Long ones first, for the last to end together, and gradients after what they share tasks with. The very last is called
+# by whoever starts, when the others are done: if its kernel, in `LAST`, is on disk, so are theirs. A task that several
+# parts share must have the same types in all of them: Numba's index of what is on disk knows no locks.
+PREDICTING = [winograd, patches, patches_input_gradient, rois, normalization, resizing, suppression, pasting]
 TRAINING = [
     winograd, patches, patches_input_gradient, patches_kernel_gradient, winograd_gradient, normalization_gradient,
     rois_gradient, resizing_gradient, targets, suppression, updates, rectifying,
 ]  # fmt: skip
 PARTS = {part.__name__: part for part in (*PREDICTING, *TRAINING)}
+LAST = {pasting: paste_masks_bool, rectifying: relu_gradient}
 
 
 def compile_ahead(parts, progress: bool = False) -> None:
@@ -133,52 +139,67 @@ def compile_ahead(parts, progress: bool = False) -> None:
     progress : bool, optional
         Say so on standard error, with a bar.
     """
-    *parts, smallest = parts
-    processes = min(numba.get_num_threads(), MOST_PROCESSES)
-    if processes == 1 or not compiles(smallest):
+    *parts, last = parts
+    if not is_first_start(last):
         return
     if progress:
         print("compiling kernels, once (about a minute; later starts find them ready) ...", file=sys.stderr)
+    processes = min(numba.get_num_threads(), MOST_PROCESSES)
+    if processes > 1:
+        with tqdm(total=len(parts), unit="part", desc="compiling", disable=not progress, leave=False) as bar:
+            share_out([part.__name__ for part in parts], processes, bar.update)
+    last()
+
+
+def is_first_start(last) -> bool:
+    """Whether a part's kernel is not on disk, or is there of another version of its source (it is not, any more)."""
+    kernel = LAST[last].cpu
+    if not hasattr(kernel, "stats"):  # NUMBA_DISABLE_JIT=1
+        return False
+    if not list(Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.nbi")):
+        return True
+    before = sum(kernel.stats.cache_misses.values())
+    last()
+    return sum(kernel.stats.cache_misses.values()) > before
+
+
+def share_out(names: list[str], processes: int, done: Callable[[], object]) -> None:
+    """Have processes compile the parts of these names, whoever is free the next; call ``done`` after each."""
     waiting: SimpleQueue = SimpleQueue()
-    for part in parts:
-        waiting.put(part.__name__)
+    for name in names:
+        waiting.put(name)
+    home = str(Path(__file__).parents[2])
+    environment = {
+        "NUMBA_OPT": "2",  # instead of 3: as fast a step, compiled in 7% less time
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
+        "PYTHONSAFEPATH": "1",  # not what lies in the user's folder
+    }
+    helpers = []
 
     def work() -> None:
-        with subprocess.Popen(
-            [sys.executable, "-m", "minimrcnn.training.compile_ahead"],
-            env={"NUMBA_OPT": "2", **os.environ},  # instead of 3: as fast a step, compiled in 7% less time
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            try:
+        with suppress(OSError), subprocess.Popen(
+            [sys.executable, "-m", "minimrcnn.training.compile_ahead"], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ) as helper, suppress(Empty):  # fmt: skip
+            helpers.append(helper)
+            while True:
+                print(waiting.get_nowait(), file=helper.stdin, flush=True)
+                if not helper.stdout.readline():
+                    return  # it gave up; what it did not do is compiled when it is called
+                done()
+
+    with ThreadPoolExecutor(processes) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(processes)]:
+                future.result()
+        except BaseException:  # Ctrl-C, above all
+            with suppress(Empty):
                 while True:
-                    print(waiting.get_nowait(), file=process.stdin, flush=True)
-                    if not process.stdout.readline():
-                        return  # it gave up; what it did not do is compiled later
-                    bar.update()
-            except (Empty, OSError):
-                process.stdin.close()
-
-    with (
-        tqdm(total=len(parts), unit="part", desc="compiling kernels", disable=not progress, leave=False) as bar,
-        ThreadPoolExecutor(processes) as pool,
-    ):
-        for _ in range(processes):
-            pool.submit(work)
-
-
-def compiles(part) -> bool:
-    """Call a part; whether it was not on disk."""
-
-    def count() -> int:  # kernels without statistics: plain Python, and all under NUMBA_DISABLE_JIT=1
-        statistics = (getattr(twin.cpu, "stats", None) for twin in Twin.registry.values())
-        return sum(sum(each.cache_misses.values()) for each in statistics if each)
-
-    before = count()
-    part()
-    return count() > before
+                    waiting.get_nowait()
+            for helper in helpers:
+                helper.terminate()
+            raise
 
 
 def main() -> None:

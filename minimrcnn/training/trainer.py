@@ -103,7 +103,8 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
     ):
         first = next(loader)
         start = time.perf_counter()
-        compile_ahead(TRAINING, progress)
+        if all(parameter.device == "cpu" for parameter in optimizer.parameters.values()):
+            compile_ahead(TRAINING, progress)
         rehearse(model, optimizer, options, first)
         seconds_compiling = time.perf_counter() - start
         if progress:
