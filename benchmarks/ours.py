@@ -15,6 +15,7 @@ from minimrcnn.functional.conv import relu_gradient
 from minimrcnn.tensor import Tensor
 
 LEARNING_RATE = 1e-4
+keep_freed_memory()  # as the commands do, and torch in two of its four settings
 
 
 def build(work: Work, inputs: dict, algorithm: str = "auto") -> Task:
@@ -173,7 +174,6 @@ def training_step(work, algorithm):
     from minimrcnn import MaskRCNN, Target
     from minimrcnn.training.optimizer import SGD
 
-    keep_freed_memory()
     model = MaskRCNN(make_config(), seed=0).train()
     for part in (model.backbone.stem, model.backbone.stages[0]):  # three trainable stages
         for parameter in part.parameters():
@@ -190,7 +190,6 @@ def demo_step(work, algorithm):
     from minimrcnn.models.presets import small_config
     from minimrcnn.training.optimizer import AdamW
 
-    keep_freed_memory()
     batches = DemoBatches(work.size["batch"])
     model = MaskRCNN(small_config(batches.class_names, rois=64), seed=0).train()
     return Task(stepper(model, AdamW(model.named_parameters()), batches.draw, 1e-6))
