@@ -32,6 +32,7 @@ from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
+FULL_STEPS = 1000  # of the demo
 DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
 HELD_BACK = 0.2  # of the pictures, where there is no --val
 SHOWN_PICTURES = 8  # on the page
@@ -56,7 +57,7 @@ def prepare(options) -> None:
 
 def demo(options) -> None:
     """Train on generated pictures, score on others, leave a page."""
-    pictures, steps, warmup = (10, 30, 5) if options.quick else (50, 1000, 100)
+    pictures, steps, warmup = (10, 30, 5) if options.quick else (50, FULL_STEPS, 100)
     dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN + (options.seed == UNSEEN))
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
     model = MaskRCNN(config, seed=options.seed)
@@ -65,6 +66,8 @@ def demo(options) -> None:
     folder = Path(options.output)
     times = run_training(on_device(model, options), dataset, recipe, folder)
     report(model, unseen, folder, times, f"Mask R-CNN after {steps} steps on {pictures} generated pictures", recipe)
+    if options.quick:
+        say(f"{steps} steps show that it works, and find nothing yet; without --quick it takes {FULL_STEPS}")
 
 
 def train(options) -> None:
@@ -112,7 +115,8 @@ def train(options) -> None:
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
         say(f"starting from {options.init}" + (f"; afresh: {', '.join(fresh)}" if fresh else ""))
-    say(f"{len(dataset)} pictures, {config.num_classes - 1} classes, anchors of {config.anchor_sizes} pixels")
+    classes = "1 class" if config.num_classes == 2 else f"{config.num_classes - 1} classes"
+    say(f"{len(dataset)} pictures, {classes}, anchors of {config.anchor_sizes} pixels")
     try:
         times = run_training(on_device(model, options), dataset, recipe, folder, resume=options.resume)
     except KeyboardInterrupt as stop:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 from numba import njit
@@ -307,7 +308,8 @@ def load_results(path: str | os.PathLike, annotations: dict) -> list[dict]:
     ----------
     path : path
     annotations : dict
-        What they are to be compared with; see `evaluate`.
+        What they are to be compared with; see `evaluate`. A row that names its picture's file, as those of
+        ``minimrcnn predict`` do, gets the ``image_id`` which that file has in the annotations.
 
     Raises
     ------
@@ -319,8 +321,25 @@ def load_results(path: str | os.PathLike, annotations: dict) -> list[dict]:
         raise DataError(
             f"{path}: holds a {type(results).__name__}, wanted a list of detections (COCO's results format)"
         )
+    _number_by_file(results, annotations, str(path))
     _check_results(results, annotations, str(path))
     return results
+
+
+def _number_by_file(results: list, annotations: dict, where: str) -> None:
+    """Give every row with a ``file_name`` its picture's number, in place; folders in names do not count."""
+    ids: dict[str, list] = {}
+    for image in annotations["images"]:
+        ids.setdefault(PurePosixPath(str(image.get("file_name"))).name, []).append(image["id"])
+    for position, row in enumerate(results):
+        if isinstance(row, dict) and isinstance(row.get("file_name"), str):
+            found = ids.get(PurePosixPath(row["file_name"]).name, [])
+            if len(found) != 1:
+                raise DataError(
+                    f"{where}: row {position}: file_name is {row['file_name']}, which the annotations have "
+                    f"{len(found)} times, wanted once; are they of the same data set?"
+                )
+            row["image_id"] = found[0]
 
 
 def _check_results(results: list, annotations: dict, where: str, needed: str | None = None) -> None:

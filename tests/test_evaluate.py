@@ -278,6 +278,19 @@ def test_wrong_rows_of_results_are_named(tmp_path, change, message):
         evaluate(TwoPictures().annotations(), rows, "segm")
 
 
+def test_file_names_number_the_pictures(tmp_path):
+    """`minimrcnn predict` numbers pictures by their names, which need not be the annotations' numbers."""
+    annotations, rows = TwoPictures().annotations(), detections_to_results(found(), 42, (None, 3, 7))
+    for image, name in zip(annotations["images"], ("a.png", "42.png"), strict=True):
+        image["file_name"] = name
+    (tmp_path / "r.json").write_text(json.dumps([{**row, "file_name": "a.png"} for row in rows]))
+    wanted = annotations["images"][0]["id"]
+    assert {row["image_id"] for row in load_results(tmp_path / "r.json", annotations)} == {wanted}
+    (tmp_path / "r.json").write_text(json.dumps([{**row, "file_name": "b.png"} for row in rows]))
+    with pytest.raises(DataError, match="r.json: row 0: file_name is b.png, which the annotations have 0 times"):
+        load_results(tmp_path / "r.json", annotations)
+
+
 def test_wrong_results_files_and_kinds(tmp_path):
     annotations, rows = TwoPictures().annotations(), detections_to_results(found(masks=False), 42, (None, 3, 7))
     for text, message in (

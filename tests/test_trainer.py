@@ -117,6 +117,13 @@ def test_finished_run_resumes_to_itself(tmp_path):
     assert figures["seconds_compiling"] == 0
 
 
+def test_resuming_says_from_where(tmp_path, capsys):
+    options = TrainOptions(**OPTIONS)
+    for said in ("there is none to go on from", "all 12 steps are done already"):
+        train(TinyModel(), TinyData(), options, tmp_path, resume=True)
+        assert said in capsys.readouterr().err
+
+
 def test_without_resume_a_run_starts_over(tmp_path):
     train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
     train(TinyModel(), TinyData(), TrainOptions(**{**OPTIONS, "steps": 2}), tmp_path, progress=False)

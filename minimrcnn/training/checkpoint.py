@@ -106,7 +106,7 @@ def restore(path, model, optimizer, options) -> int:
         if differences:
             raise DataError(
                 f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); "
-                "go on with the command that began it, or start another in a new folder"
+                "go on with the command that began it, or start another in a new folder (train --init takes up a model)"
             )
     try:
         model.load_arrays(checkpoint.model)

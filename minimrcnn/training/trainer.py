@@ -80,6 +80,13 @@ def train(model, dataset, options: TrainOptions, folder, resume: bool = False, p
     optimizer = options.make_optimizer(model.named_parameters())
     model.train()
     done = restore(checkpoint, model, optimizer, options) if resume and checkpoint.exists() else 0
+    if resume and progress:
+        if done == options.steps:
+            print(f"{folder}: all {done} steps are done already", file=sys.stderr)
+        elif done:
+            print(f"going on after step {done} of {options.steps}", file=sys.stderr)
+        else:
+            print(f"{checkpoint}: there is none to go on from; starting at the beginning", file=sys.stderr)
     if done == 0:
         checkpoint.unlink(missing_ok=True)
     cut_log(folder / LOG, done)
