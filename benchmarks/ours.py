@@ -10,12 +10,10 @@ from benchmarks.timing import Task
 from benchmarks.work import BUILDERS, PICTURE, RESIZED, Work
 from minimrcnn import functional as F
 from minimrcnn import geometry, no_grad
-from minimrcnn.device import keep_freed_memory
 from minimrcnn.functional.conv import relu_gradient
 from minimrcnn.tensor import Tensor
 
 LEARNING_RATE = 1e-4
-keep_freed_memory()  # as the commands do, and torch in two of its four settings
 
 
 def build(work: Work, inputs: dict, algorithm: str = "auto") -> Task:

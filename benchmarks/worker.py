@@ -123,7 +123,11 @@ def main() -> None:
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes elsewhere
     os.dup2(2, 1)
-    if options.threads and options.role == "torch":
+    if options.role != "torch":  # of whose four settings two keep memory
+        from minimrcnn.device import keep_freed_memory
+
+        keep_freed_memory()  # as the commands do
+    elif options.threads:
         import torch
 
         torch.set_num_threads(options.threads)

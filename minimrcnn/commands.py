@@ -130,8 +130,7 @@ def evaluate(options) -> None:
     if given == {"model", "data"}:
         model, dataset = on_device(MaskRCNN.load(options.model), options), CocoFolder(options.data)
         check_classes(model.config.class_names, dataset, options.data, options.model)
-        if options.device == "cpu":
-            compile_ahead(PREDICTING, progress=True)
+        compile_ahead(PREDICTING, progress=True, device=options.device)
         figures, _ = evaluate_model(model.eval(), dataset, options.score)
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
@@ -166,8 +165,7 @@ def predict(options) -> int:
     outputs = list(name_outputs(paths))
     if {(folder / output).resolve() for output in outputs} & {path.resolve() for path in paths}:
         raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
-    if options.device == "cpu":
-        compile_ahead(PREDICTING, progress=True)
+    compile_ahead(PREDICTING, progress=True, device=options.device)
     results, failed = [], 0
     for image_id, path, output in zip(number_pictures(paths), paths, outputs, strict=True):
         try:

@@ -291,10 +291,10 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         with products_on_one_thread():
             winograd.winograd_weight_gradient(
                 x, y_gradient, padding,
-                workspace("inputs", (36, block, group_in), dtype),
-                workspace("outputs", (36, block, channels), dtype),
+                workspace("inputs", (winograd.COMPONENTS, block, group_in), dtype),
+                workspace("outputs", (winograd.COMPONENTS, block, channels), dtype),
                 workspace("products", (threads, group_in, channels), dtype),
-                workspace("sums", (36, group_in, channels), dtype), _lanes(threads, dtype),
+                workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype), _lanes(threads, dtype),
                 weight_gradient.reshape(9, group_in * channels))  # fmt: skip
         return weight_gradient
     inner = taps * group_in

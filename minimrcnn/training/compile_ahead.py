@@ -129,7 +129,7 @@ PARTS = {part.__name__: part for part in (*PREDICTING, *TRAINING)}
 LAST = {pasting: paste_masks_bool, rectifying: relu_gradient}
 
 
-def compile_ahead(parts, progress: bool = False) -> None:
+def compile_ahead(parts, progress: bool = False, device: str = "cpu") -> None:
     """Leave the kernels of ``parts`` on disk, compiled by as many processes as there are threads, at most four.
 
     Parameters
@@ -138,9 +138,11 @@ def compile_ahead(parts, progress: bool = False) -> None:
         `PREDICTING` or `TRAINING`.
     progress : bool, optional
         Say so on standard error, with a bar.
+    device : {"cpu", "cuda"}, optional
+        Where the kernels are to run; those for CUDA are compiled when they are launched.
     """
     *parts, last = parts
-    if not is_first_start(last):
+    if device != "cpu" or not is_first_start(last):
         return
     if progress:
         print("compiling kernels, once (about a minute; later starts find them ready) ...", file=sys.stderr)

@@ -110,8 +110,7 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
     ):
         first = next(loader)
         start = time.perf_counter()
-        if all(parameter.device == "cpu" for parameter in optimizer.parameters.values()):
-            compile_ahead(TRAINING, progress)
+        compile_ahead(TRAINING, progress, device=next(iter(optimizer.parameters.values())).device)
         rehearse(model, optimizer, options, first)
         seconds_compiling = time.perf_counter() - start
         if progress:
