@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, compiled_task
 
 FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
@@ -33,52 +33,84 @@ def widen_side(low, high, side, pixels, F):
 
 @register_jitable
 def find_source(pixel, count, side, F):
-    """Where pixel i of n reads in the padded mask of side + 2 cells: (cell, next cell, weight of the next)."""
+    """Where pixel i of n reads in the padded mask of side + 2 cells: (cell, weight of the next).
+
+    One more cell of zeros behind the padding is the next of the last.
+    """
     position = max((F(pixel) + F(0.5)) * (F(side + 2) / F(count)) - F(0.5), F(0))
     low = min(int(position), side + 1)
-    return low, min(low + 1, side + 1), position - F(low)
+    return low, position - F(low)
+
+
+@compiled_task
+def find_columns(left, columns, start, end, side, lows, parts):
+    """`find_source` of the pixels start .. end - 1 of a row, once for all rows of a mask."""
+    F = parts.dtype.type
+    for column in range(start, end):
+        low, part = find_source(column - left, columns, side, F)
+        lows[column - start], parts[column - start] = low, part
+
+
+@compiled_task
+def mix_rows(mask, row, rows, line):
+    """line (M+3,) = the padded mask at row ``row`` of ``rows``; its ends stay 0."""
+    F, side = mask.dtype.type, len(mask)
+    low, part = find_source(row, rows, side, F)
+    for column in range(side):
+        above = mask[low - 1, column] if low >= 1 and low <= side else F(0)
+        below = mask[low, column] if low < side else F(0)
+        line[column + 1] = (F(1) - part) * above + part * below
 
 
 @register_jitable
-def mix_rows(mask, low, high, part, line):
-    """line (M+2,) = the padded mask between two of its rows; its ends stay 0."""
+def mix_columns(line, low, part):
+    """The padded mask's row between two of its columns. Unsigned places are not asked whether they count from the end,
+    so that sixteen pixels are mixed at once."""
+    return (line.dtype.type(1) - part) * line[low] + part * line[low + np.uint32(1)]
+
+
+@compiled_task
+def paste_mask(mask, box, lows, parts, picture):
+    """One mask into its picture (H, W); ``lows`` and ``parts`` (W,) are scratch."""
     F, side = mask.dtype.type, len(mask)
-    for column in range(side):
-        above = mask[low - 1, column] if low >= 1 and low <= side else F(0)
-        below = mask[high - 1, column] if high >= 1 and high <= side else F(0)
-        line[column + 1] = (F(1) - part) * above + part * below
+    top, rows, y_start, y_end = widen_side(box[1], box[3], side, picture.shape[0], F)
+    left, columns, x_start, x_end = widen_side(box[0], box[2], side, picture.shape[1], F)
+    find_columns(left, columns, x_start, x_end, side, lows, parts)
+    line = np.zeros(side + 3, mask.dtype)
+    for row in range(y_start, y_end):
+        mix_rows(mask, row - top, rows, line)
+        target = picture[row, x_start:x_end]
+        for c in range(target.size):
+            target[c] = mix_columns(line, lows[c], parts[c])
+
+
+@compiled_task
+def paste_mask_bool(mask, box, threshold, lows, parts, picture):
+    """As `paste_mask`, compared with a threshold."""
+    F, side = mask.dtype.type, len(mask)
+    top, rows, y_start, y_end = widen_side(box[1], box[3], side, picture.shape[0], F)
+    left, columns, x_start, x_end = widen_side(box[0], box[2], side, picture.shape[1], F)
+    find_columns(left, columns, x_start, x_end, side, lows, parts)
+    line = np.zeros(side + 3, mask.dtype)
+    for row in range(y_start, y_end):
+        mix_rows(mask, row - top, rows, line)
+        target = picture[row, x_start:x_end]
+        for c in range(target.size):
+            target[c] = mix_columns(line, lows[c], parts[c]) > F(threshold)
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def paste_masks_cpu(masks, boxes, output):
-    F = masks.dtype.type
-    side = masks.shape[1]
     for d in prange(len(output)):
-        top, rows, y_start, y_end = widen_side(boxes[d, 1], boxes[d, 3], side, output.shape[1], F)
-        left, columns, x_start, x_end = widen_side(boxes[d, 0], boxes[d, 2], side, output.shape[2], F)
-        line = np.zeros(side + 2, masks.dtype)
-        for row in range(y_start, y_end):
-            low, high, part = find_source(row - top, rows, side, F)
-            mix_rows(masks[d], low, high, part, line)
-            for column in range(x_start, x_end):
-                low, high, part = find_source(column - left, columns, side, F)
-                output[d, row, column] = (F(1) - part) * line[low] + part * line[high]
+        lows, parts = np.empty(output.shape[2], np.uint32), np.empty(output.shape[2], masks.dtype)
+        paste_mask(masks[d], boxes[d], lows, parts, output[d])
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def paste_masks_bool_cpu(masks, boxes, threshold, output):
-    F = masks.dtype.type
-    side = masks.shape[1]
     for d in prange(len(output)):
-        top, rows, y_start, y_end = widen_side(boxes[d, 1], boxes[d, 3], side, output.shape[1], F)
-        left, columns, x_start, x_end = widen_side(boxes[d, 0], boxes[d, 2], side, output.shape[2], F)
-        line = np.zeros(side + 2, masks.dtype)
-        for row in range(y_start, y_end):
-            low, high, part = find_source(row - top, rows, side, F)
-            mix_rows(masks[d], low, high, part, line)
-            for column in range(x_start, x_end):
-                low, high, part = find_source(column - left, columns, side, F)
-                output[d, row, column] = (F(1) - part) * line[low] + part * line[high] > F(threshold)
+        lows, parts = np.empty(output.shape[2], np.uint32), np.empty(output.shape[2], masks.dtype)
+        paste_mask_bool(masks[d], boxes[d], threshold, lows, parts, output[d])
 
 
 # paste_masks(masks (D,M,M), boxes (D,4), output (D,H,W), zeros at first), all of one floating type
