@@ -150,10 +150,10 @@ def show(results: dict, old: dict | None, table) -> None:
 
 def describe(results: dict) -> None:
     ours = results["contestants"][report.OURS]
-    kernels = {name: said["blas"][-1]["kernels"] for name, said in results["contestants"].items() if said.get("blas")}
+    targets = {name: said["target"] for name, said in results["contestants"].items() if said.get("target")}
     machine = ours["machine"]
     print(f"{machine['processor']}, {machine['cores']} cores, {ours['threads']} threads; {ours['versions']}")
-    print("OpenBLAS kernels: " + "; ".join(f"{name}: {kernel}" for name, kernel in kernels.items()))
+    print("compiled for: " + "; ".join(f"{name}: {target}" for name, target in targets.items()))
     for when in ("ceilings", "ceilings after"):
         for name, limits in results.get(when, {}).items():
             if "error" not in limits:

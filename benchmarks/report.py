@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OURS, HASWELL, ONE, TEXTBOOK = "minimrcnn", "minimrcnn, Haswell kernels", "minimrcnn, 1 thread", "textbook"
+OURS, AVX2, ONE, TEXTBOOK = "minimrcnn", "minimrcnn, AVX2", "minimrcnn, 1 thread", "textbook"
 EVEN = 0.15  # a difference that these measurements cannot tell from none
 
 
@@ -56,7 +56,7 @@ def format_spread(record: dict, name: str) -> str:
 def make_rows(results: dict) -> list[list[str]]:
     """The table, heading first."""
     gpu = any("cuda" in record["times"] for record in results["work"])
-    heading = ["work", "ours, ms", "Haswell", "1 thread", "torch, ms", "its setting", "faster", "Haswell", "ceiling",
+    heading = ["work", "ours, ms", "AVX2", "1 thread", "torch, ms", "its setting", "faster", "AVX2", "ceiling",
                "error", "torch's", "textbook"]  # fmt: skip
     rows = [heading + ["cuda", "with transfers"] * gpu]
     for record in results["work"]:
@@ -65,12 +65,12 @@ def make_rows(results: dict) -> list[list[str]]:
         row = [
             record["name"],
             format_spread(record, OURS),
-            format_seconds(median(record, HASWELL)),
+            format_seconds(median(record, AVX2)),
             format_seconds(median(record, ONE)),
             format_spread(record, peer[0]) if peer else "-",
             peer[0].removeprefix("torch, ") if peer else "-",
             format_ratio(ratio(record)),
-            format_ratio(ratio(record, HASWELL)),
+            format_ratio(ratio(record, AVX2)),
             "-" if share is None else f"{share:.0%}",
             format_error(times.get(OURS, {}).get("error")),
             format_error(times.get(peer[0], {}).get("error")) if peer else "-",

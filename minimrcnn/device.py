@@ -1,4 +1,4 @@
-"""Where arrays live: "cpu" (NumPy) or "cuda" (CuPy), and how the products of the kernels share the processor.
+"""Where arrays live: "cpu" (NumPy) or "cuda" (CuPy), and where kernels keep what they need in passing.
 
 Elementwise arithmetic, reductions and small products belong to the array module ``xp``; hot loops are twins.
 """
@@ -9,7 +9,6 @@ import ctypes
 import math
 import sys
 import threading
-from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -56,38 +55,6 @@ def _cupy():
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise RuntimeError('device "cuda" needs an NVIDIA GPU and its driver; none was found') from error
     return cupy
-
-
-@cache
-def _product_libraries() -> list:
-    """The BLAS libraries that Numba's ``np.dot`` may end in: SciPy's own, or whatever is loaded where there is no such.
-
-    Numba calls BLAS through SciPy. On Accelerate, whose threads cannot be set, the list is empty.
-    """
-    import scipy.linalg.cython_blas  # noqa: F401  (loads the library that Numba will call)
-    from threadpoolctl import ThreadpoolController
-
-    libraries = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-    own = [lib for lib in libraries if "scipy" in lib.filepath.lower()]
-    return own or libraries
-
-
-@contextmanager
-def products_on_one_thread():
-    """BLAS runs on one thread inside a parallel kernel, and gets its threads back after it.
-
-    Two pools of threads that wait for each other by spinning were measured two to twenty times slower. The setting is
-    the user's: it is read and restored around every kernel (2 microseconds), and left alone at import.
-    """
-    libraries = _product_libraries()
-    before = [library.get_num_threads() for library in libraries]
-    for library in libraries:
-        library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        for library, threads in zip(libraries, before, strict=True):
-            library.set_num_threads(threads)
 
 
 _scratch = threading.local()

@@ -1,4 +1,4 @@
-"""What a figure was measured on: versions, machine, and which BLAS with which kernels. For results and benchmarks."""
+"""What a figure was measured on: versions, machine, what kernels are compiled for. For results and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ def describe_environment() -> dict:
     Returns
     -------
     dict
-        ``versions`` by name; ``machine`` with ``system``, ``processor`` and ``cores``; ``threads`` of the kernels;
+        ``versions`` by name; ``machine`` with ``system``, ``processor`` and ``cores``; ``threads`` of the kernels and
+        ``target``, the processor they are compiled for, with the bytes of a row of a tile (`kernels.product`);
         ``blas``, a record for each library, whose ``kernels`` is the processor family it chose its code for.
     """
+    import llvmlite.binding
     import numba
-    import scipy.linalg.cython_blas  # noqa: F401  (loads the BLAS that Numba calls)
     from threadpoolctl import threadpool_info
 
     import minimrcnn
+    from minimrcnn.kernels.product import VECTOR, WIDE
 
     versions = {"minimrcnn": minimrcnn.__version__, "python": platform.python_version()}
     for package in PACKAGES:
@@ -43,7 +45,14 @@ def describe_environment() -> dict:
         if library["user_api"] == "blas"
     ]
     machine = {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
-    return {"versions": versions, "machine": machine, "threads": numba.get_num_threads(), "blas": blas}
+    target = f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()}, {WIDE * VECTOR} bytes"
+    return {
+        "versions": versions,
+        "machine": machine,
+        "threads": numba.get_num_threads(),
+        "target": target,
+        "blas": blas,
+    }
 
 
 def processor_name() -> str:

@@ -141,10 +141,10 @@ def test_wrong_arguments_are_refused(arguments, words):
 
 
 def make_results() -> dict:
-    def record(name, ours, haswell, torch, operations=1e9):
+    def record(name, ours, avx2, torch, operations=1e9):
         times = {
             report.OURS: ours,
-            report.HASWELL: haswell,
+            report.AVX2: avx2,
             "torch, channels last": torch,
             "torch, channels first": 9.0,
         }

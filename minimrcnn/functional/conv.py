@@ -14,12 +14,13 @@ import math
 
 import numba
 
-from minimrcnn.device import module_of, products_on_one_thread, workspace
+from minimrcnn.device import module_of, workspace
 from minimrcnn.kernels import convolution, elementwise, winograd
+from minimrcnn.kernels.product import pack_weight, panels_shape
 from minimrcnn.tensor import Function, Tensor, tensors
 
 ALGORITHMS = ("auto", "pointwise", "winograd", "patches")
-CACHE = 2**19  # bytes of scratch a thread keeps warm: half of a common second-level cache
+CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto", residual=None, relu=False) -> Tensor:
@@ -216,22 +217,17 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     bias = xp.empty(0, x.dtype) if bias is None else _contiguous(bias)
     residual = xp.empty((0, 0, 0, 0), x.dtype) if residual is None else _contiguous(residual)
     if choose_algorithm(algorithm, weight.shape, stride, groups, x.shape[0], size) == "winograd":
-        transformed = _winograd_kernel(weight, turned=False)
-        _winograd(x, transformed, False, bias, residual, relu, padding, y)
+        _winograd(x, _winograd_kernel(weight, turned=False), bias, residual, relu, padding, y)
         return y
     rows, inner = y.size // channels, math.prod(weight.shape[:3])
     threads = numba.get_num_threads()
-    matrix = _group_matrix(weight, groups)
-    output = y.reshape(rows, channels)
-    residual = residual.reshape(-1, channels)
-    taps = kernel_size[0] * kernel_size[1]
-    with products_on_one_thread():
-        gathered = 0 if taps == 1 and stride == 1 and padding == 0 and groups == 1 else inner
-        block = block_rows(rows, gathered, threads, x.itemsize)
-        patches = workspace("patches", (threads, block, gathered), x.dtype)
-        products = workspace("products", (threads, block if groups > 1 else 0, channels // groups), x.dtype)
-        convolution.convolve_patches(x, matrix, bias, residual, relu, kernel_size, stride, padding, size, patches,
-                                     products, output)  # fmt: skip
+    is_pointwise = kernel_size == (1, 1) and stride == 1 and padding == 0 and groups == 1
+    gathered = 0 if is_pointwise else inner
+    block = block_rows(rows, inner + channels, threads, x.itemsize)
+    patches = workspace("patches", (threads, block, gathered), x.dtype)
+    panels = _panels(weight.reshape(1, inner, channels), groups, turned=False)[:, 0]
+    convolution.convolve_patches(x, panels, bias, residual.reshape(-1, channels), relu, kernel_size, stride, padding,
+                                 size, patches, y.reshape(rows, channels))  # fmt: skip
     return y
 
 
@@ -243,8 +239,8 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
         xp = module_of(y_gradient)
         x_gradient = xp.empty(x_shape, y_gradient.dtype)
         none = xp.empty(0, y_gradient.dtype)
-        transformed = _winograd_kernel(_contiguous(weight), turned=True)
-        _winograd(y_gradient, transformed, True, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
+        transformed = _winograd_kernel(weight, turned=True)
+        _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
         return x_gradient
     return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False)
 
@@ -257,18 +253,14 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
     bias = xp.empty(0, y_gradient.dtype) if bias is None else _contiguous(bias)
     kernel_height, kernel_width, group_in, channels = weight.shape
     group_out = channels // groups
-    matrices = _group_matrix(_contiguous(weight), groups).reshape(
-        groups, kernel_height * kernel_width, group_in, group_out
-    )
-    threads = numba.get_num_threads()
+    taps, dtype, threads = kernel_height * kernel_width, y_gradient.dtype, numba.get_num_threads()
+    panels = _panels(weight.reshape(taps, group_in, channels), groups, turned=True)
     rows = x_shape[0] * -(-x_shape[1] // stride) * -(-x_shape[2] // stride)
-    block = block_rows(rows * stride * stride, group_out + 2 * group_in, threads, y_gradient.itemsize)
-    with products_on_one_thread():
-        convolution.convolve_input_gradient(
-            y_gradient, matrices, bias, relu, (kernel_height, kernel_width), stride, padding,
-            workspace("patches", (threads, block, group_out), y_gradient.dtype),
-            workspace("products", (threads, block, group_in), y_gradient.dtype),
-            workspace("sums", (threads, block, group_in), y_gradient.dtype), x_gradient)  # fmt: skip
+    block = block_rows(rows * stride * stride, group_out + group_in, threads, dtype.itemsize)
+    convolution.convolve_input_gradient(
+        y_gradient, panels, bias, relu, (kernel_height, kernel_width), stride,
+        padding, workspace("patches", (threads, block, group_out), dtype),
+        workspace("sums", (threads, block, group_in), dtype), x_gradient)  # fmt: skip
     return x_gradient
 
 
@@ -284,18 +276,15 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         tiles = count_tiles(y_gradient.shape[:3])
         if tiles == 0:
             return xp.zeros(weight_shape, dtype)
-        # Twice as many tiles as channels. OpenBLAS has faster products for small matrices: with 64 channels blocks of
-        # 128 tiles take 3/4 of the time of larger ones.
         block = tile_block(tiles, max(128, min(2 * max(group_in, channels), 512)))
         weight_gradient = xp.empty(weight_shape, dtype)
-        with products_on_one_thread():
-            winograd.winograd_weight_gradient(
-                x, y_gradient, padding,
-                workspace("inputs", (winograd.COMPONENTS, block, group_in), dtype),
-                workspace("outputs", (winograd.COMPONENTS, block, channels), dtype),
-                workspace("products", (threads, group_in, channels), dtype),
-                workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype), _lanes(threads, dtype),
-                weight_gradient.reshape(9, group_in * channels))  # fmt: skip
+        winograd.winograd_weight_gradient(
+            x, y_gradient, padding,
+            workspace("inputs", (winograd.COMPONENTS, block, group_in), dtype),
+            workspace("outputs", (winograd.COMPONENTS, block, channels), dtype),
+            workspace("panels", (threads, *panels_shape(block, channels, dtype.itemsize)), dtype),
+            workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype), _lanes(threads, dtype),
+            weight_gradient.reshape(9, group_in * channels))  # fmt: skip
         return weight_gradient
     inner = taps * group_in
     taps_per_piece = max(1, min(taps, 64 // group_in))
@@ -305,13 +294,11 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     piece = taps_per_piece * channels_per_piece
     block = block_rows(rows, piece + group_out, splits, x.itemsize)
     weight_gradient = xp.empty((groups, inner, group_out), dtype)
-    with products_on_one_thread():
-        convolution.convolve_weight_gradient(
-            x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece, block,
-            workspace("patches", (threads, block * piece), dtype),
-            workspace("taken", (threads, block, group_out if groups > 1 else 0), dtype),
-            workspace("products", (threads, piece * group_out), dtype),
-            workspace("sums", (splits, groups * inner, group_out), dtype), weight_gradient)  # fmt: skip
+    convolution.convolve_weight_gradient(
+        x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece,
+        workspace("patches", (threads, block * piece), dtype),
+        workspace("panels", (threads, *panels_shape(block, group_out, dtype.itemsize)), dtype),
+        workspace("sums", (splits, groups * inner, group_out), dtype), weight_gradient)  # fmt: skip
     if groups == 1:
         return weight_gradient.reshape(weight_shape)
     return _contiguous(weight_gradient.transpose(1, 0, 2).reshape(weight_shape))
@@ -321,7 +308,7 @@ def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> st
     """What "auto" stands for, and whether what was asked for can be had.
 
     Winograd's products have ``tiles`` rows, one for 16 outputs: it pays where there are enough to fill a product, and
-    enough channels to make up for the transforms. Measured on 2 cores with both AVX2 and AVX-512 products.
+    enough channels to make up for the transforms. Measured on 2 cores with AVX-512.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f"conv2d: algorithm {algorithm!r}, wanted one of {', '.join(ALGORITHMS)}")
@@ -346,12 +333,12 @@ def count_tiles(shape) -> int:
 
 
 def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
-    """Rows of a block: even shares for the threads, cut up evenly until a block's scratch stays in cache.
+    """Rows of a block: even shares for the threads, cut up evenly until what a block reads and writes stays in cache.
 
-    But not into less than about 512 rows for that: a product reads all of the kernel once a block, and with 128 rows
-    it spends half of its time on that (3x3 kernels of 512 channels).
+    ``columns`` numbers are touched for each row. Not less than 192 rows, as a product reads all of the kernel once for
+    each 96.
     """
-    fitting = min(max(CACHE // (max(columns, 1) * itemsize), 512), 1024)
+    fitting = min(max(CACHE // (columns * itemsize), 192), 1024)
     share = max(1, -(-rows // threads))
     return max(1, min(rows, max(32, -(-share // -(-share // fitting)))))
 
@@ -359,41 +346,45 @@ def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
 def tile_block(tiles: int, most: int = 1024) -> int:
     """Tiles of a block in Winograd's scratch: even shares (1024 of 256 channels take 75 MB), and one or two to spare.
 
-    A product reads all of its (Cin, Cout) matrix, so the more rows the better; beyond 1024 that saves 3% at most. The
-    number is odd: with even ones the 36 components may lie a power of two apart and evict each other from cache.
+    192 to 2048 were as fast. The number is odd: with even ones the 36 components may lie a power of two apart and evict
+    each other from cache.
     """
     return (-(-tiles // -(-tiles // most)) + 1) | 1 if tiles else 1
 
 
 def _winograd_kernel(weight, turned):
-    pairs = weight.shape[2] * weight.shape[3]
+    """The transformed kernel (36, P, Cin, width); turned by half a turn, and (36, P, Cout, width)."""
+    panels = _panels(weight.reshape(9, *weight.shape[2:]), 1, turned)[0]
+    pairs = panels[0].size
     transformed = workspace("transformed", (winograd.COMPONENTS, pairs), weight.dtype)
     winograd.winograd_kernel(
-        weight.reshape(9, pairs), turned, _lanes(numba.get_num_threads(), weight.dtype), transformed
+        panels.reshape(9, pairs), turned, _lanes(numba.get_num_threads(), weight.dtype), transformed
     )
-    return transformed.reshape(winograd.COMPONENTS, *weight.shape[2:])
+    return transformed.reshape(winograd.COMPONENTS, *panels.shape[1:])
 
 
-def _winograd(x, transformed, turned, bias, residual, relu, padding, output):
+def _winograd(x, transformed, bias, residual, relu, padding, output):
     """y from x and the transformed kernel, by even blocks of tiles."""
     tiles = count_tiles(output.shape[:3])
     block = tile_block(tiles)
-    with products_on_one_thread():
-        winograd.winograd(
-            x, transformed, turned, bias, residual, relu, padding,
-            workspace("inputs", (winograd.COMPONENTS, block, x.shape[3]), x.dtype),
-            workspace("outputs", (winograd.COMPONENTS, block, output.shape[3]), x.dtype),
-            _lanes(numba.get_num_threads(), x.dtype), output)  # fmt: skip
+    winograd.winograd(
+        x, transformed, bias, residual, relu, padding,
+        workspace("inputs", (winograd.COMPONENTS, block, x.shape[3]), x.dtype),
+        workspace("outputs", (winograd.COMPONENTS, block, output.shape[3]), x.dtype),
+        _lanes(numba.get_num_threads(), x.dtype), output)  # fmt: skip
 
 
 def _lanes(threads, dtype):
     return workspace("lanes", (threads, 2, winograd.COMPONENTS * winograd.LANE), dtype)
 
 
-def _group_matrix(weight, groups):
-    """(KH, KW, Cin / groups, Cout) as (groups, KH * KW * Cin / groups, Cout / groups)."""
-    inner, channels = math.prod(weight.shape[:3]), weight.shape[3]
-    return _contiguous(weight.reshape(inner, groups, channels // groups).transpose(1, 0, 2))
+def _panels(weight, groups, turned):
+    """Panels (groups, T, P, K, width) of weight (T, I, O); of the transposed matrices if ``turned``."""
+    taps, inner, columns = weight.shape[0], weight.shape[1], weight.shape[2] // groups
+    shape = panels_shape(columns, inner, weight.itemsize) if turned else panels_shape(inner, columns, weight.itemsize)
+    panels = workspace("weight panels", (groups, taps, *shape), weight.dtype)
+    pack_weight(_contiguous(weight), turned, panels)
+    return panels
 
 
 def _contiguous(array):

@@ -6,23 +6,24 @@ row. The whole patch matrix would be KH * KW times the picture, so it is made bl
 
 1. ``prange`` over blocks of output rows;
 2. gather the block's patches into the thread's own buffer (a 1x1 kernel needs no gathering);
-3. one product with the kernel, on one BLAS thread;
+3. one product with the kernel (`kernels.product`);
 4. the epilogue on the block while it is still in cache: bias, residual, ReLU.
 
 The gradients are products as well. With respect to the input each tap of the kernel sends the output's gradient back
 to the places it read; the blocks own their places, so nothing is written twice. With respect to the kernel it is
 patches transposed times the output's gradient, by pieces of the patch matrix's columns.
 
-Shapes: x (N, H, W, Cin), y (N, OH, OW, Cout), weight (groups, KH * KW * Cin / groups, Cout / groups); a zero-size array
-stands for "no bias" and "no residual". A parallel kernel is a loop over calls of a compiled task: written inside the
-parallel loop, the same lines took twice as long to compile. What is copied or added channel by channel is cut out as a
-row first, as `winograd.py` explains.
+Shapes: x (N, H, W, Cin), y (N, OH, OW, Cout), weight as panels (P, K, width) of the (K, Cout / groups) matrix of each
+group, K = KH * KW * Cin / groups; a zero-size array stands for "no bias" and "no residual". A parallel kernel is a loop
+over calls of a compiled task: written inside the parallel loop, the same lines took twice as long to compile. What is
+copied or added channel by channel is cut out as a row first, as `winograd.py` explains.
 """
 
 import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.product import multiply, pack
 from minimrcnn.kernels.twin import Twin, compiled_task
 
 
@@ -67,12 +68,12 @@ def gather_patches(x, first, count, kernel_size, stride, padding, out_size, firs
 
 
 @register_jitable
-def add_rows(total, product, count):
-    """total += product, the first ``count`` rows."""
-    for r in range(count):
-        target, source = total[r], product[r]
-        for c in range(target.size):
-            target[c] += source[c]
+def clear(rows):
+    """rows = 0, in a loop: an assignment to a slice takes seconds to compile."""
+    for r in range(len(rows)):
+        row = rows[r]
+        for c in range(row.size):
+            row[c] = 0
 
 
 @compiled_task
@@ -95,46 +96,35 @@ def finish_rows(rows, bias, residual, relu):
 
 @compiled_task
 def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, padding, out_size, first, patches,
-                  product, output):  # fmt: skip
-    """Steps 2 to 4 for output rows first .. first + len(output); all of these rows, or a group's, in one product."""
-    groups, inner, group_out = weight.shape
+                  output):  # fmt: skip
+    """Steps 2 to 4 for output rows first .. first + len(output)."""
+    groups, inner = weight.shape[0], weight.shape[2]
     taps = kernel_size[0] * kernel_size[1]
-    group_in = inner // taps
-    rows = output.shape[0]
-    if taps == 1 and stride == 1 and padding == 0 and groups == 1:
-        np.dot(x_rows[first : first + rows], weight[0], output)
-    else:
-        patches = patches[:rows]
-        for g in range(groups):
+    group_in, group_out = inner // taps, output.shape[1] // groups
+    rows = len(output)
+    for g in range(groups):
+        target = output[:, g * group_out : (g + 1) * group_out]
+        if taps == 1 and stride == 1 and padding == 0 and groups == 1:
+            multiply(x_rows[first : first + rows], weight[g], np.int64(0), target)
+        else:
             gather_patches(x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in,
-                           group_in, patches)  # fmt: skip
-            if groups == 1:
-                np.dot(patches, weight[0], output)
-            else:
-                np.dot(patches, weight[g], product[:rows])
-                for r in range(rows):
-                    target, source = output[r, g * group_out : (g + 1) * group_out], product[r]
-                    for c in range(target.size):
-                        target[c] = source[c]
+                           group_in, patches[:rows])  # fmt: skip
+            multiply(patches[:rows], weight[g], np.int64(0), target)
     finish_rows(output, bias, residual, relu)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_patches_cpu(
-    x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, products, output
-):
+def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, output):
     """output (N*OH*OW, Cout) = patches @ weight, with the epilogue; one block for each ``patches.shape[1]`` rows.
 
-    ``patches`` (threads, block, K) and ``products`` (threads, block, Cout / groups) are scratch; residual is
-    (N*OH*OW, Cout) or empty.
+    weight is (groups, P, K, width), ``patches`` (threads, block, K) is scratch; residual is (N*OH*OW, Cout) or empty.
     """
     rows, block = output.shape[0], patches.shape[1]
     x_rows = x.reshape(-1, x.shape[3])
     for b in prange((rows + block - 1) // block):
-        me = get_thread_id()
         last = min((b + 1) * block, rows)
         convolve_rows(x, x_rows, weight, bias, residual[b * block : last], relu, kernel_size, stride, padding, out_size,
-                      b * block, patches[me], products[me], output[b * block : last])  # fmt: skip
+                      b * block, patches[get_thread_id()], output[b * block : last])  # fmt: skip
 
 
 @compiled_task
@@ -150,17 +140,19 @@ def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, f
             for c in range(target.size):
                 target[c] = source[c]
         else:
-            target[:] = 0
+            for c in range(target.size):
+                target[c] = 0
 
 
 @compiled_task
 def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, phase_y, phase_x, phase_size,
-                   first, count, taken, product, total, x_gradient):  # fmt: skip
+                   first, count, taken, total, x_gradient):  # fmt: skip
     """x_gradient at places first .. first + count of one phase: the sum over the taps that reach them."""
     height, width = x_gradient.shape[1], x_gradient.shape[2]
-    groups, taps, group_in, group_out = weight.shape
+    groups, taps, group_out = weight.shape[0], weight.shape[1], weight.shape[3]
+    group_in = total.shape[1]
     for g in range(groups):
-        reached = False
+        reached = np.int64(0)
         for tap in range(taps):
             from_y = phase_y + padding - tap // kernel_size[1]
             from_x = phase_x + padding - tap % kernel_size[1]
@@ -172,12 +164,10 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
                 sent = taken[:count]
                 gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
                                  g * group_out, sent)  # fmt: skip
-            np.dot(sent, weight[g, tap].T, product[:count] if reached else total[:count])
-            if reached:
-                add_rows(total, product, count)
-            reached = True
+            multiply(sent, weight[g, tap], reached, total[:count, :])
+            reached = np.int64(1)
         if not reached:
-            total[:count] = 0
+            clear(total[:count])
         finish_rows(total[:count], bias[g * group_in : (g + 1) * group_in], total[:0], relu)
         for r in range(count):
             n = (first + r) // (phase_size[0] * phase_size[1])
@@ -190,14 +180,14 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, stride, padding, gathered, products, sums,
+def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, stride, padding, gathered, sums,
                                 x_gradient):  # fmt: skip
     """x_gradient (N, H, W, Cin) of a convolution, and with a bias and ReLU the transposed convolution itself.
 
     Place (y, x) was read by tap (ky, kx) of output (oy, ox) where y = oy * stride + ky - padding. Places with the same
     remainders of y and x by the stride are reached by the same taps: they are one phase, and blocks are cut within
-    phases. ``gathered`` (threads, block, Cout / groups), ``products`` and ``sums`` (threads, block, Cin / groups) are
-    scratch; weight is (groups, KH * KW, Cin / groups, Cout / groups).
+    phases. weight is (groups, KH * KW, P, Cout / groups, width), panels of every tap's (Cout, Cin) / groups matrix;
+    ``gathered`` (threads, block, Cout / groups) and ``sums`` (threads, block, Cin / groups) are scratch.
     """
     y_rows = y_gradient.reshape(-1, y_gradient.shape[3])
     block = gathered.shape[1]
@@ -211,54 +201,44 @@ def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, str
         me = get_thread_id()
         first = task % blocks * block
         send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, task // blocks // stride,
-                       task // blocks % stride, phase_size, first, min(block, places - first), gathered[me],
-                       products[me], sums[me], x_gradient)  # fmt: skip
+                       task // blocks % stride, phase_size, first, min(block, places - first), gathered[me], sums[me],
+                       x_gradient)  # fmt: skip
 
 
 @compiled_task
 def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, first_tap, taps, first_channel, channels,
-                        group, first_row, last_row, block, gathered, taken, product, total):  # fmt: skip
+                        group, first_row, last_row, block, gathered, panels, total):  # fmt: skip
     """total (taps * channels, Cout / groups) = patches' @ y_gradient over rows first_row .. last_row, by blocks."""
     width, group_out = total.shape
     out_size = y_gradient.shape[1], y_gradient.shape[2]
-    product = product[: width * group_out].reshape(width, group_out)
-    total[:] = 0
+    clear(total)
     for row in range(first_row, last_row, block):
         count = min(block, last_row - row)
         patches = gathered[: count * width].reshape(count, width)
         gather_patches(
             x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches
         )
-        if group_out == y_gradient.shape[3]:
-            np.dot(patches.T, y_rows[row : row + count], product)
-        else:
-            for r in range(count):
-                target, source = taken[r], y_rows[row + r, group * group_out : (group + 1) * group_out]
-                for c in range(target.size):
-                    target[c] = source[c]
-            np.dot(patches.T, taken[:count], product)
-        add_rows(total, product, width)
+        pack(y_rows[row : row + count, group * group_out : (group + 1) * group_out], panels[:, :count])
+        multiply(patches.T, panels[:, :count], np.int64(1), total[:, :])
 
 
 @compiled_task
 def sum_parts(parts, row, target):
     """target (C,) = the sum over parts[:, row], in order."""
-    target[:] = parts[0, row]
-    for s in range(1, parts.shape[0]):
+    for s in range(len(parts)):
         part = parts[s, row]
         for c in range(target.size):
-            target[c] += part[c]
+            target[c] = part[c] if s == 0 else target[c] + part[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, taps_per_piece, channels_per_piece, block,
-                                 gathered, taken, products, sums, weight_gradient):  # fmt: skip
+def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, taps_per_piece, channels_per_piece,
+                                 gathered, panels, sums, weight_gradient):  # fmt: skip
     """weight_gradient (groups, KH * KW * Cin / groups, Cout / groups) = patches transposed @ y_gradient.
 
     Tasks are pieces of the patch matrix's columns (some taps, or some channels of one tap), times ``splits`` shares of
     its rows; each task owns its piece of ``sums`` (splits, groups * K, Cout / groups), which are added up at the end.
-    ``gathered`` (threads, block * piece), ``taken`` (threads, block, Cout / groups) and ``products``
-    (threads, piece * Cout / groups) are scratch.
+    ``gathered`` (threads, block * piece) and ``panels`` (threads, P, block, width) of y_gradient are scratch.
     """
     groups, inner, group_out = weight_gradient.shape
     taps = kernel_size[0] * kernel_size[1]
@@ -279,7 +259,7 @@ def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, ta
         start = group * inner + first_tap * group_in + first_channel
         add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, first_tap, some_taps,
                             group * group_in + first_channel, some_channels, group, rows * split // splits,
-                            rows * (split + 1) // splits, block, gathered[me], taken[me], products[me],
+                            rows * (split + 1) // splits, panels.shape[2], gathered[me], panels[me],
                             sums[split, start : start + some_taps * some_channels])  # fmt: skip
     target = weight_gradient.reshape(groups * inner, group_out)
     for k in prange(groups * inner):

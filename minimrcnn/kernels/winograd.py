@@ -25,13 +25,15 @@ type to itself, so each would have the same task compiled once more. What is rea
 out as a row first: an index that might be negative, as far as the compiler knows, costs a gather instruction instead
 of a vector load (four times the time of the whole transform).
 
-Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, Cin, Cout).
+Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, P, Cin, width): the panels of
+`kernels.product`, into which the kernel is packed before it is transformed.
 """
 
 import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.product import multiply, pack
 from minimrcnn.kernels.twin import Twin, compiled_task
 
 TILE = 4  # outputs of a tile, along each axis
@@ -230,12 +232,16 @@ def finish_tile(components, bias, residual, relu, down, across, tile, patch, hal
 
 
 @compiled_task
-def multiply(inputs, transformed, turned, first, last, outputs):
-    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed, or its transpose; tiles first .. last - 1."""
-    if turned:
-        np.dot(inputs[first:last], transformed.T, outputs[first:last])
-    else:
-        np.dot(inputs[first:last], transformed, outputs[first:last])
+def multiply_component(inputs, transformed, first, last, outputs):
+    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed (P, Cin, width); tiles first .. last - 1."""
+    multiply(inputs[first:last], transformed, np.int64(0), outputs[first:last, :])
+
+
+@compiled_task
+def add_product(inputs, outputs, count, add, panels, total):
+    """total (Cin, Cout) = or += inputs' @ outputs over the first ``count`` tiles; ``panels`` is scratch."""
+    pack(outputs[:count, :], panels[:, :count])
+    multiply(inputs[:count].T, panels[:, :count], add, total[:, :])
 
 
 @compiled_task
@@ -289,19 +295,6 @@ def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, 
                 row[p] = patch[tap * LANE + p]
 
 
-@compiled_task
-def add_product(inputs, outputs, count, begin, product, total):
-    """total (Cin, Cout) += inputs' @ outputs over the first ``count`` tiles; begins at zero if told so."""
-    if begin:
-        np.dot(inputs[:count].T, outputs[:count], total)
-    else:
-        np.dot(inputs[:count].T, outputs[:count], product)
-        for i in range(total.shape[0]):
-            row, share = total[i], product[i]
-            for j in range(row.size):
-                row[j] += share[j]
-
-
 @njit(parallel=True, cache=True, error_model="numpy")
 def winograd_kernel_cpu(weight, turned, patches, transformed):
     """transformed (36, pairs) = G g G' for weight (9, pairs); ``turned`` by half a turn for the input's gradient."""
@@ -315,11 +308,11 @@ def winograd_kernel_cpu(weight, turned, patches, transformed):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, outputs, patches, output):
+def winograd_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, patches, output):
     """Steps 2 to 4, by blocks of tiles.
 
-    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout) and ``patches`` (threads, 2, 36 * 64) are
-    scratch. ``turned``: transformed is (36, Cout, Cin), as it was for the forward pass.
+    transformed is (36, P, Cin, width); ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout) and
+    ``patches`` (threads, 2, 36 * 64) are scratch.
     """
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
@@ -332,8 +325,8 @@ def winograd_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, 
             transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
         for t in prange(COMPONENTS * shares):
             k, share = np.int64(t) // shares, np.int64(t) % shares
-            multiply(inputs[k], transformed[k], turned, count * share // shares, count * (share + 1) // shares,
-                     outputs[k])  # fmt: skip
+            multiply_component(inputs[k], transformed[k], count * share // shares, count * (share + 1) // shares,
+                               outputs[k])  # fmt: skip
         for t in prange(count):
             me, at = get_thread_id(), np.int64(t)
             finish_tile(outputs, bias, residual, relu, down, across, first + at, patches[me, 0], patches[me, 1], at,
@@ -341,11 +334,11 @@ def winograd_cpu(x, transformed, turned, bias, residual, relu, padding, inputs, 
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, products, sums, patches, weight_gradient):
+def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, panels, sums, patches, weight_gradient):
     """weight_gradient (9, Cin * Cout) = G' (sum over tiles of V[k]' (A dy A')[k]) G, by blocks of tiles.
 
-    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout), ``products`` (threads, Cin, Cout), ``sums``
-    (36, Cin, Cout) and ``patches`` (threads, 2, 36 * 64) are scratch.
+    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout), ``panels`` (threads, P, block + 1, width) of
+    one component of the outputs, ``sums`` (36, Cin, Cout) and ``patches`` (threads, 2, 36 * 64) are scratch.
     """
     down = (y_gradient.shape[1] + TILE - 1) // TILE
     across = (y_gradient.shape[2] + TILE - 1) // TILE
@@ -358,7 +351,7 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, produc
             transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
             transform_gradient(y_gradient, down, across, first + at, patches[me, 0], patches[me, 1], at, outputs)
         for k in prange(COMPONENTS):
-            add_product(inputs[k], outputs[k], count, first == 0, products[get_thread_id()], sums[k])
+            add_product(inputs[k], outputs[k], count, np.int64(first > 0), panels[get_thread_id()], sums[k])
     flat = sums.reshape(COMPONENTS, -1)
     pairs = flat.shape[1]
     for lane in prange((pairs + LANE - 1) // LANE):

@@ -1,0 +1,232 @@
+"""Matrix products, where nearly all of the time goes: y (R, N) = x (R, K) @ w (K, N).
+
+A processor multiplies far faster than it reads, so a product is fast if every number that is read is used many times:
+
+1. w is copied once into panels of 64 columns (`pack`), so that a row of a panel is four vectors side by side;
+2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
+   each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
+3. rows go by blocks of 96 and k by blocks of 256, so that they wait in the second-level cache for their turns.
+
+The tile is written in the compiler's own language, LLVM, by `make_tile`, as Numba has no word for "this sum stays in a
+register". Its Python twin beside it says what it computes, and is what a debugger steps into (NUMBA_DISABLE_JIT=1). The
+rest is loops.
+
+Why not BLAS: it copies x as well, which pays for large squares, not for the long and narrow products of a convolution;
+and its threads would have to be told to stand aside. Measured on one thread: benchmarks/README.md.
+
+A sum is made in the order of k, so it does not depend on the number of threads. After Goto and van de Geijn 2008,
+Anatomy of High-Performance Matrix Multiplication.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import config, njit, prange, types
+from numba.extending import intrinsic
+
+from minimrcnn.kernels.twin import compiled_task
+
+ROWS = 6  # of a tile
+VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
+BLOCK_ROWS = 96
+BLOCK_DEPTH = 256
+
+
+def count_wide_vectors() -> int:
+    """How many vectors side by side a wide tile has: what the registers hold, and only AVX-512 has 32 of 64 bytes."""
+    if config.CPU_NAME is not None:  # Numba was told to compile for another processor
+        has_avx512 = "+avx512f" in (config.CPU_FEATURES or "")
+    else:
+        has_avx512 = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+    return 4 if has_avx512 else 1
+
+
+WIDE = count_wide_vectors()
+
+
+def make_tile(rows: int, vectors: int):
+    """The product of a tile for use in kernels; its size must be known to the compiler."""
+
+    def tile(x, row, panel, add, column, y):
+        """y[row : row + rows, column : column + width] = those rows of x (R, K) @ panel (K, width); += with `add`."""
+        target = y[row : row + rows, column : column + panel.shape[1]]
+        product = x[row : row + rows] @ panel
+        target[:] = target + product if add else product
+
+    @intrinsic
+    def compiled_tile(typing_context, x, row, panel, add, column, y):
+        signature = types.void(x, types.intp, panel, types.intp, types.intp, y)
+        return signature, lambda *given: generate_tile(rows, vectors, *given)
+
+    return tile if config.DISABLE_JIT else compiled_tile
+
+
+def generate_tile(rows, vectors, context, builder, signature, arguments):
+    """The instructions of a tile: one loop over k whose sums are values, not places in memory."""
+    x, row, panel, add, column, y = arguments
+    x_type, panel_type, y_type = (signature.args[i] for i in (0, 2, 5))
+    x = context.make_array(x_type)(context, builder, x)
+    panel = context.make_array(panel_type)(context, builder, panel)
+    y = context.make_array(y_type)(context, builder, y)
+    number = context.get_value_type(y_type.dtype)  # float or double, in LLVM's words
+    itemsize = y_type.dtype.bitwidth // 8
+    lanes = VECTOR // itemsize
+    integer, vector = ir.IntType(64), ir.VectorType(number, lanes)
+    name = f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
+    fused = builder.module.globals.get(name)
+    if fused is None:
+        fused = ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+
+    def locate(array, i, j, kind):
+        """The address of array[i, j]."""
+        steps = (builder.extract_value(array.strides, axis) for axis in range(2))
+        offset = builder.add(*(builder.mul(index, step) for index, step in zip((i, j), steps, strict=True)))
+        return builder.inttoptr(builder.add(builder.ptrtoint(array.data, integer), offset), kind.as_pointer())
+
+    def locate_vectors(array, i, j):
+        """Those of ``vectors`` vectors side by side, from array[i, j] on."""
+        return [locate(array, i, builder.add(j, integer(v * lanes)), vector) for v in range(vectors)]
+
+    def spread(value):
+        """A vector of the same number."""
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+    def choose(given, block, others, other_block):
+        """Values that depend on the block one comes from."""
+        chosen = []
+        for one, other in zip(given, others, strict=True):
+            chosen.append(builder.phi(vector))
+            chosen[-1].add_incoming(one, block)
+            chosen[-1].add_incoming(other, other_block)
+        return chosen
+
+    own_rows = [builder.add(row, integer(r)) for r in range(rows)]
+    depth = builder.extract_value(panel.shape, 0)
+    before = builder.block
+    loop, adding, storing = (builder.append_basic_block(name) for name in ("loop", "adding", "storing"))
+    builder.branch(loop)
+
+    builder.position_at_end(loop)  # for k in range(depth):
+    k = builder.phi(integer)
+    sums = [builder.phi(vector) for _ in range(rows * vectors)]
+    weights = [builder.load(place, align=itemsize) for place in locate_vectors(panel, k, integer(0))]
+    grown = []
+    for r in range(rows):
+        value = spread(builder.load(locate(x, own_rows[r], k, number)))
+        for v in range(vectors):
+            grown.append(builder.call(fused, [value, weights[v], sums[r * vectors + v]]))
+    following = builder.add(k, integer(1))
+    k.add_incoming(integer(0), before)
+    k.add_incoming(following, loop)
+    for total, more in zip(sums, grown, strict=True):
+        total.add_incoming(ir.Constant(vector, None), before)  # 0
+        total.add_incoming(more, loop)
+    leaving = builder.append_basic_block("leaving")
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, leaving)
+
+    builder.position_at_end(leaving)
+    places = [place for one in own_rows for place in locate_vectors(y, one, column)]
+    builder.cbranch(builder.icmp_signed("!=", add, integer(0)), adding, storing)
+
+    builder.position_at_end(adding)  # if add:
+    added = [builder.fadd(builder.load(place, align=itemsize), more) for place, more in zip(places, grown, strict=True)]
+    builder.branch(storing)
+
+    builder.position_at_end(storing)
+    for place, value in zip(places, choose(grown, leaving, added, adding), strict=True):
+        builder.store(value, place, align=itemsize)
+    return context.get_dummy_value()
+
+
+wide_tile, wide_row = make_tile(ROWS, WIDE), make_tile(1, WIDE)
+narrow_tile, narrow_row = make_tile(ROWS, 1), make_tile(1, 1)
+
+
+def panel_width(columns: int, itemsize: int) -> int:
+    """Columns of a panel: a wide tile's, or one vector's if that would be mostly empty."""
+    narrow = VECTOR // itemsize
+    return WIDE * narrow if 2 * columns > WIDE * narrow else narrow
+
+
+def panels_shape(inner: int, columns: int, itemsize: int) -> tuple[int, int, int]:
+    """(P, K, width) of the panels of a matrix (K, N)."""
+    width = panel_width(columns, itemsize)
+    return -(-columns // width), inner, width
+
+
+@compiled_task
+def pack_panel(matrix, column, panel):
+    """panel (K, width) = the columns of matrix (K, N) from ``column`` on, zeros where there are none."""
+    inner, width = panel.shape
+    columns = min(width, matrix.shape[1] - column)
+    for k in range(inner):
+        source, target = matrix[k, column : column + columns], panel[k]
+        for c in range(columns):
+            target[c] = source[c]
+        for c in range(columns, width):
+            target[c] = 0
+
+
+@compiled_task
+def pack(matrix, panels):
+    """panels (P, K, width) = matrix (K, N), by one thread."""
+    for p in range(len(panels)):
+        pack_panel(matrix, np.int64(p * panels.shape[2]), panels[p])
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def pack_weight(weight, turned, panels):
+    """panels (groups, T, P, K, width) of weight (T, I, O): of the columns of each group, transposed if ``turned``."""
+    groups, taps, each, _, width = panels.shape
+    columns = weight.shape[2] // groups
+    for task in prange(groups * taps * each):
+        g, t, p = np.int64(task) // (taps * each), np.int64(task) // each % taps, np.int64(task) % each
+        matrix = weight[t][:, g * columns : (g + 1) * columns]
+        pack_panel(matrix.T if turned else matrix, p * width, panels[g, t, p])
+
+
+@compiled_task
+def multiply_tiles(x, panel, add, column, y):
+    """y[:, column : column + width] = or += x (R, K) @ panel (K, width), all of it."""
+    rows, whole = len(x), len(x) // ROWS * ROWS
+    if panel.shape[1] * panel.itemsize > VECTOR:
+        for row in range(0, whole, ROWS):
+            wide_tile(x, row, panel, add, column, y)
+        for row in range(whole, rows):
+            wide_row(x, row, panel, add, column, y)
+    else:
+        for row in range(0, whole, ROWS):
+            narrow_tile(x, row, panel, add, column, y)
+        for row in range(whole, rows):
+            narrow_row(x, row, panel, add, column, y)
+
+
+@compiled_task
+def multiply_panel(x, panel, add, column, y):
+    """The same, but for columns that y does not have."""
+    width = panel.shape[1]
+    columns = min(width, y.shape[1] - column)
+    if columns == width:
+        multiply_tiles(x, panel, add, column, y)
+        return
+    product = np.empty((len(x), width), y.dtype)
+    multiply_tiles(x, panel, np.int64(0), np.int64(0), product[:, :])
+    for row in range(len(x)):
+        source, target = product[row], y[row, column : column + columns]
+        for c in range(columns):
+            target[c] = target[c] + source[c] if add else source[c]
+
+
+@compiled_task
+def multiply(x, panels, add, y):
+    """y (R, N) = x (R, K) @ w, or += if ``add`` is np.int64(1); panels (P, K, width) of w. A row of y is contiguous."""
+    inner = x.shape[1]
+    for first in range(0, len(x), BLOCK_ROWS):
+        for k in range(0, inner, BLOCK_DEPTH):
+            some, target = x[first : first + BLOCK_ROWS, k : k + BLOCK_DEPTH], y[first : first + BLOCK_ROWS, :]
+            for p in range(len(panels)):
+                panel, column = panels[p, k : k + BLOCK_DEPTH, :], np.int64(p * panels.shape[2])
+                multiply_panel(some, panel, add if k == 0 else np.int64(1), column, target)

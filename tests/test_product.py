@@ -1,0 +1,100 @@
+"""Matrix products: against NumPy's, in every layout, and as a debugger and another processor run them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from minimrcnn.kernels.product import BLOCK_DEPTH, BLOCK_ROWS, multiply, pack, pack_weight, panels_shape
+
+
+@njit
+def multiply_here(x, panels, add, y):
+    multiply(x[:, :], panels, np.int64(add), y[:, :])
+
+
+@njit
+def pack_here(matrix, panels):
+    pack(matrix[:, :], panels)
+
+
+def packed(matrix):
+    panels = np.full(panels_shape(*matrix.shape, matrix.itemsize), np.nan, matrix.dtype)
+    pack_here(matrix, panels)
+    return panels
+
+
+def check(rows, inner, columns, dtype, order, add):
+    rng = np.random.default_rng(rows + inner + columns)
+    x = np.asarray(rng.standard_normal((rows, inner)), dtype, order)
+    weight = np.asarray(rng.standard_normal((inner, columns)), dtype, order)
+    before = rng.standard_normal((rows, columns + 2)).astype(dtype)
+    y = before.copy()
+    multiply_here(x, packed(weight), add, y[:, 1:-1])
+    expected = x.astype(np.float64) @ weight.astype(np.float64) + (before[:, 1:-1] if add else 0)
+    tolerance = 4 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(weight) + 1)
+    assert (np.abs(y[:, 1:-1] - expected) <= tolerance).all()
+    assert np.array_equal(y[:, [0, -1]], before[:, [0, -1]]), "wrote beside the result"
+
+
+@given(
+    st.integers(0, 20), st.integers(1, 20), st.integers(1, 140), st.sampled_from(["f4", "f8"]), st.sampled_from("CF"),
+    st.booleans(),
+)  # fmt: skip
+def test_small(rows, inner, columns, dtype, order, add):
+    check(rows, inner, columns, np.dtype(dtype), order, add)
+
+
+@pytest.mark.parametrize("rows", [BLOCK_ROWS - 1, BLOCK_ROWS, 2 * BLOCK_ROWS + 7])
+@pytest.mark.parametrize("inner", [BLOCK_DEPTH, BLOCK_DEPTH + 1, 2 * BLOCK_DEPTH + 3])
+def test_blocks(rows, inner):
+    for add in (False, True):
+        check(rows, inner, 70, np.dtype("f4"), "C", add)
+
+
+def test_nan_and_infinity_stay_in_their_rows():
+    x = np.ones((8, 3), np.float32)
+    x[2, 1], x[5, 0] = np.nan, np.inf
+    y = np.empty((8, 5), np.float32)
+    multiply_here(x, packed(np.ones((3, 5), np.float32)), False, y)
+    assert np.isnan(y[2]).all() and np.isinf(y[5]).all() and np.isfinite(np.delete(y, [2, 5], axis=0)).all()
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 70), st.booleans())
+def test_pack_weight(groups, taps, inner, columns, turned):
+    weight = np.random.default_rng(0).standard_normal((taps, inner, groups * columns)).astype(np.float32)
+    shape = panels_shape(columns, inner, 4) if turned else panels_shape(inner, columns, 4)
+    panels = np.full((groups, taps, *shape), np.nan, np.float32)
+    pack_weight(weight, turned, panels)
+    matrices = weight.reshape(taps, inner, groups, columns).transpose(2, 0, *((3, 1) if turned else (1, 3)))
+    for of_group, matrices_of_group in zip(panels, matrices, strict=True):
+        for got, matrix in zip(of_group, matrices_of_group, strict=True):
+            wide = got.transpose(1, 0, 2).reshape(len(matrix), -1)
+            assert np.array_equal(wide[:, : matrix.shape[1]], matrix)
+            assert not wide[:, matrix.shape[1] :].any()
+
+
+@pytest.mark.parametrize("settings", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
+def test_elsewhere(settings, tmp_path):
+    """Step by step in Python, and on a processor without wide registers."""
+    command = [sys.executable, "-c", "from tests import test_product; test_product.check_a_few()"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **settings}
+    folder = Path(__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "a few are right" in done.stdout
+
+
+def check_a_few():
+    for dtype in ("f4", "f8"):
+        for add in (False, True):
+            check(13, 7, 70, np.dtype(dtype), "C", add)
+    print("a few are right")
