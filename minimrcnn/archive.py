@@ -35,7 +35,7 @@ MAX_ENTRIES = 100_000
 DTYPES = ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
 NPY_START = struct.Struct("<6sBBH")  # magic, version 1.0, length of the header
 NPY_HEADER = re.compile(
-    rb"\{'descr': '([|<>=]?\w+)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}(?:, |,)?)*)\), \} *\n"
+    rb"\{'descr': '([|<>=]?\w+)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
 )
 
 # What zipfile, json and struct raise on bytes that make no sense (NotImplementedError is a RuntimeError).

@@ -215,6 +215,13 @@ def test_strange_entries(tmp_path, entries, words):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_shape_that_never_ends(tmp_path):
+    """A pattern that can split its digits in many ways would try them all: 2**40 here."""
+    header = npy(np.zeros(3)).replace(b"'shape': (3,), }", b"'shape': (" + b"1" * 40 + b"x")
+    write_zip(tmp_path / "a.npz", [HEADER_ENTRY, ("x.npy", header)])
+    refuse(tmp_path / "a.npz", "header")
+
+
 def test_name_twice(tmp_path):
     write_zip(tmp_path / "a.npz", [HEADER_ENTRY, ("x.npy", npy(np.zeros(3))), ("x.npy", npy(np.ones(3)))])
     refuse(tmp_path / "a.npz", "twice")
