@@ -1,0 +1,76 @@
+"""The lessons: where they are, and running one. They lie beside the package in the repository, not in it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimrcnn.errors import DataError
+
+SCRIPT = re.compile(r"(\d\d)_\w+\.py")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A script, its number, and the first line of what it says about itself."""
+
+    number: int
+    title: str
+    path: Path
+
+
+def find_lessons(folder=None) -> list[Lesson]:
+    """The lessons in a folder, by number.
+
+    Parameters
+    ----------
+    folder : path, optional
+        By default ``lessons`` in the current folder, or else beside the package.
+
+    Raises
+    ------
+    DataError
+        There is no such folder, or there are no lessons in it.
+    """
+    places = [Path(folder)] if folder else [Path("lessons"), Path(__file__).parents[1] / "lessons"]
+    for place in places:
+        scripts = sorted(path for path in place.glob("*.py") if SCRIPT.fullmatch(path.name))
+        if scripts:
+            return [Lesson(int(path.name[:2]), read_title(path), path) for path in scripts]
+    raise DataError(
+        f"{' and '.join(map(str, places))}: no lessons there; they come with the repository, not with the package: "
+        "clone it and run this in its folder, or name the folder with --folder"
+    )
+
+
+def read_title(path: Path) -> str:
+    """The first line of a script's docstring."""
+    try:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        return f"(cannot be read: {error})"
+    return text.partition("\n")[0]
+
+
+def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> int:
+    """Run a lesson as ``python lessons/NN_name.py`` would; returns its exit code.
+
+    Raises
+    ------
+    DataError
+        There is no such lesson.
+    """
+    for lesson in lessons:
+        if lesson.number == number:
+            home = str(Path(__file__).parents[1])  # a clone that is not installed
+            environment = {
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
+            }
+            return subprocess.run([sys.executable, str(lesson.path), *arguments], env=environment).returncode
+    raise DataError(f"lesson {number}: there are {', '.join(str(lesson.number) for lesson in lessons)}")

@@ -1,0 +1,56 @@
+"""Every lesson runs from top to bottom: its numbers are asserted in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minimrcnn.errors import DataError
+from minimrcnn.lessons import find_lessons, read_title, run_lesson
+
+FOLDER = Path(__file__).parents[1] / "lessons"
+LESSONS = find_lessons(FOLDER) if FOLDER.is_dir() else []
+LONG = {15, 16}  # have a short form
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+def test_lesson(lesson, tmp_path):
+    """In an empty folder: nothing may be missing that is not in the repository."""
+    command = [sys.executable, str(lesson.path), *(["--quick"] if lesson.number in LONG else [])]
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "figures/" in done.stdout
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+def test_cells_and_exercises(lesson):
+    text = lesson.path.read_text(encoding="utf-8")
+    assert lesson.title and not lesson.title.startswith("(cannot")
+    assert text.count("\n# %%") >= 4 and "# %% Exercises" in text
+
+
+def test_numbers_follow_one_another():
+    assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
+
+
+def test_list_and_run(tmp_path):
+    (tmp_path / "03_third.py").write_text('"""The third.\n\nMore.\n"""\nimport sys\n\nsys.exit(len(sys.argv))\n')
+    (tmp_path / "01_first.py").write_text('"""The first."""\n')
+    (tmp_path / "style.py").write_text("")
+    lessons = find_lessons(tmp_path)
+    assert [(lesson.number, lesson.title) for lesson in lessons] == [(1, "The first."), (3, "The third.")]
+    assert run_lesson(1, lessons) == 0 and run_lesson(3, lessons, ["--quick"]) == 2
+    with pytest.raises(DataError, match="lesson 2: there are 1, 3"):
+        run_lesson(2, lessons)
+
+
+def test_nowhere(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="no lessons there"):
+        find_lessons(tmp_path)
+    (tmp_path / "01_broken.py").write_text("def")
+    assert "cannot be read" in read_title(tmp_path / "01_broken.py")
