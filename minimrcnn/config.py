@@ -5,6 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+CHOICES = {
+    "backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x8d", "vgg16"),
+    "norm": ("frozen_batch", "batch", "group"),
+    "head_norm": (None, "batch", "group"),
+    "pyramid": ("fpn", "c4", "c5"),
+    "p6": ("p5", "m5"),
+    "mask_head": ("convolutional", "mlp", None),
+    "roi_operation": ("align", "pool", "warp"),
+    "roi_mode": ("average", "max"),
+    "mask_loss": ("sigmoid", "agnostic", "softmax"),
+}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -18,18 +30,29 @@ class Config:
         One name a class, ``class_names[0]`` is the background; empty if unknown.
     category_ids : tuple
         The number of each class in the data set's annotation file, None for the background; empty if labels are meant.
-    backbone : {"resnet18", "resnet34", "resnet50"}
+    backbone : {"resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x8d", "vgg16"}
+    trainable_backbone_layers : int
+        How many of the backbone's five parts learn, counted from the last: 3 are the last three stages, 5 all.
     norm : {"frozen_batch", "batch", "group"}
-        Normalization of the backbone; with "group" the pyramid and the heads are normalized as well, which is
-        what training from scratch on small batches needs (Wu and He 2018, section 4.2).
+        Normalization of the backbone; VGG has none.
+    head_norm : {None, "batch", "group"}
+        Normalization of the pyramid and of the heads' convolutions. None is none, but where ``norm`` is "group" it is
+        "group" as well, which is what training from scratch on small batches needs (Wu and He 2018, section 4.2).
     norm_groups : int
         Groups of the group normalization.
     norm_eps : float
         Added to the variance.
+    pyramid : {"fpn", "c4", "c5"}
+        What RPN and heads look at: P2 to P6; or C4 alone (stride 16), the backbone's last stage being a part of the
+        heads; or C5 alone (stride 32).
+    p6 : {"p5", "m5"}
+        What P6 is every second cell of: P5 (the paper, torchvision), or M5, the sum before P5's convolution (the
+        article).
     pyramid_channels : int
-        Channels of P2 to P6, and of the RPN's 3x3 convolution.
-    mask_head : bool
-        False makes the model a Faster R-CNN.
+        Channels of P2 to P6.
+    mask_head : {"convolutional", "mlp", None}
+        Convolutions, or fully connected layers (He et al. 2017, table 2e); None makes the model a Faster R-CNN. True
+        and False, as older files have it, mean "convolutional" and None.
     min_size, max_size : int or None
         A picture is resized so that its shorter side has ``min_size`` pixels, or less where its longer side would
         exceed ``max_size``. ``min_size`` None leaves pictures at their own size.
@@ -37,10 +60,13 @@ class Config:
         Batches are padded to a multiple of this on both sides, so that every level has a whole number of cells.
     image_mean, image_std : tuple of 3 floats
         Of red, green and blue in 0..1.
-    anchor_sizes : tuple of 5 floats
-        The side of a square anchor on P2, P3, P4, P5, P6, in pixels of the resized picture.
+    anchor_sizes : tuple of floats
+        The side of a square anchor on P2, P3, P4, P5, P6, in pixels of the resized picture; without a pyramid, any
+        number of sizes, all on the one level.
     aspect_ratios : tuple of floats
         Height over width of the anchors of every cell.
+    rpn_conv_depth : int
+        3x3 convolutions in the RPN, of as many channels as come in.
     rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test : int
         Best proposals of a level that enter its NMS.
     rpn_post_nms_top_n_train, rpn_post_nms_top_n_test : int
@@ -52,18 +78,28 @@ class Config:
         Anchors sampled a picture to train on.
     rpn_positive_fraction : float
         At most this share of them positive.
-    roi_operation : {"align", "pool"}
-        How features are cut out for the heads.
+    roi_operation : {"align", "pool", "warp"}
+        How features are cut out for the heads: RoIAlign, RoI pooling, RoIWarp.
+    roi_mode : {"average", "max"}
+        What RoIAlign and RoIWarp make of the samples in a cell; RoI pooling knows the maximum alone.
     roi_sampling_ratio : int
-        RoIAlign samples along each axis of a cell; 0 adapts to the cell's size.
+        Samples along each axis of a cell; 0 adapts to the cell's size.
     roi_aligned : bool
         RoIAlign's half-pixel shift; the published weights want False.
     box_pool_size, mask_pool_size : int
-        Side of the crops the heads see.
+        Side of the crops; with ``pyramid`` "c4" the backbone's last stage halves it before the heads.
+    box_head_convs : tuple of int
+        Channels of the box head's 3x3 convolutions, before its fully connected layers.
+    box_head_fcs : int
+        Fully connected layers of the box head; with 0 the crop is averaged.
     box_head_channels : int
-        Width of the box head's two fully connected layers.
+        Width of each.
     mask_head_channels : tuple of int
-        One 3x3 convolution each.
+        Channels of the mask head's 3x3 convolutions, if it is "convolutional".
+    mask_upsample_channels : int or None
+        Channels of the transposed convolution after them; None: as many as come in.
+    mask_mlp_channels : tuple of int
+        Widths of the mask head's fully connected layers, if it is an "mlp".
     box_fg_iou_thresh, box_bg_iou_thresh : float
     box_batch_size_per_image : int
         RoIs sampled a picture to train the heads on.
@@ -80,11 +116,15 @@ class Config:
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int | None, ...] = ()
     backbone: str = "resnet50"
+    trainable_backbone_layers: int = 5
     norm: str = "frozen_batch"
+    head_norm: str | None = None
     norm_groups: int = 32
     norm_eps: float = 1e-5
+    pyramid: str = "fpn"
+    p6: str = "p5"
     pyramid_channels: int = 256
-    mask_head: bool = True
+    mask_head: str | bool | None = "convolutional"
 
     min_size: int | None = 800
     max_size: int = 1333
@@ -94,6 +134,7 @@ class Config:
 
     anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_conv_depth: int = 1
     rpn_pre_nms_top_n_train: int = 2000
     rpn_pre_nms_top_n_test: int = 1000
     rpn_post_nms_top_n_train: int = 2000
@@ -105,12 +146,17 @@ class Config:
     rpn_positive_fraction: float = 0.5
 
     roi_operation: str = "align"
+    roi_mode: str = "average"
     roi_sampling_ratio: int = 2
     roi_aligned: bool = False
     box_pool_size: int = 7
     mask_pool_size: int = 14
+    box_head_convs: tuple[int, ...] = ()
+    box_head_fcs: int = 2
     box_head_channels: int = 1024
     mask_head_channels: tuple[int, ...] = (256, 256, 256, 256)
+    mask_upsample_channels: int | None = None
+    mask_mlp_channels: tuple[int, ...] = (1024, 1024)
     box_fg_iou_thresh: float = 0.5
     box_bg_iou_thresh: float = 0.5
     box_batch_size_per_image: int = 512
@@ -122,18 +168,15 @@ class Config:
     mask_loss: str = "sigmoid"
 
     def __post_init__(self):
-        choices = {
-            "backbone": ("resnet18", "resnet34", "resnet50"),
-            "norm": ("frozen_batch", "batch", "group"),
-            "roi_operation": ("align", "pool"),
-            "mask_loss": ("sigmoid", "agnostic", "softmax"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"Config: {name} is {getattr(self, name)!r}, wanted one of {', '.join(allowed)}")
         for name, value in list(vars(self).items()):  # lists, as JSON brings them, become tuples
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        if isinstance(self.mask_head, bool):
+            object.__setattr__(self, "mask_head", "convolutional" if self.mask_head else None)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                wanted = ", ".join(map(str, allowed))
+                raise ValueError(f"Config: {name} is {getattr(self, name)!r}, wanted one of {wanted}")
         if self.num_classes < 2:
             raise ValueError(f"Config: num_classes is {self.num_classes}, wanted at least 2 (the background counts)")
         if self.class_names and len(self.class_names) != self.num_classes:
@@ -142,16 +185,17 @@ class Config:
             )
         if self.category_ids and len(self.category_ids) != self.num_classes:
             raise ValueError(f"Config: {len(self.category_ids)} category_ids for num_classes {self.num_classes}")
-        if len(self.anchor_sizes) != 5:
+        if self.pyramid == "fpn" and len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
-        if not min(self.anchor_sizes) >= 2 or not self.aspect_ratios or not min(self.aspect_ratios) > 0:
+        if not min(self.anchor_sizes, default=0) >= 2 or not min(self.aspect_ratios, default=0) > 0:
             raise ValueError(
                 f"Config: anchor_sizes {self.anchor_sizes}, aspect_ratios {self.aspect_ratios}; "
-                "wanted sizes of at least 2 pixels and at least one ratio, all above 0"
+                "wanted at least one size, all of at least 2 pixels, and at least one ratio, all above 0"
             )
         for name in (
             "max_size",
             "pyramid_channels",
+            "rpn_conv_depth",
             "box_pool_size",
             "mask_pool_size",
             "box_head_channels",
@@ -159,6 +203,22 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted at least 1")
+        for name in ("box_head_convs", "mask_head_channels", "mask_mlp_channels"):
+            if min(getattr(self, name), default=1) < 1:
+                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted numbers of at least 1")
+        if self.mask_upsample_channels is not None and self.mask_upsample_channels < 1:
+            raise ValueError(
+                f"Config: mask_upsample_channels is {self.mask_upsample_channels}, wanted at least 1, or None"
+            )
+        for name in ("box_head_fcs", "roi_sampling_ratio"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted 0 or more")
+        if not 0 <= self.trainable_backbone_layers <= 5:
+            raise ValueError(
+                f"Config: trainable_backbone_layers is {self.trainable_backbone_layers}, wanted 0 to 5, all of them"
+            )
+        if self.pyramid == "c4" and self.backbone == "vgg16":
+            raise ValueError('Config: pyramid "c4" wants a ResNet or ResNeXt, whose last stage goes into the heads')
         if self.min_size is not None and self.min_size < 1:
             raise ValueError(f"Config: min_size is {self.min_size}, wanted at least 1, or None")
         if self.size_divisible < 1 or self.size_divisible % 32:

@@ -216,6 +216,8 @@ class FrozenBatchNorm2d(Module):
     It is a scale and a shift of each channel, so `ConvNorm` folds it into the convolution before it.
     """
 
+    is_affine = True  # now a scale and a shift that do not depend on the batch
+
     def __init__(self, channels, eps=1e-5):
         self.weight = np.ones(channels, np.float32)
         self.bias = np.zeros(channels, np.float32)
@@ -246,16 +248,28 @@ class BatchNorm2d(Module):
         self.running_var = np.ones(channels, np.float32)
         self.eps, self.momentum = eps, momentum
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is now a scale and a shift that do not depend on the batch."""
+        return not self.training
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(C,), (C,): in inference y = x * scale + shift."""
+        scale = self.weight * (1 / module_of(self.running_var).sqrt(self.running_var + np.float32(self.eps)))
+        return scale, self.bias - scale * self.running_mean
+
     def forward(self, x, residual=None, relu=False):
         if self.training:
             y, mean, variance = functional.batch_norm(x, self.weight, self.bias, self.eps, residual, relu)
             count = x.size // x.shape[3]
+            if count == 0:  # a head without RoIs: nothing to learn statistics from
+                return y
             self.running_mean += self.momentum * (mean - self.running_mean).astype(np.float32)
             unbiased = variance * (count / max(count - 1, 1))
             self.running_var += self.momentum * (unbiased - self.running_var).astype(np.float32)
             return y
-        scale = self.weight * (1 / module_of(self.running_var).sqrt(self.running_var + np.float32(self.eps)))
-        y = x * scale + (self.bias - scale * self.running_mean)
+        scale, shift = self.scale_and_shift()
+        y = x * scale + shift
         if residual is not None:
             y = y + residual
         return functional.relu(y) if relu else y
@@ -263,6 +277,8 @@ class BatchNorm2d(Module):
 
 class GroupNorm(Module):
     """Group normalization (Wu and He 2018): the same in training and inference, whatever the batch."""
+
+    is_affine = False
 
     def __init__(self, channels, groups=32, eps=1e-5):
         self.weight = Parameter(np.ones(channels))
@@ -274,7 +290,7 @@ class GroupNorm(Module):
 
 
 class ConvNorm(Module):
-    """A convolution without bias, its normalization, an optional residual and ReLU: one pass where the norm is frozen.
+    """A convolution without bias, its normalization, an optional residual and ReLU: one pass where the norm is affine.
 
     Parameters
     ----------
@@ -282,19 +298,22 @@ class ConvNorm(Module):
         The padding keeps the size (but for the stride).
     norm : callable
         ``norm(channels)`` makes the normalization.
+    generator, initialize
+        As `Conv2d`.
     """
 
-    def __init__(self, channels_in, channels_out, kernel, stride=1, groups=1, *, norm, generator):
+    def __init__(self, channels_in, channels_out, kernel, stride=1, groups=1, *, norm, generator, initialize=he_normal):
         self.conv = Conv2d(
-            channels_in, channels_out, kernel, stride, kernel // 2, groups, bias=False, generator=generator
-        )
+            channels_in, channels_out, kernel, stride, kernel // 2, groups,
+            bias=False, generator=generator, initialize=initialize,
+        )  # fmt: skip
         self.norm = norm(channels_out)
 
     def forward(self, x, residual=None, relu=False):
-        if isinstance(self.norm, FrozenBatchNorm2d):
+        if self.norm.is_affine:
             scale, shift = self.norm.scale_and_shift()
             return functional.conv2d(
-                x, self.conv.weight * scale, Tensor(shift), self.conv.stride, self.conv.padding, self.conv.groups,
+                x, self.conv.weight * scale, shift, self.conv.stride, self.conv.padding, self.conv.groups,
                 residual=residual, relu=relu,
             )  # fmt: skip
         return self.norm(self.conv(x), residual=residual, relu=relu)
@@ -312,9 +331,10 @@ class Sequential(Module):
         return x
 
 
-def make_norm(kind: str, groups: int, eps: float):
-    """``norm(channels)`` for a Config's ``norm``: "frozen_batch", "batch" or "group"."""
+def make_norm(kind: str | None, groups: int, eps: float):
+    """``norm(channels)`` for a Config's ``norm``: "frozen_batch", "batch" or "group"; None for None."""
     return {
+        None: None,
         "frozen_batch": lambda channels: FrozenBatchNorm2d(channels, eps),
         "batch": lambda channels: BatchNorm2d(channels, eps),
         "group": lambda channels: GroupNorm(channels, groups, eps),

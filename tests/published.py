@@ -26,7 +26,7 @@ RENAMED = (  # public name -> ours, tried from the top
     (r"backbone\.fpn\.layer_blocks\.", "pyramid.output."),
     (r"rpn\.head\.cls_logits\.", "rpn.logits."),
     (r"rpn\.head\.bbox_pred\.", "rpn.deltas."),
-    (r"rpn\.head\.conv\.", "rpn.conv."),
+    (r"rpn\.head\.conv\.", "rpn.convs.0."),
     (r"roi_heads\.box_predictor\.cls_score\.", "box_head.class_logits."),
     (r"roi_heads\.box_predictor\.bbox_pred\.", "box_head.box_deltas."),
     (r"roi_heads\.box_head\.", "box_head."),

@@ -316,7 +316,7 @@ def test_roi_errors():
         (lambda: functional.roi_align(x, rois, 2, spatial_scale=0), "spatial_scale"),
         (lambda: functional.roi_pool(x, rois, 2, rule="round"), "wanted one of caffe"),
         (lambda: functional.pool_rois([x], rois, 2), "1 levels and 4 strides"),
-        (lambda: functional.pool_rois([x], rois, 2, [4], operation="warp"), "warp"),
+        (lambda: functional.pool_rois([x], rois, 2, [4], operation="crop"), "warp"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_bits():
         results.append([parameter.grad.copy() for parameter in model.parameters()])
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     other = MaskRCNN(**SMALL, seed=4)
-    assert not np.array_equal(other.rpn.conv.weight.data, model.rpn.conv.weight.data)
+    assert not np.array_equal(other.rpn.convs[0].weight.data, model.rpn.convs[0].weight.data)
 
 
 def test_save_and_load(tmp_path):

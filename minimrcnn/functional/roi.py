@@ -1,4 +1,4 @@
-"""Cutting RoIs out of feature maps: RoIAlign, RoI pooling, and both from a pyramid."""
+"""Cutting RoIs out of feature maps: RoIAlign, RoI pooling, RoIWarp, and any of them from a pyramid."""
 
 from __future__ import annotations
 
@@ -81,7 +81,14 @@ def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Te
 
 
 def pool_rois(
-    pyramid, rois, output_size, strides=(4, 8, 16, 32), operation="align", sampling_ratio=2, aligned=False
+    pyramid,
+    rois,
+    output_size,
+    strides=(4, 8, 16, 32),
+    operation="align",
+    sampling_ratio=2,
+    aligned=False,
+    mode="average",
 ) -> Tensor:
     """Cut every RoI from the level of the pyramid that fits its size.
 
@@ -94,10 +101,11 @@ def pool_rois(
     output_size : int or (int, int)
     strides : sequence of int
         Pixels per cell of each level.
-    operation : {"align", "pool"}
-        `roi_align` or `roi_pool`.
-    sampling_ratio, aligned
-        As `roi_align`.
+    operation : {"align", "pool", "warp"}
+        `roi_align`, `roi_pool`, or RoIWarp, which lies between them: the RoI is rounded to whole cells as in
+        `roi_pool`, then sampled as in `roi_align`. It does hardly better than pooling: not rounding is what matters.
+    sampling_ratio, aligned, mode
+        As `roi_align`; they mean nothing to "pool".
 
     Returns
     -------
@@ -106,29 +114,36 @@ def pool_rois(
 
     References
     ----------
-    Lin et al. 2017, Feature Pyramid Networks, section 4.2, equation 1.
+    Lin et al. 2017, Feature Pyramid Networks, section 4.2, equation 1. RoIWarp: Dai, He and Sun 2016, Instance-aware
+    Semantic Segmentation via Multi-task Network Cascades, section 4; He et al. 2017, section 4.2 and table 2c.
     """
     pyramid = tensors(*pyramid)
     if not pyramid or len(pyramid) != len(strides):
         raise ValueError(
             f"pool_rois: {len(pyramid)} levels and {len(strides)} strides, wanted as many, and at least one"
         )
-    if operation not in ("align", "pool"):
-        raise ValueError(f'pool_rois: operation {operation!r}, wanted "align" or "pool"')
-    if sampling_ratio < 0:
-        raise ValueError(f"pool_rois: sampling_ratio {sampling_ratio}, wanted 0 or more")
+    if operation not in ("align", "pool", "warp"):
+        raise ValueError(f'pool_rois: operation {operation!r}, wanted "align", "pool" or "warp"')
+    if sampling_ratio < 0 or mode not in ("average", "max"):
+        raise ValueError(
+            f'pool_rois: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"'
+        )
     if len({(level.shape[0], level.shape[-1], level.dtype) for level in pyramid}) > 1:
         raise ValueError(
             f"pool_rois: levels {[level.shape for level in pyramid]}, wanted the same N, C and type in all"
         )
     for level in pyramid:
         _, rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
-    cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), False)
     if operation == "pool":
         cut = PoolCut(output_size, RULES["caffe"])
-    finest = int(np.log2(strides[0]))
-    coarsest = finest + len(pyramid) - 1
-    levels = assign_levels(rois[:, 1:], lowest=finest, highest=coarsest) - finest  # (R,) 0 is the finest
+    else:
+        kind = WarpCut if operation == "warp" else AlignCut
+        cut = kind(output_size, int(sampling_ratio), bool(aligned), mode == "max")
+    levels = None
+    if len(pyramid) > 1:
+        finest = int(np.log2(strides[0]))
+        coarsest = finest + len(pyramid) - 1
+        levels = assign_levels(rois[:, 1:], lowest=finest, highest=coarsest) - finest  # (R,) 0 is the finest
     return CutRoIs.apply(*pyramid, rois=rois, levels=levels, scales=[1 / stride for stride in strides], cut=cut)
 
 
@@ -170,6 +185,25 @@ class AlignCut:
 
     def backward(self, gradient, winner, rois, scale, features_gradient):
         align_kernels.roi_align_gradient(gradient, winner, rois, float(scale), *self.settings, features_gradient)
+
+
+class WarpCut(AlignCut):
+    """RoIAlign of RoIs that were first rounded to whole cells, by the rule "caffe" of RoI pooling."""
+
+    def forward(self, features, rois, scale, crops):
+        return super().forward(features, whole_cells(rois, scale), 1.0, crops)
+
+    def backward(self, gradient, winner, rois, scale, features_gradient):
+        super().backward(gradient, winner, whole_cells(rois, scale), 1.0, features_gradient)
+
+
+def whole_cells(rois, scale):
+    """RoIs (R, 5) in whole cells: corners rounded half away from zero, the last cell included, at least one cell."""
+    xp = module_of(rois)
+    corners = rois[:, 1:] * rois.dtype.type(scale)  # (R, 4)
+    corners = xp.copysign(xp.floor(xp.abs(corners) + rois.dtype.type(0.5)), corners)
+    ends = xp.maximum(corners[:, 2:], corners[:, :2]) + 1
+    return xp.concatenate([rois[:, :1], corners[:, :2], ends], axis=1)  # (R, 5)
 
 
 class PoolCut:

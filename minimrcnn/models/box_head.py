@@ -1,6 +1,7 @@
 """The box head: what is in a RoI, and where exactly.
 
-To detect: two fully connected layers turn a 7x7 crop into class logits and one box delta for each class. A RoI becomes
+To detect: two fully connected layers turn a 7x7 crop into class logits and one box delta for each class (convolutions
+may come before them; on C4, where the backbone's last stage has looked at the crop, an average does). A RoI becomes
 one candidate for each class but background; those with a score above a threshold go through NMS within their class,
 and the best 100 of the picture remain.
 
@@ -13,6 +14,8 @@ Source: Girshick 2015, Fast R-CNN, sections 2.2 and 2.3; Lin et al. 2017, sectio
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minimrcnn import geometry
@@ -20,7 +23,7 @@ from minimrcnn.functional import cross_entropy, smooth_l1
 from minimrcnn.functional.math import softmax_array
 from minimrcnn.models.rpn import BETA
 from minimrcnn.models.stages import record
-from minimrcnn.nn import Linear, Module, he_normal, normal
+from minimrcnn.nn import Conv2d, ConvNorm, Linear, Module, he_normal, normal
 from minimrcnn.structures import Detections, RoISamples
 
 SMALLEST = 1e-2  # pixels: detections with a shorter side are dropped
@@ -48,30 +51,54 @@ def sample_rois(proposals, target, config, generator) -> RoISamples:
     return RoISamples(boxes[drawn], labels, np.concatenate([matched[yes], np.full(len(no), -1)]))
 
 
+def make_convs(channels_in: int, channels, *, norm, generator) -> list[Conv2d | ConvNorm]:
+    """3x3 convolutions of so many ``channels``, as both heads have them, with a normalization or a bias."""
+    convs = []
+    for count in channels:
+        if norm is not None:
+            convs.append(ConvNorm(channels_in, count, 3, norm=norm, generator=generator))
+        else:
+            convs.append(Conv2d(channels_in, count, 3, padding=1, generator=generator))
+        channels_in = count
+    return convs
+
+
 class BoxHead(Module):
     """Crops (R, S, S, C) -> class logits (R, K) and box deltas (R, K, 4).
 
     Parameters
     ----------
     config : Config
+    channels, side : int
+        Of the crops.
+    norm : callable or None
+        ``norm(channels)`` makes a normalization after each convolution; None leaves a bias instead.
     generator : numpy Generator
     """
 
-    def __init__(self, config, *, generator):
-        inside = config.box_pool_size**2 * config.pyramid_channels
-        width = config.box_head_channels
+    def __init__(self, config, channels, side, *, norm, generator):
         self.config = config
-        self.fc6 = Linear(inside, width, generator=generator, initialize=he_normal)
-        self.fc7 = Linear(width, width, generator=generator, initialize=he_normal)
+        self.convs = make_convs(channels, config.box_head_convs, norm=norm, generator=generator)
+        width = config.box_head_convs[-1] if self.convs else channels
+        if config.box_head_fcs:
+            width *= side**2
+        for number in range(config.box_head_fcs):  # fc6, fc7: named after VGG's, which stood here first
+            layer = Linear(width, config.box_head_channels, generator=generator, initialize=he_normal)
+            setattr(self, f"fc{6 + number}", layer)
+            width = config.box_head_channels
         self.class_logits = Linear(width, config.num_classes, generator=generator, initialize=normal(0.01))
         self.box_deltas = Linear(width, 4 * config.num_classes, generator=generator, initialize=normal(0.001))
 
     def forward(self, crops):
-        x = crops.reshape(len(crops), self.fc6.weight.shape[0])  # (R, S * S * C)
-        x = self.fc7(self.fc6(x, relu=True), relu=True)  # (R, width)
+        x = crops
+        for conv in self.convs:
+            x = conv(x, relu=True)  # (R, S, S, C)
+        x = x.reshape(len(x), math.prod(x.shape[1:])) if self.config.box_head_fcs else x.mean(axis=(1, 2))
+        for number in range(self.config.box_head_fcs):
+            x = getattr(self, f"fc{6 + number}")(x, relu=True)  # (R, width)
         logits = self.class_logits(x)  # (R, K)
         deltas = self.box_deltas(x).reshape(len(crops), self.config.num_classes, 4)  # (R, K, 4)
-        record(box_crops=crops, class_logits=logits, box_deltas=deltas)
+        record(class_logits=logits, box_deltas=deltas)
         return logits, deltas
 
     def losses(self, logits, deltas, samples, targets) -> dict:

@@ -6,9 +6,10 @@ made:
     pictures -prepare-> pixels -backbone-> C2..C5 -pyramid-> P2..P6 -rpn-> proposals -pool_rois 7-> box head ->
     detections -pool_rois 14-> mask head -> masks -paste-> masks in the picture
 
-Boxes are host arrays, features are Tensors. The border is where proposals are chosen, and nowhere else.
+Without a pyramid, C4 or C5 takes its place; on C4 the backbone's last stage, res5, stands between the crops and the
+heads. Boxes are host arrays, features are Tensors. The border is where proposals are chosen, and nowhere else.
 
-Source: He, Gkioxari, Dollar and Girshick 2017, Mask R-CNN.
+Source: He, Gkioxari, Dollar and Girshick 2017, Mask R-CNN, section 3 and figure 4.
 """
 
 from __future__ import annotations
@@ -21,23 +22,30 @@ from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.config import Config
 from minimrcnn.errors import DataError
 from minimrcnn.functional import pool_rois
+from minimrcnn.geometry import clip_boxes
 from minimrcnn.geometry.checks import check_target
+from minimrcnn.models.backbone import make_backbone
 from minimrcnn.models.box_head import BoxHead, sample_rois
-from minimrcnn.models.mask_head import MaskHead
+from minimrcnn.models.mask_head import ConvolutionalMaskHead, MLPMaskHead
 from minimrcnn.models.prepare import prepare, resize_target, restore
 from minimrcnn.models.pyramid import STRIDES, Pyramid
-from minimrcnn.models.resnet import ResNet
 from minimrcnn.models.rpn import RegionProposalNetwork
 from minimrcnn.models.stages import record, trace
-from minimrcnn.nn import Module, make_norm
+from minimrcnn.nn import Module, he_normal, make_norm, uniform
 from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor, no_grad
 
 __all__ = ["MaskRCNN", "trace"]
 
+LEVELS = {  # the maps that RPN and heads look at, and pixels per cell of each
+    "fpn": (("p2", "p3", "p4", "p5", "p6"), STRIDES),
+    "c4": (("c4",), (16,)),
+    "c5": (("c5",), (32,)),
+}
+
 
 class MaskRCNN(Module):
-    """Mask R-CNN on a feature pyramid; without a mask head, Faster R-CNN.
+    """Mask R-CNN on a feature pyramid, on C4 or on C5; without a mask head, Faster R-CNN.
 
     Parameters
     ----------
@@ -59,17 +67,31 @@ class MaskRCNN(Module):
         self.config = config = dataclasses.replace(config or Config(), **fields)
         generator = np.random.default_rng(seed)
         norm = make_norm(config.norm, config.norm_groups, config.norm_eps)
-        norm_everywhere = norm if config.norm == "group" else None
-        self.backbone = ResNet(config.backbone, norm=norm, generator=generator)
-        self.pyramid = Pyramid(
-            self.backbone.channels, config.pyramid_channels, norm=norm_everywhere, generator=generator
-        )
-        self.rpn = RegionProposalNetwork(config, generator=generator)
-        self.box_head = BoxHead(config, generator=generator)
-        self.mask_head = MaskHead(config, norm=norm_everywhere, generator=generator) if config.mask_head else None
+        of_heads = config.head_norm or ("group" if config.norm == "group" else None)
+        head_norm = make_norm(of_heads, config.norm_groups, config.norm_eps)
+        self.levels, self.strides = LEVELS[config.pyramid]
+        self.backbone, self.res5 = make_backbone(config, norm=norm, generator=generator)
+        self.pyramid = None
+        channels = self.backbone.channels[-1]
+        if config.pyramid == "fpn":
+            channels = config.pyramid_channels
+            self.pyramid = Pyramid(
+                self.backbone.channels, channels, config.p6, norm=head_norm, generator=generator,
+                initialize=he_normal if of_heads == "group" else uniform,  # where the runs from scratch began
+            )  # fmt: skip
+        self.rpn = RegionProposalNetwork(config, channels, self.levels, generator=generator)
+        sides = config.box_pool_size, config.mask_pool_size
+        if self.res5:  # it doubles the channels of a crop and halves its side
+            channels, sides = 2 * channels, tuple(-(-side // 2) for side in sides)
+        self.box_head = BoxHead(config, channels, sides[0], norm=head_norm, generator=generator)
+        self.mask_head = None
+        if config.mask_head == "convolutional":
+            self.mask_head = ConvolutionalMaskHead(config, channels, norm=head_norm, generator=generator)
+        elif config.mask_head == "mlp":
+            self.mask_head = MLPMaskHead(config, channels, sides[1], generator=generator)
         self.generator = generator
 
-    def predict(self, pictures, score_thresh: float | None = None) -> list[Detections]:
+    def predict(self, pictures, score_thresh: float | None = None, proposals=None) -> list[Detections]:
         """Find the objects in pictures.
 
         Parameters
@@ -78,6 +100,8 @@ class MaskRCNN(Module):
             They may differ in size.
         score_thresh : float, optional
             Detections below this score are dropped; by default ``config.box_score_thresh``.
+        proposals : list of array (R, 4), optional
+            Where to look, in each picture's own pixels; then the RPN has no say. That is Fast R-CNN (Girshick 2015).
 
         Returns
         -------
@@ -88,6 +112,8 @@ class MaskRCNN(Module):
         ------
         DataError
             A picture cannot be read, or is not one.
+        ValueError
+            There are not as many proposals as pictures, or some are not boxes.
         """
         threshold = self.config.box_score_thresh if score_thresh is None else score_thresh
         was_training = self.training
@@ -95,13 +121,18 @@ class MaskRCNN(Module):
         try:
             with no_grad():
                 pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config)
-                pyramid = self.extract(pixels)
-                logits, deltas = self.rpn(pyramid)
-                proposals = self.rpn.propose(logits, deltas, self.rpn.anchors(logits, pixels.shape[1:3]), image_sizes)
-                record(proposals=proposals)
-                found = self.box_head(self.crop(pyramid, proposals, self.config.box_pool_size))
+                if proposals is not None:
+                    proposals = self._check_proposals(proposals, original_sizes, image_sizes)
+                levels = self.extract(pixels)
+                if proposals is None:
+                    logits, deltas = self.rpn(levels)
+                    anchors = self.rpn.anchors(logits, pixels.shape[1:3])
+                    proposals = self.rpn.propose(logits, deltas, anchors, image_sizes)
+                crops = self.crop(levels, proposals, self.config.box_pool_size)
+                record(proposals=proposals, box_crops=crops)
+                found = self.box_head(self.look(crops))
                 detections = self.box_head.detect(*found, proposals, image_sizes, threshold)
-                masks = self.find_masks(pyramid, detections)
+                masks = self.find_masks(levels, detections)
                 detections = list(map(restore, detections, masks, image_sizes, original_sizes))
                 record(detections=detections)
         finally:
@@ -130,8 +161,8 @@ class MaskRCNN(Module):
         """
         pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config)
         targets = self._check_targets(targets, original_sizes, image_sizes)
-        pyramid = self.extract(pixels)
-        logits, deltas = self.rpn(pyramid)
+        levels = self.extract(pixels)
+        logits, deltas = self.rpn(levels)
         anchors = self.rpn.anchors(logits, pixels.shape[1:3])
         proposals = self.rpn.propose(logits, deltas, anchors, image_sizes)
         samples = [
@@ -139,40 +170,47 @@ class MaskRCNN(Module):
             for boxes, target in zip(proposals, targets, strict=True)
         ]
         losses = self.rpn.losses(logits, deltas, anchors, targets, self.generator)
-        found = self.box_head(self.crop(pyramid, [sample.boxes for sample in samples], self.config.box_pool_size))
-        losses |= self.box_head.losses(*found, samples, targets)
+        seen = self.look(self.crop(levels, [sample.boxes for sample in samples], self.config.box_pool_size))
+        losses |= self.box_head.losses(*self.box_head(seen), samples, targets)
         if self.mask_head:
-            crops = self.crop(
-                pyramid, [sample.boxes[sample.positive] for sample in samples], self.config.mask_pool_size
-            )
-            losses |= self.mask_head.losses(self.mask_head(crops), samples, targets)
+            if self.config.mask_pool_size == self.config.box_pool_size:  # on C4: what was seen of the positives
+                seen = seen[np.flatnonzero(np.concatenate([sample.positive for sample in samples]))]
+            else:
+                positives = [sample.boxes[sample.positive] for sample in samples]
+                seen = self.look(self.crop(levels, positives, self.config.mask_pool_size))
+            losses |= self.mask_head.losses(self.mask_head(seen), samples, targets)
         return losses
 
     def extract(self, pixels) -> list[Tensor]:
-        """P2 to P6 of pixels (N, H, W, 3)."""
-        device = self.backbone.stem.conv.weight.device
-        maps = self.backbone(Tensor(pixels, device=device))
-        pyramid = self.pyramid(maps)
+        """What RPN and heads look at, P2 to P6 or the one map, of pixels (N, H, W, 3)."""
+        maps = self.backbone(Tensor(pixels, device=self.rpn.logits.weight.device))
+        levels = self.pyramid(maps) if self.pyramid else maps[-1:]
         record(**{f"c{number}": level for number, level in enumerate(maps, 2)})
-        record(**{f"p{number}": level for number, level in enumerate(pyramid, 2)})
-        return pyramid
+        record(**dict(zip(self.levels, levels, strict=True)))
+        return levels
 
-    def crop(self, pyramid, boxes: list[np.ndarray], size: int) -> Tensor:
-        """(R, size, size, C): what lies under the boxes (R_n, 4) of every picture, from P2 to P5."""
+    def crop(self, levels, boxes: list[np.ndarray], size: int) -> Tensor:
+        """(R, size, size, C): what lies under the boxes (R_n, 4) of every picture, from P2 to P5 or the one map."""
         pictures = np.repeat(np.arange(len(boxes)), [len(some) for some in boxes])
         rois = np.concatenate([pictures[:, None], np.concatenate(boxes)], axis=1).astype(np.float32)  # (R, 5)
         config = self.config
         return pool_rois(
-            pyramid[:4], rois, size, STRIDES[:4], config.roi_operation, config.roi_sampling_ratio, config.roi_aligned
-        )
+            levels[:4], rois, size, self.strides[:4], config.roi_operation, config.roi_sampling_ratio,
+            config.roi_aligned, config.roi_mode,
+        )  # fmt: skip
 
-    def find_masks(self, pyramid, detections: list[Detections]) -> list[np.ndarray | None]:
+    def look(self, crops) -> Tensor:
+        """What the heads see of crops (R, S, S, C): them, or on C4 (R, S/2, S/2, 2 C), what res5 makes of them."""
+        return self.res5(crops) if self.res5 else crops
+
+    def find_masks(self, levels, detections: list[Detections]) -> list[np.ndarray | None]:
         """The masks (D, M, M) of every picture's detections, as probabilities; None without a mask head."""
         if not self.mask_head:
             return [None] * len(detections)
-        crops = self.crop(pyramid, [found.boxes for found in detections], self.config.mask_pool_size)
+        crops = self.crop(levels, [found.boxes for found in detections], self.config.mask_pool_size)
+        record(mask_crops=crops)
         labels = np.concatenate([found.labels for found in detections])
-        masks = self.mask_head.choose(self.mask_head(crops), labels)  # (D of all pictures, M, M)
+        masks = self.mask_head.choose(self.mask_head(self.look(crops)), labels)  # (D of all pictures, M, M)
         return np.split(masks, np.cumsum([len(found) for found in detections])[:-1])
 
     def save(self, path) -> None:
@@ -193,6 +231,8 @@ class MaskRCNN(Module):
             raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
         try:
             model = cls(Config.from_dict(header["config"]))
+            older = "rpn.conv.", "rpn.convs.0."  # its name when there was no more than one
+            arrays = {name.replace(*older): array for name, array in arrays.items()}
             model.load_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error
@@ -202,6 +242,28 @@ class MaskRCNN(Module):
         if isinstance(pictures, (str, bytes)) or not isinstance(pictures, (list, tuple)):
             raise TypeError(f"pictures is a {type(pictures).__name__}, wanted a list of pictures; for one: [picture]")
         return pictures
+
+    def _check_proposals(self, proposals, original_sizes, image_sizes) -> list[np.ndarray]:
+        """The boxes a user gives, (R, 4) float32 in the pixels of the batch."""
+        if len(proposals) != len(original_sizes):
+            raise ValueError(f"predict: proposals for {len(proposals)} pictures, there are {len(original_sizes)}")
+        checked = []
+        for number, (boxes, original, size) in enumerate(zip(proposals, original_sizes, image_sizes, strict=True)):
+            boxes = np.asarray(boxes, np.float32)
+            if boxes.size == 0:
+                boxes = boxes.reshape(0, 4)
+            if boxes.ndim != 2 or boxes.shape[1] != 4:
+                raise ValueError(f"predict: proposals[{number}] have shape {boxes.shape}, wanted (R, 4)")
+            fine = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+            if not fine.all():
+                row = int(np.argmin(fine))
+                raise ValueError(
+                    f"predict: proposals[{number}] row {row} is {boxes[row].tolist()}, "
+                    "wanted finite x1, y1, x2, y2 with x2 >= x1 and y2 >= y1"
+                )
+            scale = np.float32([size[1] / original[1], size[0] / original[0]] * 2)
+            checked.append(clip_boxes(boxes * scale, size))  # (R, 4)
+        return checked
 
     def _check_targets(self, targets, original_sizes, image_sizes) -> list[Target]:
         """The targets in the pixels of the batch."""

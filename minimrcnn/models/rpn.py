@@ -1,9 +1,9 @@
-"""The region proposal network: from every cell of every level, nine guesses where an object might be, and how likely.
+"""The region proposal network: from every cell of every level, a few guesses where an object might be, and how likely.
 
 To propose:
 
 1. A 3x3 convolution, then two 1x1: one logit and one box delta for each anchor of each cell, the same weights on every
-   level.
+   level. With a pyramid, a level has one size of anchors in three ratios; a single map has all sizes, 15 anchors.
 2. Of each level, the best ``pre_nms_top_n`` anchors by logit, moved and stretched by their deltas, clipped to the
    picture.
 3. NMS within each level; the best ``post_nms_top_n`` over all levels.
@@ -32,35 +32,47 @@ BETA = 1 / 9  # of the smooth L1 loss, here and in the box head, as torchvision 
 
 
 class RegionProposalNetwork(Module):
-    """[P2 .. P6] -> proposals.
+    """[P2 .. P6], or one map, -> proposals.
 
     Parameters
     ----------
     config : Config
+    channels : int
+        Of every level.
+    levels : sequence of str
+        Their names.
     generator : numpy Generator
     """
 
-    def __init__(self, config, *, generator):
-        channels, shapes = config.pyramid_channels, len(config.aspect_ratios)
-        self.config = config
-        self.conv = Conv2d(channels, channels, 3, padding=1, generator=generator, initialize=normal(0.01))
+    def __init__(self, config, channels, levels, *, generator):
+        shapes = len(config.aspect_ratios) * (1 if len(levels) > 1 else len(config.anchor_sizes))
+        self.config, self.levels = config, levels
+        self.convs = [
+            Conv2d(channels, channels, 3, padding=1, generator=generator, initialize=normal(0.01))
+            for _ in range(config.rpn_conv_depth)
+        ]
         self.logits = Conv2d(channels, shapes, 1, generator=generator, initialize=normal(0.01))
         self.deltas = Conv2d(channels, 4 * shapes, 1, generator=generator, initialize=normal(0.01))
 
     def forward(self, pyramid):
         """Logits and deltas of every level: lists of (N, H_l, W_l, A) and (N, H_l, W_l, 4 A)."""
         logits, deltas = [], []
-        for number, level in enumerate(pyramid):
-            x = self.conv(level, relu=True)
+        for name, x in zip(self.levels, pyramid, strict=True):
+            for conv in self.convs:
+                x = conv(x, relu=True)
             logits.append(self.logits(x))
             deltas.append(self.deltas(x))
-            record(**{f"rpn_logits_p{number + 2}": logits[-1], f"rpn_deltas_p{number + 2}": deltas[-1]})
+            record(**{f"rpn_logits_{name}": logits[-1], f"rpn_deltas_{name}": deltas[-1]})
         return logits, deltas
 
     def anchors(self, logits, padded_size) -> list[np.ndarray]:
         """The anchors of every level, (H_l * W_l * A, 4) each, in the order of the logits."""
+        sides, ratios = self.config.anchor_sizes, self.config.aspect_ratios
         sizes = [level.shape[1:3] for level in logits]
-        return geometry.make_anchors(self.config.anchor_sizes, self.config.aspect_ratios, sizes, padded_size)
+        if len(self.levels) > 1:
+            return geometry.make_anchors(sides, ratios, sizes, padded_size)
+        each = [geometry.make_anchors([side], ratios, sizes, padded_size)[0] for side in sides]
+        return [np.stack(each, axis=1).reshape(-1, 4)]  # by row, column, ratio, then size
 
     def propose(self, logits, deltas, anchors, image_sizes) -> list[np.ndarray]:
         """Proposals (R, 4) of every picture, best first, in pixels; from host arrays, without gradient.

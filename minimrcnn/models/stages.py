@@ -16,8 +16,9 @@ def trace():
     Yields
     ------
     dict
-        ``c2`` .. ``c5``, ``p2`` .. ``p6`` (N, H, W, C), ``rpn_logits_p2`` .., ``rpn_deltas_p2`` .., ``proposals`` [(R,
-        4)], ``box_crops``, ``class_logits``, ``box_deltas``, ``mask_crops``, ``mask_logits`` (all K classes),
+        ``c2`` .. ``c5``, ``p2`` .. ``p6`` (N, H, W, C), ``rpn_logits_p2`` .., ``rpn_deltas_p2`` .. (without a pyramid
+        ``rpn_logits_c4`` ..), ``proposals`` [(R, 4)], ``box_crops``, ``class_logits``, ``box_deltas``, ``mask_crops``,
+        ``mask_logits`` (all K classes),
         ``detections``. A second run of the model inside overwrites the first.
 
     Examples
