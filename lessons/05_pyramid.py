@@ -1,4 +1,4 @@
-"""the feature pyramid (FPN).
+"""The feature pyramid (FPN).
 
 You learn how four feature maps of one picture, fine and shallow to coarse and deep, become five maps that all know
 what the deepest one knows: a 1x1 convolution on each, nearest 2x upsampling, addition, a 3x3 convolution. You see the

@@ -1,4 +1,4 @@
-"""anchors, and how much two boxes overlap.
+"""Anchors, and how much two boxes overlap.
 
 You learn what the network starts from when it looks for boxes: a fixed grid of boxes, three on every cell of every
 level. You make them in ten lines, count them, round them as the published weights want it and see them on a picture.

@@ -1,4 +1,4 @@
-"""the region proposal network (RPN).
+"""The region proposal network (RPN).
 
 You learn how anchors become proposals, boxes in which there may be an object of whatever class. To learn, every anchor
 is matched to an object, to the background or to nothing; a few are drawn; the way from anchor to object is written as

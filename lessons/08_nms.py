@@ -1,4 +1,4 @@
-"""non-maximum suppression (NMS).
+"""Non-maximum suppression (NMS).
 
 You learn how many boxes on one object become one: keep the best, drop those that overlap it too much, go on with the
 rest. You watch it box by box, meet its borderline cases (a tie, an overlap of exactly the threshold, a chain of boxes),

@@ -20,11 +20,12 @@ HOMES = {
     "MaskRCNN": "minimrcnn.models.mask_rcnn",
     "Target": "minimrcnn.structures",
     "Tensor": "minimrcnn.tensor",
+    "load_model": "minimrcnn.loading",
     "no_grad": "minimrcnn.tensor",
     "trace": "minimrcnn.models.mask_rcnn",
 }
 
-PARTS = ("functional", "geometry", "nn")
+PARTS = ("functional", "geometry", "models", "nn", "weights")
 
 __all__ = ["__version__", *HOMES, *PARTS]
 

@@ -1,7 +1,7 @@
-"""The command line: ``minimrcnn demo | train | evaluate | predict``.
+"""The command line: ``minimrcnn demo | train | evaluate | predict | convert | lessons | check``.
 
-Only arguments are dealt with here; the commands stand in `minimrcnn.commands`, which is imported when one is run, so
-that ``--help`` answers at once.
+Only arguments are dealt with here; the commands stand in `minimrcnn.commands`, the last two in modules of their own,
+which are imported when one is run, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import sys
 
 import minimrcnn
+from minimrcnn.models import PUBLISHED  # names; the models are imported when they are made
 
 EXAMPLES = {
     "demo": """\
@@ -23,29 +24,64 @@ examples:
   minimrcnn train --data photos -o run
   minimrcnn train --data photos --val more_photos --steps 3000 -o run
   minimrcnn train --data photos -o run --resume         go on after Ctrl-C or a power cut
+  minimrcnn train --data photos --architecture maskrcnn_resnet50_fpn --init coco.pth --optimizer sgd -o run
 
 photos/ holds annotations.json (COCO's format) and images/.
 Leaves DIR/model.npz, index.html (truth beside prediction, loss curves), results.json and log.jsonl.""",
     "evaluate": """\
 examples:
   minimrcnn evaluate --model run/model.npz --data more_photos --json figures.json
+  minimrcnn evaluate --weights coco.pth --data coco
   minimrcnn evaluate --annotations annotations.json --detections detections.json""",
     "predict": """\
 examples:
   minimrcnn predict holiday.jpg garden.png --model run/model.npz -o found
+  minimrcnn predict holiday.jpg --weights maskrcnn_resnet50_fpn_coco.pth -o found
 
 Leaves a picture with boxes, masks, labels and scores for each, and detections.json (COCO's results format, with file
 names; image_id is the number that is the file's name if every name is one, else the place in the list from 1).""",
+    "convert": """\
+examples:
+  minimrcnn convert maskrcnn_resnet50_fpn_coco.pth -o model.npz
+  minimrcnn convert run/model.npz -o weights.safetensors    for torchvision, by its names
+  minimrcnn convert weights.npz -o model.npz                arrays by torchvision's names, as above
+
+What FILE is decides the direction: published weights of a detector become a model, a model published weights.
+Nothing in a file is run, wherever it comes from.""",
+    "lessons": """\
+examples:
+  minimrcnn lessons                   list them
+  minimrcnn lessons 10                run one; its figures are in lessons/figures/
+  minimrcnn lessons 15 --quick        the short form of a long one""",
+    "check": """\
+examples:
+  cp lessons/exercises/start_here.py mine.py
+  minimrcnn check mine.py
+  minimrcnn check mine.py --only roi_align nms
+
+Calls your functions with small examples and says what held, and what broke: the smallest example that breaks it, in
+numbers and as a picture, and the usual cause. Your file runs in a process of its own. Needs minimrcnn[check].""",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
-    options = make_parser().parse_args(arguments)
-    from minimrcnn import commands
+    options, others = make_parser().parse_known_args(arguments)
+    if others and options.command != "lessons":  # which are for the lesson
+        make_parser().error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
 
     try:
+        if options.command == "lessons":
+            from minimrcnn.lessons import lessons_command
+
+            return lessons_command(options, others)
+        if options.command == "check":
+            from minimrcnn.grader import check_command
+
+            return check_command(options)
+        from minimrcnn import commands
+
         commands.prepare(options)
         return getattr(commands, options.command)(options) or 0
     except (DataError, OSError) as error:  # OSError: a full disk, a folder that may not be written
@@ -57,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all four commands."""
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="minimrcnn", description="Mask R-CNN: find the objects in a picture, each with its mask."
     )
@@ -73,12 +109,38 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--val", metavar="DIR", help="another such folder to validate on; default: a fifth of --data")
     train.add_argument("-o", "--output", required=True, metavar="DIR", help="where the model and its figures go")
     train.add_argument("--steps", type=at_least(1), default=1000, metavar="N", help="default: %(default)s")
-    train.add_argument("--init", metavar="FILE", help="start from a saved model; what does not fit starts afresh")
+    train.add_argument("--init", metavar="FILE", help="start from a model or published weights")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     train.add_argument("--batch", type=at_least(1), default=2, metavar="N", help="pictures in a step: %(default)s")
-    train.add_argument("--lr", type=positive, default=5e-4, metavar="RATE", help="learning rate: %(default)s")
     train.add_argument(
-        "--backbone", choices=("resnet18", "resnet34", "resnet50"), default="resnet18", help="default: %(default)s"
+        "--architecture",
+        choices=("small", *PUBLISHED),
+        default="small",
+        metavar="NAME",
+        help=f"small (the default, to train from scratch), {', '.join(PUBLISHED)}",
+    )
+    train.add_argument(
+        "--backbone", choices=("resnet18", "resnet34", "resnet50"), help="of the small model; default: resnet18"
+    )
+    train.add_argument(
+        "--trainable-backbone-layers",
+        type=at_least(0, 5),
+        metavar="N",
+        help="parts of the backbone that learn, from the last on: 0 to 5; default: 5, from --init on 3 but if small",
+    )
+    train.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw", help="default: %(default)s")
+    train.add_argument(
+        "--lr", type=positive, metavar="RATE", help="learning rate; default: 5e-4 (adamw), 0.00125 a picture (sgd)"
+    )
+    train.add_argument("--schedule", choices=("cosine", "step"), default="cosine", help="default: %(default)s")
+    train.add_argument(
+        "--weight-decay", type=not_negative, metavar="D", help="default: 0.01 (adamw), 1e-4 (sgd), not of biases"
+    )
+    train.add_argument(
+        "--norm-weight-decay",
+        type=not_negative,
+        metavar="D",
+        help="of normalizations; biases are then decayed too, as in torchvision's reference",
     )
     train.add_argument(
         "--size", type=at_least(32), metavar="N", help="resize pictures to this shorter side; default: only large ones"
@@ -93,11 +155,15 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="five anchor sizes in pixels; default: fitted to the data",
     )
-    train.add_argument("--flips", choices=("none", "horizontal", "both"), default="both", help="default: %(default)s")
-    train.add_argument("--no-color", dest="color", action="store_false", help="leave the colors of the pictures alone")
+    train.add_argument(
+        "--flips", choices=("none", "horizontal", "both"), help="default: both if small, else horizontal"
+    )
+    train.add_argument(
+        "--color", action=argparse.BooleanOptionalAction, help="change the colors of the pictures; default: if small"
+    )
 
     evaluate = add_command(commands, "evaluate", "score a model on a data set, or detections against annotations")
-    evaluate.add_argument("--model", metavar="FILE", help="with --data")
+    add_model(evaluate, required=False)
     evaluate.add_argument("--data", metavar="DIR", help="folder with annotations.json and images/")
     evaluate.add_argument("--annotations", metavar="FILE", help="COCO annotations, with --detections")
     evaluate.add_argument("--detections", metavar="FILE", help="COCO results")
@@ -108,13 +174,37 @@ def make_parser() -> argparse.ArgumentParser:
 
     predict = add_command(commands, "predict", "find objects in pictures")
     predict.add_argument("pictures", nargs="+", metavar="PICTURE")
-    predict.add_argument("--model", required=True, metavar="FILE")
+    add_model(predict, required=True)
     predict.add_argument("-o", "--output", required=True, metavar="DIR")
     predict.add_argument(
         "--score", type=share, default=0.5, metavar="S", help="leave out what scores less: %(default)s"
     )
 
-    for command in (demo, train, evaluate, predict):
+    convert = add_command(commands, "convert", "turn published weights into a model, or a model into published weights")
+    convert.add_argument("file", metavar="FILE", help=".pth, .safetensors or .npz; or a model.npz")
+    convert.add_argument("-o", "--output", required=True, metavar="FILE", help="model.npz; or .safetensors or .npz")
+    convert.add_argument(
+        "--norm-eps",
+        type=not_negative,
+        metavar="EPS",
+        help="of the batch norm; default: 0 if published with COCO, else 1e-5",
+    )
+
+    lessons = add_command(commands, "lessons", "list the lessons, or run one")
+    lessons.add_argument("number", type=at_least(0), nargs="?", metavar="N", help="the lesson to run")
+    lessons.add_argument("--folder", metavar="DIR", help="default: lessons/ here, or beside the package")
+
+    check = add_command(commands, "check", "grade your own RoIAlign, NMS, ... against properties and reference values")
+    check.add_argument(
+        "file", metavar="FILE.py", help="defines some of the functions of lessons/exercises/start_here.py"
+    )
+    check.add_argument("--only", nargs="+", metavar="NAME", help="look at these functions only")
+    check.add_argument("-o", "--output", metavar="DIR", help="for pictures of what broke; default: FILE-figures")
+    check.add_argument(
+        "--time-limit", type=positive, default=10.0, metavar="S", help="seconds for a single call: %(default)s"
+    )
+
+    for command in (demo, train, evaluate, predict, convert):
         command.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of all randomness: %(default)s")
         command.add_argument("--threads", type=at_least(1), metavar="N", help="default: all cores")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -132,13 +222,22 @@ def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
     )
 
 
-def at_least(least: int):
-    """A parser of whole numbers from ``least`` on."""
+def add_model(command, required: bool) -> None:
+    """The two ways to name a model."""
+    model = command.add_mutually_exclusive_group(required=required)
+    model.add_argument("--model", metavar="FILE", help="model.npz of a training")
+    model.add_argument("--weights", metavar="FILE", help="published weights: .pth, .safetensors or .npz")
+
+
+def at_least(least: int, most: float = float("inf")):
+    """A parser of whole numbers from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{value} is more than {most}")
         return value
 
     parse.__name__ = "whole number"  # in argparse's own message: invalid whole number value
@@ -149,6 +248,13 @@ def positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
     return value
 
 

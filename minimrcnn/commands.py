@@ -1,4 +1,4 @@
-"""What the four commands do. Everything heavy is imported here; `minimrcnn.cli` imports this file when one is run."""
+"""What the five commands do. Everything heavy is imported here; `minimrcnn.cli` imports this file when one is run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
+from minimrcnn.config import Config
 from minimrcnn.data.coco import CocoFolder, read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
@@ -22,14 +23,18 @@ from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
 from minimrcnn.evaluate import detections_to_results, evaluate_model, format_figures, load_results
 from minimrcnn.evaluate import evaluate as evaluate_results
+from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
 from minimrcnn.models.mask_rcnn import MaskRCNN
-from minimrcnn.models.presets import CROP, choose_anchor_sizes, choose_detections, choose_min_size, small_config
+from minimrcnn.models.presets import small_config
+from minimrcnn.recipes import list_parts, make_published, make_recipe, make_small
 from minimrcnn.show import contact_sheet, draw_detections, draw_target, write_page
 from minimrcnn.training.checkpoint import initialize
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training
+from minimrcnn.weights import is_ours, recognize, save, state_of
+from minimrcnn.weights.recognize import EPS
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
 FULL_STEPS = 1000  # of the demo
@@ -90,33 +95,19 @@ def train(options) -> None:
             f"{options.data}: one picture cannot be trained and validated on; add pictures, or name a --val"
         )
 
-    annotations = dataset.annotations()
-    min_size = options.size or choose_min_size(annotations)
-    config = small_config(
-        dataset.class_names,
-        dataset.category_ids,
-        backbone=options.backbone,
-        anchor_sizes=options.anchors or choose_anchor_sizes(annotations, min_size),
-        min_size=min_size,
-        detections=choose_detections(annotations),
-    )
-    recipe = TrainOptions(
-        steps=options.steps,
-        batch_size=options.batch,
-        learning_rate=options.lr,
-        warmup_steps=min(100, options.steps // 10),
-        crop=options.crop or (None if min_size else CROP),
-        flip_horizontal=0.0 if options.flips == "none" else 0.5,
-        flip_vertical=0.5 if options.flips == "both" else 0.0,
-        color=options.color,
-        seed=options.seed,
-    )
-    model = MaskRCNN(config, seed=options.seed)
+    if options.architecture == "small":
+        model = make_small(options, dataset)
+    else:
+        model = make_published(options, dataset)
+        if not options.init:
+            say("from random weights, so with group norm throughout; --init with published weights learns faster")
+    recipe = make_recipe(options, model.config)
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
-        say(f"starting from {options.init}" + (f"; afresh: {', '.join(fresh)}" if fresh else ""))
-    classes = "1 class" if config.num_classes == 2 else f"{config.num_classes - 1} classes"
-    say(f"{len(dataset)} pictures, {classes}, anchors of {config.anchor_sizes} pixels")
+        say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
+    count = model.config.num_classes - 1
+    classes = "1 class" if count == 1 else f"{count} classes"
+    say(f"{len(dataset)} pictures, {classes}, anchors of {model.config.anchor_sizes} pixels")
     try:
         times = run_training(on_device(model, options), dataset, recipe, folder, resume=options.resume)
     except KeyboardInterrupt as stop:
@@ -126,12 +117,16 @@ def train(options) -> None:
 
 def evaluate(options) -> None:
     """Score a model on a data folder, or detections against annotations."""
-    given = {name for name in ("model", "data", "annotations", "detections") if getattr(options, name)}
-    if given == {"model", "data"}:
-        model, dataset = on_device(MaskRCNN.load(options.model), options), CocoFolder(options.data)
-        check_classes(model.config.class_names, dataset, options.data, options.model)
+    given = {name for name in ("model", "weights", "data", "annotations", "detections") if getattr(options, name)}
+    if given in ({"model", "data"}, {"weights", "data"}):
+        model, dataset = on_device(load_either(options), options), CocoFolder(options.data)
+        if names_contain(model.config, dataset):
+            model = InTermsOf(model, dataset)
+        else:
+            check_classes(model.config.class_names, dataset, options.data, options.model or options.weights)
+            check_count(model.config.num_classes, dataset, options.data, options.model or options.weights)
         compile_ahead(PREDICTING, progress=True, device=options.device)
-        figures, _ = evaluate_model(model.eval(), dataset, options.score)
+        figures, _ = evaluate_model(model, dataset, options.score)
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
         results = load_results(options.detections, annotations)
@@ -147,7 +142,7 @@ def evaluate(options) -> None:
                 f"{options.detections}: some rows lack bbox and others segmentation; wanted one in every row"
             )
     else:
-        raise DataError("evaluate: wanted --model with --data, or --annotations with --detections")
+        raise DataError("evaluate: wanted --model or --weights with --data, or --annotations with --detections")
     print(format_figures(figures))
     if options.json:
         write_json(options.json, figures)
@@ -155,7 +150,7 @@ def evaluate(options) -> None:
 
 def predict(options) -> int:
     """Find objects in pictures; a picture that cannot be read is named and does not hold up the others."""
-    model = on_device(MaskRCNN.load(options.model), options).eval()
+    model = on_device(load_either(options), options)
     names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
     category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
     name_of = dict(zip(category_ids, names, strict=True))
@@ -182,6 +177,47 @@ def predict(options) -> int:
         print(f"{path}: {', '.join(counts) or 'nothing'} -> {folder / output}")
     write_json(folder / "detections.json", results)
     return 2 if failed else 0
+
+
+def convert(options) -> None:
+    """Published weights into a model of ours, or a model of ours into published names and torch's layout."""
+    source, output = Path(options.file), Path(options.output)
+    if source.resolve() == output.resolve():
+        raise DataError(f"{output}: the result would replace its source; name another file with -o")
+    if is_ours(source):
+        if options.norm_eps is not None:
+            raise DataError(f"{source}: this is a model of ours, whose eps is known; leave out --norm-eps")
+        model = MaskRCNN.load(source)
+        state = state_of(model)
+        save(output, state)
+        say(f"{output}: {len(state)} arrays under torchvision's names, for load_state_dict(strict=True)")
+        say_eps(model.config, recognize(state)["norm_eps"])
+    else:
+        if output.suffix != ".npz":
+            raise DataError(f"{output}: a model is written as .npz; wanted a name such as model.npz after -o")
+        fields = {} if options.norm_eps is None else {"norm_eps": options.norm_eps}
+        model = load_model(source, **fields)
+        model.save(output)
+        say(f"{output}: {describe_model(model.config)}")
+
+
+def say_eps(config: Config, assumed: float) -> None:
+    """What a public file cannot hold: the eps of the batch norm, where it is not what its readers take it for."""
+    if config.norm == "group" or config.backbone == "vgg16":
+        return
+    if config.norm_eps != EPS:
+        say(f"the batch norm's eps is {config.norm_eps}: set it in torch's model as well, which has {EPS}")
+    if config.norm_eps != assumed:
+        say(f"the batch norm's eps is {config.norm_eps}: back to a model of ours it wants --norm-eps {config.norm_eps}")
+
+
+def load_either(options) -> MaskRCNN:
+    """The model of ``--model`` or of ``--weights``."""
+    if not options.weights:
+        return MaskRCNN.load(options.model)
+    model = load_model(options.weights)
+    say(f"{options.weights}: {describe_model(model.config)}")
+    return model
 
 
 def report(model, dataset, folder: Path, times: dict, title: str, recipe: TrainOptions) -> None:
@@ -214,15 +250,6 @@ def report(model, dataset, folder: Path, times: dict, title: str, recipe: TrainO
 def on_device(model: MaskRCNN, options) -> MaskRCNN:
     """The model where ``--device`` wants it."""
     return model if options.device == "cpu" else model.to(options.device)
-
-
-def check_classes(names: tuple[str, ...], dataset, folder, source) -> None:
-    """Labels are compared by number, so both sides have to mean the same by them."""
-    if names and tuple(names) != tuple(dataset.class_names):
-        raise DataError(
-            f"{folder}: its classes are {', '.join(dataset.class_names[1:])}, those of {source} "
-            f"{', '.join(names[1:])}; wanted the same, in the same order"
-        )
 
 
 def number_pictures(paths: list[Path]) -> list[int]:

@@ -74,3 +74,14 @@ def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> int:
             }
             return subprocess.run([sys.executable, str(lesson.path), *arguments], env=environment).returncode
     raise DataError(f"lesson {number}: there are {', '.join(str(lesson.number) for lesson in lessons)}")
+
+
+def lessons_command(options, arguments) -> int:
+    """``minimrcnn lessons [N]``: run lesson N with what else was given, or list them all."""
+    lessons = find_lessons(options.folder)
+    if options.number is not None:
+        return run_lesson(options.number, lessons, arguments)
+    for lesson in lessons:
+        print(f"{lesson.number:2}  {lesson.title}")
+    print("\nminimrcnn lessons N runs one; or open it in an editor and run it cell by cell")
+    return 0

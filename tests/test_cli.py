@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,18 @@ from PIL import Image
 
 import minimrcnn
 from minimrcnn.cli import main, make_parser
+from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.evaluate import detections_to_results
+from minimrcnn.loading import InTermsOf, names_contain
+from minimrcnn.models import published
+from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.structures import Detections
+from minimrcnn.training.checkpoint import read_checkpoint
+from minimrcnn.weights import load, save, state_of
 
-COMMANDS = ("demo", "train", "evaluate", "predict")
+COMMANDS = ("demo", "train", "evaluate", "predict", "convert")
+TINY = {"backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8, "mask_head_channels": (8,)}
 FIGURES = {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"}
 TIMES = {"seconds_per_step", "seconds", "seconds_compiling", "peak_memory_mib"}
 
@@ -33,6 +41,26 @@ def run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     assert main(["train", "--data", str(data), "--steps", "3", "-o", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Published weights of a tiny detector of COCO's 91 classes, in torchvision's names."""
+    path = tmp_path_factory.mktemp("weights") / "coco.safetensors"
+    save(path, state_of(MaskRCNN(**TINY, num_classes=91, seed=5)))
+    return path
+
+
+@pytest.fixture
+def tiny_architecture(monkeypatch):
+    """``maskrcnn_resnet50_fpn`` of a size for tests."""
+    monkeypatch.setattr(
+        published, "maskrcnn_resnet50_fpn", lambda seed, **fields: MaskRCNN(**TINY, **fields, seed=seed)
+    )
+
+
+def run_command(*arguments):
+    assert main([str(argument) for argument in arguments]) == 0
 
 
 def fail(capsys, *arguments):
@@ -82,6 +110,12 @@ def test_version(capsys):
         (["train", "--data", "x", "-o", "y", "--lr", "nan"], "nan is not a number above 0"),
         (["predict", "--model", "m", "-o", "y"], "PICTURE"),
         (["predict", "p", "--model", "m", "-o", "y", "--score", "2"], "2 is not between 0 and 1"),
+        (["predict", "p", "-o", "y"], "one of the arguments --model --weights is required"),
+        (["predict", "p", "--model", "m", "--weights", "w", "-o", "y"], "--weights: not allowed with argument --model"),
+        (["train", "--data", "x", "-o", "y", "--trainable-backbone-layers", "6"], "6 is more than 5"),
+        (["train", "--data", "x", "-o", "y", "--architecture", "vgg"], "invalid choice: 'vgg'"),
+        (["train", "--data", "x", "-o", "y", "--weight-decay", "-1"], "-1 is not a number from 0 on"),
+        (["convert", "x", "-o", "y", "--norm-eps", "nan"], "nan is not a number from 0 on"),
     ],
 )
 def test_wrong_arguments(arguments, words, capsys):
@@ -96,8 +130,8 @@ def test_errors_name_the_file(data, tmp_path, capsys):
     (tmp_path / "model.npz").write_bytes(b"\x80\x04\x95pickle")
     assert "pickle" in fail(capsys, "evaluate", "--model", tmp_path / "model.npz", "--data", data)
     assert "nowhere" in fail(capsys, "train", "--data", "nowhere", "-o", tmp_path / "run")
-    assert "wanted --model with --data" in fail(capsys, "evaluate", "--model", "x")
-    assert "wanted --model with --data" in fail(capsys, "evaluate", "--model", "x", "--annotations", "y")
+    assert "wanted --model or --weights with" in fail(capsys, "evaluate", "--model", "x")
+    assert "wanted --model or --weights with" in fail(capsys, "evaluate", "--model", "x", "--annotations", "y")
     assert "at most" in fail(capsys, "demo", "--threads", 10_000, "-o", tmp_path / "demo")
     assert not (tmp_path / "run").exists() and not (tmp_path / "demo").exists()
 
@@ -227,7 +261,6 @@ def test_predict_never_replaces_the_pictures(run, data, capsys):
 
 
 def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):
-    from minimrcnn import MaskRCNN
     from minimrcnn.data import CocoFolder
 
     assert MaskRCNN.load(run / "model.npz").config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
@@ -256,3 +289,112 @@ def test_presets_fit_the_data():
     assert choose_anchor_sizes(annotate(3000, 4000, 400), 480) == (32, 64, 128, 256, 512)
     assert choose_anchor_sizes({"images": [], "annotations": []}) == (32, 64, 128, 256, 512)
     assert choose_detections(annotate(9, 9, 9)) == 100 and choose_detections(annotate(9, 9, 9, 77)) == 154
+
+
+def test_predict_with_published_weights(weights, data, tmp_path, capsys):
+    picture = data / "images" / "000001.png"
+    run_command("predict", picture, "--weights", weights, "-o", tmp_path, "--score", 0)
+    output = capsys.readouterr()
+    assert "resnet18 with fpn, convolutional mask head, 91 classes, frozen_batch norm, eps 0.0" in output.err
+    rows = json.loads((tmp_path / "detections.json").read_text())
+    assert rows and all(COCO_NAMES[row["category_id"]] == row["category_name"] for row in rows)
+    assert rows[0]["category_name"] in output.out
+    (tmp_path / "odd.npz").write_bytes(weights.read_bytes()[:100])
+    assert "odd.npz" in fail(capsys, "predict", picture, "--weights", tmp_path / "odd.npz", "-o", tmp_path)
+
+
+def test_evaluate_published_weights(weights, data, tmp_path, capsys):
+    assert "its classes are square, disc, triangle" in fail(capsys, "evaluate", "--weights", weights, "--data", data)
+    annotations = json.loads((data / "annotations.json").read_text())
+    for category, number in zip(annotations["categories"], (1, 18, 62), strict=True):  # COCO's, with gaps in between
+        for row in annotations["annotations"]:
+            if row["category_id"] == category["id"]:
+                row["category_id"] = -number
+        category |= {"id": number, "name": COCO_NAMES[number]}
+    annotations["images"] = annotations["images"][:1]
+    rows = [row for row in annotations["annotations"] if row["image_id"] == annotations["images"][0]["id"]]
+    annotations["annotations"] = [{**row, "category_id": abs(row["category_id"])} for row in rows]
+    (tmp_path / "images").symlink_to(data / "images")
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    run_command("evaluate", "--weights", weights, "--data", tmp_path, "--json", tmp_path / "figures.json")
+    assert FIGURES <= set(json.loads((tmp_path / "figures.json").read_text()))
+
+
+def test_a_model_answers_in_the_terms_of_the_data():
+    config = SimpleNamespace(category_ids=(None, 1, 2, 3), class_names=("background", "person", "N/A", "dog"))
+    dataset = SimpleNamespace(category_ids=(None, 3, 1), class_names=("nothing", "dog", "person"))
+    boxes, masks = np.arange(12, dtype=np.float32).reshape(3, 4), np.arange(3).reshape(3, 1, 1) > 0
+    found = Detections(boxes, np.array([1, 2, 3]), np.float32([0.9, 0.8, 0.7]), masks)
+    model = SimpleNamespace(config=config, predict=lambda pictures, score_thresh: [found])
+    assert names_contain(config, dataset) and not names_contain(dataset, config)
+    (seen,) = InTermsOf(model, dataset).predict([None])
+    assert seen.labels.tolist() == [2, 1] and np.array_equal(seen.boxes, boxes[[0, 2]])
+    assert seen.scores.tolist() == found.scores[[0, 2]].tolist() and seen.masks.tolist() == masks[[0, 2]].tolist()
+
+
+def test_convert_there_and_back(weights, tmp_path, capsys):
+    run_command("convert", weights, "-o", tmp_path / "model.npz")
+    model = MaskRCNN.load(tmp_path / "model.npz")
+    assert model.config.class_names == COCO_NAMES and model.config.norm_eps == 0.0
+    state = load(weights)
+    for name in ("back.npz", "back.safetensors"):
+        run_command("convert", tmp_path / "model.npz", "-o", tmp_path / name)
+        assert "eps is 0.0: set it in torch's model as well" in capsys.readouterr().err
+        back = load(tmp_path / name)
+        assert set(back) == set(state) and all(np.array_equal(back[key], state[key]) for key in state)
+    run_command("convert", weights, "-o", tmp_path / "other.npz", "--norm-eps", 1e-3)
+    assert MaskRCNN.load(tmp_path / "other.npz").config.norm_eps == 1e-3
+    run_command("convert", tmp_path / "other.npz", "-o", tmp_path / "back.npz")
+    assert "--norm-eps 0.001" in capsys.readouterr().err
+
+
+def test_convert_refuses(weights, run, tmp_path, capsys):
+    assert "written as .npz" in fail(capsys, "convert", weights, "-o", tmp_path / "model.safetensors")
+    assert "another file" in fail(capsys, "convert", weights, "-o", weights)
+    assert "leave out --norm-eps" in fail(
+        capsys, "convert", run / "model.npz", "-o", tmp_path / "w.npz", "--norm-eps", 0
+    )
+    assert "wanted .npz or .safetensors" in fail(capsys, "convert", run / "model.npz", "-o", tmp_path / "w.pth")
+    assert "there is no such file" in fail(capsys, "convert", tmp_path / "none.pth", "-o", tmp_path / "model.npz")
+
+
+def test_train_on_published_weights_and_resume(weights, data, tmp_path, tiny_architecture, capsys):
+    arguments = ["train", "--data", data, "--architecture", "maskrcnn_resnet50_fpn", "--init", weights, "--size", 64]
+    arguments += [
+        "--steps",
+        2,
+        "--optimizer",
+        "sgd",
+        "--schedule",
+        "step",
+        "--norm-weight-decay",
+        0,
+        "-o",
+        tmp_path / "r",
+    ]
+    run_command(*arguments, "--trainable-backbone-layers", 0)
+    said = capsys.readouterr().err
+    assert "afresh: box_head.class_logits, box_head.box_deltas, mask_head.logits" in said
+    model = MaskRCNN.load(tmp_path / "r" / "model.npz")
+    assert model.config.norm_eps == 0.0 and model.config.class_names[1] == "square" and model.config.min_size == 64
+    state, mine = load(weights), state_of(model)
+    body = "backbone.body."
+    assert all(np.array_equal(mine[name], state[name]) for name in state if name.startswith(body))
+    assert not np.array_equal(mine["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
+    checkpoint = read_checkpoint(tmp_path / "r" / "checkpoint.npz")
+    assert checkpoint.options["learning_rate"] == 0.0025 and checkpoint.options["weight_decay"] == 1e-4
+    assert checkpoint.options["flip_vertical"] == 0 and not checkpoint.options["color"]
+    assert not any("backbone" in name for name in checkpoint.optimizer)
+    before = (tmp_path / "r" / "model.npz").read_bytes()
+    run_command(*arguments, "--trainable-backbone-layers", 0, "--resume")
+    assert (tmp_path / "r" / "model.npz").read_bytes() == before
+    assert "trainable_backbone_layers 0 there, 3 here" in fail(capsys, *arguments, "--resume")
+
+
+def test_train_an_architecture_from_scratch(data, tmp_path, tiny_architecture, capsys):
+    arguments = ["train", "--data", data, "--architecture", "maskrcnn_resnet50_fpn", "--steps", 1, "--size", 64]
+    run_command(*arguments, "-o", tmp_path / "r")
+    assert "group norm throughout" in capsys.readouterr().err
+    config = MaskRCNN.load(tmp_path / "r" / "model.npz").config
+    assert config.norm == "group" and config.trainable_backbone_layers == 5
+    assert "--architecture small" in fail(capsys, *arguments, "--backbone", "resnet18", "-o", tmp_path / "q")

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minimrcnn.errors import DataError
 from minimrcnn.kernels.optimizer import SQUARES_BLOCK
 from minimrcnn.training.optimizer import SGD, AdamW, clip_gradients
+from minimrcnn.training.options import TrainOptions
+from minimrcnn.training.trainer import train
+from tests.tiny_model import TinyData, TinyModel
 
 SHAPES = {"weight": (3, 2, 5), "bias": (5,), "scalar": (), "empty": (0, 4), "long": (40_000, 2)}
 
@@ -17,7 +21,9 @@ SHAPES = {"weight": (3, 2, 5), "bias": (5,), "scalar": (), "empty": (0, 4), "lon
 def make_parameters(seed=0):
     generator = np.random.default_rng(seed)
     return {
-        name: SimpleNamespace(data=np.array(generator.standard_normal(shape), np.float32), grad=None)
+        name: SimpleNamespace(
+            data=np.array(generator.standard_normal(shape), np.float32), grad=None, requires_grad=True
+        )
         for name, shape in SHAPES.items()
     }
 
@@ -75,6 +81,81 @@ def test_adamw(weight_decay, beta2):
     assert_close(parameters, value)
 
 
+def name_groups():
+    """A convolution with its bias, and a normalization; ``denorm`` is none."""
+    shapes = {"conv.weight": (2, 2), "conv.bias": (2,), "stem.norm.weight": (2,), "stem.norm.bias": (2,)}
+    shapes |= {"denorm.weight": (2, 2)}
+    return {
+        name: SimpleNamespace(data=np.ones(shape, np.float32), grad=np.zeros(shape, np.float32), requires_grad=True)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_normalizations_have_a_decay_of_their_own(kind):
+    parameters = name_groups()
+    kind(parameters, weight_decay=0.5).step(0.1)
+    left = {name: parameter.data.flat[0] for name, parameter in parameters.items()}
+    assert left == pytest.approx({**dict.fromkeys(left, 1.0), "conv.weight": 0.95, "denorm.weight": 0.95})
+    parameters = name_groups()
+    # As in torchvision's reference script: biases are no exception then.
+    kind(parameters, weight_decay=0.5, norm_weight_decay=0.1).step(0.1)
+    left = {name: parameter.data.flat[0] for name, parameter in parameters.items()}
+    norm = {"stem.norm.weight": 0.99, "stem.norm.bias": 0.99}
+    assert left == pytest.approx({**dict.fromkeys(left, 0.95), **norm})
+
+
+def test_options_make_the_groups():
+    decay = TrainOptions(weight_decay=0.5, norm_weight_decay=0.0).make_optimizer(name_groups()).decay
+    assert decay["conv.bias"] == 0.5 and decay["stem.norm.bias"] == 0.0
+    assert TrainOptions(weight_decay=0.5, optimizer="sgd").make_optimizer(name_groups()).decay["conv.bias"] == 0.0
+    with pytest.raises(ValueError, match="norm_weight_decay is -1"):
+        TrainOptions(norm_weight_decay=-1)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_frozen_parameters_are_left_out(kind):
+    parameters = make_parameters()
+    parameters["weight"].requires_grad = False
+    optimizer = kind(parameters, weight_decay=0.1)
+    give_gradients(parameters, 0)
+    before = parameters["weight"].data.copy()
+    optimizer.step(0.1)
+    np.testing.assert_array_equal(parameters["weight"].data, before)
+    assert set(optimizer.parameters) == set(SHAPES) - {"weight"}
+    assert not any(name.endswith("/weight") for name in optimizer.arrays())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_run_with_frozen_parameters_resumes_bit_by_bit(tmp_path, optimizer):
+    class Damaged(TinyData):
+        """Ends after some pictures, as one that turns out to be damaged ends a run."""
+
+        def __init__(self, left):
+            super().__init__()
+            self.left = left
+
+        def __getitem__(self, index):
+            self.left -= 1
+            if self.left < 0:
+                raise DataError("photo: damaged")
+            return super().__getitem__(index)
+
+    def make_model():
+        model = TinyModel()
+        model.bias.requires_grad = False
+        return model
+
+    fields = {"steps": 8, "batch_size": 3, "color": False, "norm_weight_decay": 0.0, "checkpoint_seconds": 0}
+    options = TrainOptions(optimizer=optimizer, **fields)
+    train(make_model(), TinyData(), options, tmp_path / "straight", progress=False)
+    with pytest.raises(DataError, match="damaged"):
+        train(make_model(), Damaged(3 * 5), options, tmp_path / "halted", progress=False)
+    train(make_model(), TinyData(), options, tmp_path / "halted", resume=True, progress=False)
+    for name in ("model.npz", "checkpoint.npz"):
+        assert (tmp_path / "halted" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 @pytest.mark.parametrize("kind", [SGD, AdamW])
 def test_without_gradient_nothing_moves(kind):
     parameters = make_parameters()
@@ -128,13 +209,14 @@ def test_wrong_state_is_listed_and_changes_nothing():
 
 
 def test_strided_parameter_is_refused():
-    strided = SimpleNamespace(data=np.zeros((4, 4), np.float32).T[:2], grad=None)
+    strided = SimpleNamespace(data=np.zeros((4, 4), np.float32).T[:2], grad=None, requires_grad=True)
     with pytest.raises(ValueError, match="w is not C-contiguous"):
         SGD({"w": strided})
 
 
 def test_strided_gradient_is_used():
-    parameter = SimpleNamespace(data=np.zeros((2, 3), np.float32), grad=np.arange(6, dtype=np.float32).reshape(3, 2).T)
+    gradient = np.arange(6, dtype=np.float32).reshape(3, 2).T
+    parameter = SimpleNamespace(data=np.zeros((2, 3), np.float32), grad=gradient, requires_grad=True)
     SGD({"w": parameter}, momentum=0.0, weight_decay=0.0).step(1.0)
     np.testing.assert_array_equal(parameter.data, [[0, -2, -4], [-1, -3, -5]])
 

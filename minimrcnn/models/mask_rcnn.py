@@ -18,6 +18,7 @@ import dataclasses
 
 import numpy as np
 
+from minimrcnn import weights
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.config import Config
 from minimrcnn.errors import DataError
@@ -237,6 +238,36 @@ class MaskRCNN(Module):
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error
         return model.eval()
+
+    def load_state(self, state, norm_eps: float | None = None, partly: bool = False) -> list[str]:
+        """Take over weights by their public names, those of torchvision, in torch's layout.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            Of a detector, as `minimrcnn.weights.load` reads it from a .pth file; or of an ImageNet classifier, whose
+            body becomes the backbone.
+        norm_eps : float, optional
+            Of the frozen batch normalization; by default the one the weights were trained with: 0 for torchvision's
+            COCO detectors, 1e-5 for the others.
+        partly : bool
+            Take over what fits, instead of insisting on all of it; the backbone has to fit in any case.
+
+        Returns
+        -------
+        list of str
+            The arrays that kept their values, by our names.
+
+        Raises
+        ------
+        DataError
+            Names that are missing or unknown, or shapes that differ: all of them in one message; nothing was changed.
+        """
+        return weights.load_state(self, state, norm_eps, partly)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All weights by their public names and in torch's layout: for `minimrcnn.weights.save`, and for torch."""
+        return weights.state_of(self)
 
     def _check_list(self, pictures):
         if isinstance(pictures, (str, bytes)) or not isinstance(pictures, (list, tuple)):

@@ -14,10 +14,13 @@ import numpy as np
 
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.errors import DataError
+from minimrcnn.weights import is_ours, load, load_state
+from minimrcnn.weights.recognize import set_norm_eps
 
 KIND = "minimrcnn checkpoint 1"
 HEADER_FIELDS = {"step": int, "generator": dict, "config": dict, "options": dict}
-FREE_OPTIONS = ("checkpoint_seconds",)  # those that may change between two parts of a run
+# What may differ between two parts of a run: the pause, and the eps that a batch norm got with its first weights.
+FREE_OPTIONS = ("checkpoint_seconds", "norm_eps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,8 @@ def restore(path, model, optimizer, options) -> int:
         model.load_arrays(checkpoint.model)
         optimizer.load_arrays(checkpoint.optimizer)
         model.generator.bit_generator.state = checkpoint.generator
+        if "norm_eps" in checkpoint.config:
+            set_norm_eps(model, float(checkpoint.config["norm_eps"]))
         return checkpoint.step
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
@@ -128,7 +133,14 @@ def list_differences(there: dict, here: dict) -> list[str]:
 
 
 def initialize(model, path) -> list[str]:
-    """Take over from a saved model every array that fits, and leave the others as they are.
+    """Take over from a file every array that fits, and leave the others as they are.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+    path : path
+        A saved model, or published weights (.pth, .safetensors, .npz) of a detector or of a classifier; the backbone of
+        the latter has to fit as a whole.
 
     Returns
     -------
@@ -138,8 +150,14 @@ def initialize(model, path) -> list[str]:
     Raises
     ------
     DataError
-        The file is damaged, or nothing in it fits.
+        The file is damaged, or nothing in it fits, or its backbone does not.
     """
+    if not is_ours(path):
+        state = load(path)
+        try:
+            return load_state(model, state, partly=True)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
     arrays, header = read_archive(path)
     if header.get("kind") == KIND:
         raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
@@ -148,4 +166,7 @@ def initialize(model, path) -> list[str]:
     if not fitting:
         raise DataError(f"{path}: none of its {len(arrays)} arrays fits the model; wanted a model of the same backbone")
     model.load_arrays({**mine, **fitting})
+    match header:
+        case {"config": {"norm_eps": float(eps)}} if any(name.endswith("running_var") for name in fitting):
+            set_norm_eps(model, eps)
     return [name for name in mine if name not in fitting]

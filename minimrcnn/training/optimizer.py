@@ -11,8 +11,10 @@ AdamW (Kingma and Ba 2015, algorithm 1; the decay: Loshchilov and Hutter 2019, a
     s <- b2 s + (1 - b2) g g                 running mean of its square
     p <- p - r d p - r (a / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + e)
 
-The divisions by 1 - b^t undo that the means started at zero. Parameters of one axis, the biases and the scales of
-normalizations, are never decayed: pulling them to zero makes nothing simpler.
+The divisions by 1 - b^t undo that the means started at zero. Decay comes in two groups. As a rule parameters of one
+axis, the biases and the scales of normalizations, are not decayed: pulling them to zero makes nothing simpler. Where a
+decay of their own is given for the scales and shifts of normalizations, everything else is decayed alike, biases
+included: so does torchvision's reference script (references/detection/train.py, ``--norm-weight-decay``).
 """
 
 from __future__ import annotations
@@ -31,23 +33,30 @@ class Optimizer:
     ----------
     parameters : dict of str to Parameter
         As ``model.named_parameters()`` gives them. ``.data`` is updated in place, ``.grad`` is read; a parameter whose
-        ``.grad`` is None is left alone.
+        ``.grad`` is None is left alone, and frozen ones, without ``.requires_grad``, are not kept at all.
     weight_decay : float
+    norm_weight_decay : float, optional
+        For the parameters of normalizations; what None means is said at the top of this file.
 
     Attributes
     ----------
+    parameters : dict of str to Parameter
+        Those that learn.
+    decay : dict of str to float
+        The weight decay of each.
     steps : int
         Updates done.
     """
 
     state_names: tuple[str, ...] = ()
 
-    def __init__(self, parameters, weight_decay):
+    def __init__(self, parameters, weight_decay, norm_weight_decay=None):
+        parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         for name, parameter in parameters.items():
             if not parameter.data.flags.c_contiguous:
                 raise ValueError(f"{type(self).__name__}: {name} is not C-contiguous, so it cannot be updated in place")
-        self.parameters = dict(parameters)
-        self.weight_decay = float(weight_decay)
+        self.parameters = parameters
+        self.decay = choose_decay(parameters, float(weight_decay), norm_weight_decay)
         self.steps = 0
         self.state = {
             kind: {name: np.zeros_like(parameter.data) for name, parameter in parameters.items()}
@@ -60,9 +69,8 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 state = [self.state[kind][name].reshape(-1) for kind in self.state_names]  # (n,) views
-                decay = self.weight_decay if parameter.data.ndim > 1 else 0.0
                 gradient = np.ascontiguousarray(parameter.grad).reshape(-1)  # (n,)
-                self.update(gradient, float(learning_rate), decay, *state, parameter.data.reshape(-1))
+                self.update(gradient, float(learning_rate), self.decay[name], *state, parameter.data.reshape(-1))
 
     def clear_gradients(self) -> None:
         """Forget all gradients: `backward` adds to what is there."""
@@ -106,8 +114,8 @@ class SGD(Optimizer):
 
     state_names = ("velocity",)
 
-    def __init__(self, parameters, momentum=0.9, weight_decay=1e-4):
-        super().__init__(parameters, weight_decay)
+    def __init__(self, parameters, momentum=0.9, weight_decay=1e-4, norm_weight_decay=None):
+        super().__init__(parameters, weight_decay, norm_weight_decay)
         self.momentum = float(momentum)
 
     def update(self, gradient, learning_rate, weight_decay, velocity, parameter):
@@ -119,8 +127,8 @@ class AdamW(Optimizer):
 
     state_names = ("mean", "square")
 
-    def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-        super().__init__(parameters, weight_decay)
+    def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, norm_weight_decay=None):
+        super().__init__(parameters, weight_decay, norm_weight_decay)
         self.betas = float(betas[0]), float(betas[1])
         self.eps = float(eps)
 
@@ -130,6 +138,15 @@ class AdamW(Optimizer):
         step_size = learning_rate / (1.0 - beta1**self.steps)
         root_scale = 1.0 / math.sqrt(1.0 - beta2**self.steps)
         kernels.adamw(gradient, shrink, step_size, root_scale, self.eps, beta1, beta2, mean, square, parameter)
+
+
+def choose_decay(parameters, weight_decay: float, norm_weight_decay: float | None) -> dict[str, float]:
+    """The weight decay of every parameter. A normalization is known by its name: the part is called ``norm``."""
+    if norm_weight_decay is None:
+        return {name: weight_decay if parameter.data.ndim > 1 else 0.0 for name, parameter in parameters.items()}
+    return {
+        name: float(norm_weight_decay) if name.split(".")[-2:-1] == ["norm"] else weight_decay for name in parameters
+    }
 
 
 def clip_gradients(parameters, max_norm: float) -> float:

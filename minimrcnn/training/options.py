@@ -25,7 +25,9 @@ class TrainOptions:
     momentum : float
         For "sgd".
     weight_decay : float
-        Not applied to biases and the scales of normalizations.
+        Not applied to biases and to the scales and shifts of normalizations, unless these have one of their own:
+    norm_weight_decay : float or None
+        Of normalizations; then ``weight_decay`` is applied to biases as well, as torchvision's reference script does.
     clip_norm : float
         Gradients are scaled down to this common norm.
     schedule : {"cosine", "step"}
@@ -55,6 +57,7 @@ class TrainOptions:
     learning_rate: float = 5e-4
     momentum: float = 0.9
     weight_decay: float = 0.01
+    norm_weight_decay: float | None = None
     clip_norm: float = 10.0
     schedule: str = "cosine"
     warmup_steps: int = 100
@@ -78,15 +81,20 @@ class TrainOptions:
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainOptions: {name} is {getattr(self, name)}, wanted more than 0")
+        if self.norm_weight_decay is not None and not self.norm_weight_decay >= 0:
+            raise ValueError(
+                f"TrainOptions: norm_weight_decay is {self.norm_weight_decay}, wanted at least 0, or None for none"
+            )
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"TrainOptions: optimizer is {self.optimizer!r}, wanted one of adamw, sgd")
         self.learning_rate_at(0)  # refuses an unknown schedule
 
     def make_optimizer(self, parameters) -> Optimizer:
-        """The optimizer of these parameters, a dictionary by name."""
+        """The optimizer of these parameters, a dictionary by name; frozen ones are left out."""
+        decay = {"weight_decay": self.weight_decay, "norm_weight_decay": self.norm_weight_decay}
         if self.optimizer == "sgd":
-            return SGD(parameters, momentum=self.momentum, weight_decay=self.weight_decay)
-        return AdamW(parameters, weight_decay=self.weight_decay)
+            return SGD(parameters, momentum=self.momentum, **decay)
+        return AdamW(parameters, **decay)
 
     def make_transform(self) -> Compose:
         """The random changes to a picture and its Target, in the order in which they are made."""

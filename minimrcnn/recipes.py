@@ -1,0 +1,97 @@
+"""The model and the recipe that the options of ``minimrcnn train`` mean."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from minimrcnn import models
+from minimrcnn.config import Config
+from minimrcnn.errors import DataError
+from minimrcnn.models.mask_rcnn import MaskRCNN
+from minimrcnn.models.presets import (
+    CROP,
+    LONGEST,
+    choose_anchor_sizes,
+    choose_detections,
+    choose_min_size,
+    small_config,
+)
+from minimrcnn.training.options import TrainOptions
+
+ADAMW_RATE = 5e-4
+SGD_RATE = 0.00125  # a picture in a step: torchvision's reference has 0.02 for 16
+
+
+def make_small(options, dataset) -> MaskRCNN:
+    """The small model, fitted to the data."""
+    annotations = dataset.annotations()
+    min_size = options.size or choose_min_size(annotations)
+    config = small_config(
+        dataset.class_names,
+        dataset.category_ids,
+        backbone=options.backbone or "resnet18",
+        anchor_sizes=options.anchors or choose_anchor_sizes(annotations, min_size),
+        min_size=min_size,
+        detections=choose_detections(annotations),
+    )
+    if options.trainable_backbone_layers is not None:
+        config = dataclasses.replace(config, trainable_backbone_layers=options.trainable_backbone_layers)
+    return MaskRCNN(config, seed=options.seed)
+
+
+def make_published(options, dataset) -> MaskRCNN:
+    """A model of the papers, for the classes of the data.
+
+    Frozen batch norm stands for what was learnt before; a model that begins from random weights has group norm instead,
+    and all of it learns. One that goes on from others' learns from the third of five parts on, as torchvision's.
+    """
+    if options.backbone:
+        raise DataError(f"--backbone: {options.architecture} names its backbone; wanted --architecture small with it")
+    fields = {
+        "num_classes": len(dataset.class_names),
+        "class_names": dataset.class_names,
+        "category_ids": dataset.category_ids,
+        "box_detections_per_img": choose_detections(dataset.annotations()),
+        "trainable_backbone_layers": 3 if options.init else 5,
+    }
+    if options.trainable_backbone_layers is not None:
+        fields["trainable_backbone_layers"] = options.trainable_backbone_layers
+    if not options.init:
+        fields |= {"norm": "group", "head_norm": "group"}
+    if options.size:
+        fields |= {"min_size": options.size, "max_size": round(LONGEST * options.size)}
+    if options.anchors:
+        fields["anchor_sizes"] = tuple(options.anchors)
+    return getattr(models, options.architecture)(seed=options.seed, **fields)
+
+
+def make_recipe(options, config: Config) -> TrainOptions:
+    """The recipe of ``train``: what is not said depends on the model and on the optimizer."""
+    small, sgd = options.architecture == "small", options.optimizer == "sgd"
+    flips = options.flips or ("both" if small else "horizontal")
+    rate, decay = (SGD_RATE * options.batch, 1e-4) if sgd else (ADAMW_RATE, 0.01)
+    return TrainOptions(
+        steps=options.steps,
+        batch_size=options.batch,
+        optimizer=options.optimizer,
+        learning_rate=rate if options.lr is None else options.lr,
+        weight_decay=decay if options.weight_decay is None else options.weight_decay,
+        norm_weight_decay=options.norm_weight_decay,
+        schedule=options.schedule,
+        warmup_steps=min(100, options.steps // 10),
+        crop=options.crop or (None if config.min_size else CROP),
+        flip_horizontal=0.0 if flips == "none" else 0.5,
+        flip_vertical=0.5 if flips == "both" else 0.0,
+        color=small if options.color is None else options.color,
+        seed=options.seed,
+    )
+
+
+def list_parts(names: list[str], all_names) -> str:
+    """Arrays in a few words: a part of which all arrays are meant by its name alone, of others the layers."""
+    found: dict[str, None] = {}
+    for name in names:
+        part = name.split(".")[0] + "."
+        whole = all(other in names for other in all_names if other.startswith(part))
+        found[part[:-1] if whole else name.rpartition(".")[0]] = None
+    return ", ".join(found)
