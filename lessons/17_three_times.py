@@ -1,0 +1,249 @@
+"""The same kernel three times: as the textbook says it, for the CPU with Numba, and for the GPU with CUDA.
+
+You read box IoU and RoIAlign in all three forms, check them against one another, see which thread computes what, and
+measure what the fast forms gain. A kernel is the inner loop of an operation: it fills an array, and does nothing else.
+
+In the article: section 5 (RoIAlign); the article has no code. In the papers: He et al. 2017 (Mask R-CNN), section 3.
+Files: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py, minimrcnn/reference.py.
+Know before: IoU (07), RoIAlign (10).
+
+Without an NVIDIA GPU the CUDA forms run in Numba's simulator: ordinary Python that plays one GPU thread after another.
+It shows that the results are right. How fast they come says nothing; on a GPU, benchmarks/gpu.py takes times.
+"""
+
+# %% Setup
+import inspect
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numba
+import numpy as np
+from matplotlib.colors import ListedColormap
+from style import BLUE, GREEN, ORANGE, SKY, YELLOW, agree, save, section
+
+from minimrcnn import reference
+from minimrcnn.device import to_device
+from minimrcnn.functional import roi_align
+from minimrcnn.kernels import box_iou as iou_kernels
+from minimrcnn.kernels import roi_align as align_kernels
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin
+
+try:
+    HAS_GPU = bool(to_device(np.zeros(1), "cuda").size)
+except RuntimeError as reason:
+    HAS_GPU = False
+    print(f"CUDA kernels run in the simulator: {reason}")
+
+# %% Read: box IoU three times
+# 1. The reference is the definition: two loops, float64, no type declared, every step an ordinary Python operation.
+# 2. The CPU form is the same two loops. `njit` compiles them to machine code for the types they are called with;
+#    `prange` is a range whose turns may run at the same time, on all cores. Each turn fills its own row: no two threads
+#    ever write to the same place.
+# 3. The CUDA form has no loop. It is what ONE thread does, and it is started once for every element of the output:
+#    `cuda.grid(1)` is the thread's number. Threads come in blocks of 128, so the last ones may have no element.
+# The arithmetic, `overlap`, is written once and used by both fast forms; `F` is the type of the arrays, because a plain
+# 0.5 would make a GPU compute in 64 bits.
+section("Box IoU, three times")
+for title, function in (
+    ("reference.py", reference.box_iou),
+    ("kernels/box_iou.py, CPU", getattr(iou_kernels.box_iou_cpu, "py_func", iou_kernels.box_iou_cpu)),
+    ("kernels/box_iou.py, CUDA", iou_kernels.box_iou_cuda),
+):
+    print(f"\n# {title}\n{inspect.getsource(function)}", end="")  # .py_func is what njit compiled
+
+
+def my_iou_thread(element, a, b, output):
+    """What a GPU thread does, as plain Python: find out which element is mine, and fill it."""
+    if element < output.size:  # the last block may have more threads than there is work
+        i, j = element // len(b), element % len(b)
+        width = max(min(a[i, 2], b[j, 2]) - max(a[i, 0], b[j, 0]), 0)
+        height = max(min(a[i, 3], b[j, 3]) - max(a[i, 1], b[j, 1]), 0)
+        areas = (a[i, 2] - a[i, 0]) * (a[i, 3] - a[i, 1]) + (b[j, 2] - b[j, 0]) * (b[j, 3] - b[j, 1])
+        output[i, j] = width * height / (areas - width * height)
+
+
+a = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [5, 5, 15, 15], [20, 20, 30, 40]], np.float32)
+b = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [0, 0, 20, 20]], np.float32)
+mine = np.zeros((4, 3))
+blocks = (mine.size + THREADS_PER_BLOCK - 1) // THREADS_PER_BLOCK
+for element in range(blocks * THREADS_PER_BLOCK):  # a GPU does these at the same time, in no order
+    my_iou_thread(element, a, b, mine)
+idle = blocks * THREADS_PER_BLOCK - mine.size
+print(f"\n{mine.size} elements: {blocks} block of {THREADS_PER_BLOCK} threads, {idle} of them idle")
+agree("mine", mine, reference.box_iou(a, b))
+on_cpu = np.empty((4, 3), np.float32)
+iou_kernels.box_iou(a, b, on_cpu)  # the Twin: the output is a NumPy array, so the CPU form is called
+agree("CPU form is off from the reference by at most", np.abs(on_cpu - mine).max(), 0)
+
+# %% What a Twin does
+# `Twin` ties the two fast forms together. It chooses by where the output lives, so that callers need not, and knows all
+# its kind, so that one test checks every pair (tests/test_cuda_simulator.py).
+section("Twin")
+print(f"{len(Twin.registry)} twins are loaded: {', '.join(map(repr, Twin.registry.values()))}")
+iou_kernels.box_iou(a[:0], b, np.empty((0, 3), np.float32))  # nothing to do: nothing is launched
+try:
+    iou_kernels.box_iou(a, b, [[0.0]])
+except TypeError as error:
+    print(f"refused: {error}")
+
+# %% Who computes what
+# The same output, 9 x 16 elements. On the CPU a thread takes whole rows, and walks along them: neighbors in memory are
+# loaded together. On the GPU neighboring threads take neighboring elements, for the same reason.
+figure, axes = plt.subplots(1, 2, figsize=(12, 3.9))
+rows, columns = 9, 16
+numbers = np.arange(rows * columns).reshape(rows, columns)
+for axis, values, title in (
+    (axes[0], (numbers // columns >= 5).astype(int), "CPU, here with two threads: each takes rows"),
+    (axes[1], numbers // THREADS_PER_BLOCK, "CUDA: one thread per element (its number), blocks of 128"),
+):
+    axis.imshow(values, cmap=ListedColormap([SKY, YELLOW]), vmin=0, vmax=1, extent=(0, columns, rows, 0), alpha=0.8)
+    axis.set(title=title, xlabel="j, box of the second list", ylabel="i, box of the first list")
+for i in range(rows):
+    axes[0].annotate("", (15.7, i + 0.5), (2.6, i + 0.5), arrowprops={"arrowstyle": "->"})
+    axes[0].text(1.3, i + 0.5, f"thread {int(i >= 5)}", ha="center", va="center", fontsize=8)
+    for j in range(columns):
+        axes[1].text(j + 0.5, i + 0.5, str(numbers[i, j]), ha="center", va="center", fontsize=7)
+axes[1].axhline(8, color="black")
+save(figure, "17_threads")
+
+# %% RoIAlign three times: what differs
+# The reference and the CUDA form go sample by sample: four cells, four weights, one value; the samples are averaged.
+# The CUDA form does so in one thread for one element (RoI r, row p, column q, channel), found from the thread's number:
+#     channel = element % C      q = element // C % Q      p = element // (C Q) % P      r = element // (C Q P)
+# so that neighboring threads read neighboring channels of the same cells.
+# The CPU form uses that averaging is separable: the weight of a cell is a row weight times a column weight. It mixes
+# the rows of cells under a row of bins into a strip, once, and then mixes the strip's columns for each bin.
+section("RoIAlign, three times: on the article's 8x8 map")
+MAP = np.array([
+    [0.88, 0.44, 0.14, 0.16, 0.37, 0.77, 0.96, 0.27], [0.19, 0.45, 0.57, 0.16, 0.63, 0.29, 0.71, 0.70],
+    [0.66, 0.26, 0.82, 0.64, 0.54, 0.73, 0.59, 0.26], [0.85, 0.34, 0.76, 0.84, 0.29, 0.75, 0.62, 0.25],
+    [0.32, 0.74, 0.21, 0.39, 0.34, 0.03, 0.33, 0.48], [0.20, 0.14, 0.16, 0.13, 0.73, 0.65, 0.96, 0.32],
+    [0.19, 0.69, 0.09, 0.86, 0.88, 0.07, 0.01, 0.48], [0.83, 0.24, 0.97, 0.04, 0.24, 0.35, 0.50, 0.91],
+], np.float32)  # fmt: skip
+features = MAP.reshape(1, 8, 8, 1)  # (N, H, W, C)
+roi = np.array([[0, 0, 3, 7, 8]], np.float32)  # image, x1, y1, x2, y2
+answer = [[0.366328, 0.550117], [0.459805, 0.375234]]  # 2x2 bins, 2x2 samples each, average, aligned=False
+agree("reference", reference.roi_align(features, roi, (2, 2), 1.0, 2, False)[0, :, :, 0], answer)
+agree("CPU form", roi_align(features, roi, 2, 1.0, 2, aligned=False).numpy()[0, :, :, 0], answer)
+
+# %% The CUDA forms: on the GPU, or in the simulator
+# The simulator has to be chosen before Numba is imported, so it runs in a process of its own, which reads its inputs
+# from a file and writes its outputs to another. There NumPy arrays are handed to the CUDA form with `Twin.launch`.
+SIMULATED = """
+import sys
+import numpy as np
+from minimrcnn.kernels import box_iou, roi_align
+data = np.load(sys.argv[1])
+a, b, features, rois = data["a"], data["b"], data["features"], data["rois"]
+iou = np.zeros((len(a), len(b)), np.float32)
+box_iou.box_iou.launch(a, b, iou)
+crops = np.zeros((len(rois), 2, 2, features.shape[3]), np.float32)
+roi_align.roi_align.launch(features, rois, 1.0, 2, False, False, np.zeros((0, 0, 0, 0), np.int32), crops)
+np.savez(sys.argv[2], iou=iou, crops=crops)
+"""
+
+
+def run_in_simulator(**arrays):
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(inputs, **arrays)
+        environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+        subprocess.run([sys.executable, "-c", SIMULATED, inputs, outputs], env=environment, check=True)
+        return dict(np.load(outputs))
+
+
+def run_on_gpu(a, b, features, rois):
+    a, b, features, rois = (to_device(array, "cuda") for array in (a, b, features, rois))
+    iou = to_device(np.zeros((len(a), len(b)), np.float32), "cuda")
+    iou_kernels.box_iou(a, b, iou)  # the Twin sees where the output lives
+    crops = roi_align(features, rois.get(), 2, 1.0, 2, aligned=False)
+    return {"iou": iou.get(), "crops": crops.numpy()}
+
+
+section(f"CUDA forms, {'on the GPU' if HAS_GPU else 'in the simulator'}")
+by_cuda = (run_on_gpu if HAS_GPU else run_in_simulator)(a=a, b=b, features=features, rois=roi)
+agree("CUDA RoIAlign", by_cuda["crops"][0, :, :, 0], answer)
+agree("CUDA box IoU is off from the CPU form by at most", np.abs(by_cuda["iou"] - on_cpu).max(), 0)
+
+# %% How fast?
+# The first call of a compiled function includes compiling it (or loading it from disk), so it is timed apart. After
+# that: the best of many calls, with one thread and with all. The reference is timed once: it takes long enough.
+section("Times")
+threads = numba.get_num_threads()
+generator = np.random.default_rng(0)
+corners = generator.uniform(0, 400, (300, 2))
+boxes = np.concatenate([corners, corners + generator.uniform(20, 200, (300, 2))], axis=1).astype(np.float32)
+features = generator.standard_normal((1, 50, 68, 256)).astype(np.float32)  # P4 of an 800x1088 picture
+rois = np.concatenate([np.zeros((60, 1)), boxes[:60]], axis=1).astype(np.float32)
+iou, crops = np.empty((300, 300), np.float32), np.empty((60, 7, 7, 256), np.float32)
+no_winner = np.empty((0, 0, 0, 0), np.int32)
+
+
+def best_of(function, seconds):
+    """The shortest of the calls that fit into some seconds; at least one."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+JOBS = {
+    "box IoU, 300 x 300": (
+        lambda: reference.box_iou(boxes, boxes),
+        lambda: iou_kernels.box_iou(boxes, boxes, iou),
+        lambda: iou,
+    ),
+    "RoIAlign, 60 RoIs, 7x7x256": (
+        lambda: reference.roi_align(features, rois, (7, 7), 1 / 16, 2, False),
+        lambda: align_kernels.roi_align(features, rois, 1 / 16, 2, False, False, no_winner, crops),
+        lambda: crops,
+    ),
+}
+seconds = {}
+for name, (slow, fast, output) in JOBS.items():
+    start = time.perf_counter()
+    expected = slow()
+    by_reference = time.perf_counter() - start
+    first = best_of(fast, 0)
+    numba.set_num_threads(1)
+    one = best_of(fast, 0.7)
+    numba.set_num_threads(threads)
+    every = best_of(fast, 0.7)
+    seconds[name] = [by_reference, one, every]
+    error = np.abs(output() - expected).max() / np.abs(expected).max()
+    assert error < 1e-5, f"{name}: off by {error:g}"
+    print(
+        f"{name}: reference {by_reference * 1e3:.0f} ms; first call {first * 1e3:.1f} ms; then {one * 1e3:.3f} ms with"
+    )
+    print(f"  1 thread, {every * 1e3:.3f} ms with {threads}; off by {error:.0e} of the largest value")
+
+figure, axes = plt.subplots(1, len(seconds), figsize=(11, 3.6))
+for axis, (name, values) in zip(axes, seconds.items(), strict=True):
+    labels = ["reference", "CPU, 1 thread", f"CPU, {threads} threads"]
+    bars = axis.barh(labels, np.array(values) * 1e3, color=[ORANGE, BLUE, GREEN], edgecolor="black")
+    captions = [f"{v * 1e3:,.0f} ms" if v > 0.1 else f"{v * 1e3:.3g} ms" for v in values]
+    captions = [
+        text + (f", {values[0] / values[k]:,.0f} times as fast" if k else "") for k, text in enumerate(captions)
+    ]
+    axis.bar_label(bars, captions, padding=4)
+    axis.set(xscale="log", xlabel="milliseconds (logarithmic)", title=name, xlim=(min(values) * 300, values[0] * 4e4))
+    axis.invert_yaxis()
+save(figure, "17_times")
+print("These are times of this machine, now; where it is busy with other work, more threads may even take longer.")
+print("`python -m benchmarks` measures with more care, and every operation.")
+
+# %% Exercises
+# 1. Output (60, 7, 7, 256), thread 123,456: which RoI, row, column and channel does it compute? Fill in and run.
+mine = None
+if mine is not None:
+    agree("exercise 1", mine, np.unravel_index(123_456, (60, 7, 7, 256)))
+# 2. How many blocks does that output need, and how many threads are idle? (5880, none.) And 300 x 300? (704, 112)
+# 3. Write roi_align in my_functions.py, compile it with numba.njit, time it with `best_of`, and have it checked:
+#    minimrcnn check my_functions.py
