@@ -41,7 +41,7 @@ ALLOWED = {
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
     "recipes": {"models", "training", "config", "errors"},
     "lessons": {"errors"},
-    "grader": {"reference", "functional", "geometry", "tensor", "errors"},
+    "grader": {"reference", "errors"},
     "cli": {"__init__", "commands", "models", "lessons", "grader", "errors"},
     "__main__": {"cli"},
 }

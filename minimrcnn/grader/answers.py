@@ -1,0 +1,100 @@
+"""Asking a student's function one question, and what may come back instead of an answer.
+
+This runs in the student's process (`minimrcnn.grader.student`), and in the tests' own. It needs NumPy only, so that the
+process starts fast.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# What an Answer can be, besides a "value".
+KINDS = {
+    "todo": "is not written yet",
+    "raised": "raised an error",
+    "type": "returned the wrong type",
+    "shape": "returned the wrong shape",
+    "nan": "returned NaN or infinity",
+    "changed": "changed its own inputs",
+    "value": "returned wrong numbers",
+    "unsteady": "gave two answers to the same question",
+    "slow": "did not come back",
+    "died": "ended Python itself",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to: a value that NumPy can hold, or one of `KINDS` with a message and the lines it came from."""
+
+    kind: str
+    value: np.ndarray | None = None
+    message: str = ""
+    trace: tuple[str, ...] = ()
+
+
+def ask(function: Callable, arguments: tuple, home: Path | None = None) -> Answer:
+    """Call a function and look at what it does.
+
+    Parameters
+    ----------
+    function : callable
+    arguments : tuple
+        Passed by position: parameters may have any names.
+    home : Path, optional
+        The student's file; a traceback shows the lines of its folder only.
+    """
+    before = [np.array(argument) if isinstance(argument, np.ndarray) else None for argument in arguments]
+    try:
+        result = function(*arguments)
+    except NotImplementedError as error:
+        return Answer("todo", message=str(error), trace=short_trace(error, home))
+    except (Exception, SystemExit) as error:
+        return Answer("raised", message=describe_error(error), trace=short_trace(error, home))
+    for position, (copy, argument) in enumerate(zip(before, arguments, strict=True)):
+        if copy is not None and not np.array_equal(copy, argument, equal_nan=True):
+            return Answer("changed", message=str(position))
+    return read_result(result)
+
+
+def read_result(result) -> Answer:
+    """A number, an array or a list of numbers as an array; anything else is the wrong type."""
+    if result is None:
+        return Answer("type", message="returned None; is there a `return` on every path?")
+    try:
+        value = np.array(result)  # a copy, without what a subclass may add
+    except Exception:  # lists of unequal lengths, and whatever a foreign object raises
+        value = None
+    if value is None or value.dtype.kind not in "biuf":
+        return Answer("type", message=f"returned {describe_type(result)}, wanted an array of numbers")
+    return Answer("value", value)
+
+
+def describe_type(result) -> str:
+    if isinstance(result, (list, tuple)):
+        inner = ", ".join(sorted({type(item).__name__ for item in result}))
+        return f"a {type(result).__name__} of {inner}"
+    return f"an object of type {type(result).__name__}"
+
+
+def describe_error(error: BaseException) -> str:
+    message = str(error).strip()
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def short_trace(error: BaseException, home: Path | None) -> tuple[str, ...]:
+    """The lines of the student's own files that led to an error, the outermost first."""
+    if home is None:
+        return ()
+    folder = home.resolve().parent
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.exists() and path.resolve().is_relative_to(folder) and "site-packages" not in path.parts:
+            lines.append(f"{path.name}, line {frame.lineno}, in {frame.name}: {frame.line}")
+    return tuple(lines[-6:])  # a recursion without end has a thousand

@@ -1,0 +1,97 @@
+"""Looking for an example that breaks a property, and for the smallest one, with Hypothesis."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, settings
+from hypothesis import errors as hypothesis_errors
+from hypothesis import strategies as st
+
+from minimrcnn.grader.claims import Broken, Property, Subject
+from minimrcnn.grader.process import Gone
+
+EXAMPLES = 50  # tried for each property
+SHRINKS = 400  # tries to make a failing example smaller
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a property broke: the arguments of the call, what was expected, and what came."""
+
+    kind: str
+    message: str
+    arguments: tuple
+    expected: np.ndarray | None = None
+    got: np.ndarray | None = None
+    why: str = ""
+    trace: tuple[str, ...] = ()
+
+
+class Enough(BaseException):
+    """Ends Hypothesis' search for a smaller example."""
+
+
+def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples: int = EXAMPLES) -> Failure | None:
+    """The smallest example found that breaks a property; None if it holds. The same subject gets the same examples.
+
+    Parameters
+    ----------
+    prop : Property
+    subject : Subject
+    shrink : bool
+        Whether the first example found shall be made smaller.
+    examples : int
+        How many to try.
+    """
+    found: list[Failure] = []
+    tries = 0
+
+    def attempt(data):
+        nonlocal tries
+        tries += bool(found)
+        if tries > SHRINKS:
+            raise Enough
+        try:
+            prop.test(subject, data.draw)
+        except Broken as broken:
+            failure = Failure(
+                broken.kind, broken.message, subject.arguments, broken.expected, broken.got, broken.why, broken.trace
+            )
+            # While it shrinks, each example that fails is smaller than the one before. One that fails in another way
+            # (an error in place of a wrong number) is another story.
+            if not found or failure.kind == found[0].kind:
+                found.append(failure)
+            raise
+        except Gone as gone:
+            found[:] = [Failure(gone.answer.kind, gone.answer.message, subject.arguments, trace=gone.answer.trace)]
+            raise
+
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    search = settings(
+        derandomize=True, database=None, deadline=None, max_examples=examples, report_multiple_bugs=False,
+        phases=phases, verbosity=Verbosity.quiet, suppress_health_check=list(HealthCheck), print_blob=False,
+    )(given(st.data())(attempt))  # fmt: skip
+    try:
+        search()
+    except (Broken, Enough, Gone):
+        return found[-1]
+    except hypothesis_errors.Flaky:
+        last = found[-1]
+        return Failure("unsteady", "called again with the same arguments, it answered otherwise", last.arguments)
+    return None
+
+
+@contextmanager
+def leave_no_folder() -> Iterator[None]:
+    """Hypothesis keeps notes in a folder ``.hypothesis`` where it is started; a student has no use for one."""
+    with tempfile.TemporaryDirectory() as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(None)

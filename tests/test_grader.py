@@ -1,0 +1,303 @@
+"""The grader: right functions pass, each known mistake is named, and no file of a student's can break it."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import re
+import shutil
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minimrcnn import functional, geometry, grader, reference
+from minimrcnn.errors import DataError
+from minimrcnn.grader import process, search
+from minimrcnn.grader.answers import ask
+from minimrcnn.grader.claims import SIGNATURES, Subject
+from minimrcnn.grader.grading import grade
+from minimrcnn.grader.pictures import PICTURES, draw_failure
+from minimrcnn.grader.properties import PROPERTIES
+from minimrcnn.grader.report import Report, Verdict, format_verdict
+from minimrcnn.grader.search import find_failure
+from tests import right_versions
+from tests.wrong_versions import MISTAKES
+
+EXERCISES = Path(__file__).parents[1] / "lessons" / "exercises" / "start_here.py"
+
+
+def locally(function):
+    """Ask a function of this process."""
+    return lambda name, arguments: ask(function, arguments)
+
+
+# ------------------------------------------------------------------------------------------------------ what is right
+
+
+def single(features):
+    return np.asarray(features, np.float32)
+
+
+# This package's own functions behind the signatures of the exercises. `bilinear` is a RoIAlign of one sample.
+PACKAGE = {
+    "bilinear": lambda features, y, x: functional.roi_align(
+        single(features)[None],
+        [[0, *(side + shift for shift in (-0.5, 0.5) for side in clamped(features, y, x))]],
+        (1, 1), 1.0, 1, False,
+    ).numpy()[0, 0, 0],
+    "roi_align": lambda features, *rest: functional.roi_align(single(features), *rest).numpy(),
+    "roi_pool": lambda features, *rest: functional.roi_pool(single(features), *rest).numpy(),
+    "box_iou": geometry.box_iou,
+    "nms": geometry.nms,
+    "encode_boxes": geometry.encode_boxes,
+    "decode_boxes": geometry.decode_boxes,
+    "assign_levels": geometry.assign_levels,
+    "make_anchors": lambda size, ratios, level, image: geometry.make_anchors([size], ratios, [level], image)[0],
+    "mask_loss": lambda logits, *rest: functional.mask_loss(single(logits), *rest).numpy(),
+    "conv2d": lambda x, weight, bias, *rest: functional.conv2d(
+        single(x), single(weight), None if bias is None else single(bias), *rest
+    ).numpy(),
+}  # fmt: skip
+
+# The textbook's, which the expected values come from: with them, the properties must agree among themselves.
+TEXTBOOK = {
+    "bilinear": reference.interpolate_bilinear,
+    "roi_align": reference.roi_align,
+    "roi_pool": reference.roi_pool,
+    "box_iou": reference.box_iou,
+    "nms": reference.nms,
+    "encode_boxes": lambda *rows: by_rows(reference.encode_box, *rows),
+    "decode_boxes": lambda *rows: by_rows(reference.decode_box, *rows),
+    "assign_levels": lambda boxes: np.array([reference.assign_level(box) for box in boxes], np.int64),
+    "make_anchors": reference.make_anchors,
+    "mask_loss": reference.mask_loss,
+    "conv2d": reference.conv2d,
+}
+
+
+def clamped(features, y, x):
+    """x and y, in the order of a box, moved to the map: RoIAlign's own border is one cell wide."""
+    return min(max(x, 0), features.shape[1] - 1), min(max(y, 0), features.shape[0] - 1)
+
+
+def by_rows(function, first, second, weights):
+    rows = [function(*pair, weights) for pair in zip(first, second, strict=True)]
+    return np.array(rows, float).reshape(-1, 4)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+@pytest.mark.parametrize("source", ["package", "textbook", "plain"])
+def test_right_functions_pass(source, name):
+    function = {"package": PACKAGE, "textbook": TEXTBOOK, "plain": vars(right_versions)}[source][name]
+    verdict = grade(name, locally(function), shrink=False, examples=10 if source == "package" else 5)
+    assert verdict.state == "held", format_verdict(verdict)
+
+
+def test_exercises_and_their_examples():
+    """The empty functions have the signatures the grader uses, and right functions give their examples' results."""
+    specification = importlib.util.spec_from_file_location("start_here", EXERCISES)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    names = {"np": np, **{name: getattr(right_versions, name) for name in SIGNATURES}}
+    for name, arguments in SIGNATURES.items():
+        code = getattr(module, name).__code__
+        assert code.co_varnames[: code.co_argcount] == arguments
+        (test,) = finder.find(getattr(module, name), name, globs=names)
+        assert test.examples, f"{name} has no worked example"
+        assert runner.run(test, out=lambda text: None).failed == 0, name
+
+
+# ------------------------------------------------------------------------------------------------------ what is wrong
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # wrong versions divide by 0
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.function}, {mistake.name}")
+def test_each_mistake_breaks_its_own_property_first(mistake):
+    function = mistake.load()
+    for prop in PROPERTIES[mistake.function]:
+        # Of those before, a few examples must do: it is a hundred mistakes.
+        examples = search.EXAMPLES if prop.name == mistake.property else 4
+        failure = find_failure(prop, Subject(mistake.function, locally(function)), shrink=False, examples=examples)
+        if prop.name == mistake.property:
+            assert failure is not None
+            return
+        assert failure is None, f"{prop.name} broke first: {failure}"
+    raise AssertionError(f"there is no property {mistake.property}")
+
+
+def test_names_of_properties_and_mistakes_are_used_once():
+    for name, properties in PROPERTIES.items():
+        assert len({prop.name for prop in properties}) == len(properties) >= 5
+        assert sum(mistake.function == name for mistake in MISTAKES) >= 5
+    assert len({(mistake.function, mistake.name) for mistake in MISTAKES}) == len(MISTAKES) > 100
+
+
+def find_mistake(function, name):
+    return next(mistake for mistake in MISTAKES if (mistake.function, mistake.name) == (function, name))
+
+
+def test_the_smallest_example():
+    """Of a kernel that is turned around: one cell, one tap."""
+    mistake = find_mistake("conv2d", "kernel flipped")
+    verdict = grade("conv2d", locally(mistake.load()), first_only=True)
+    x, weight, *_ = verdict.failure.arguments
+    assert x.sum() == 1 and weight.sum() == 1 and weight.size == 2
+    assert (verdict.failure.got != verdict.failure.expected).sum() == 1
+
+
+def test_shrinking_has_an_end(monkeypatch):
+    monkeypatch.setattr(search, "SHRINKS", 3)
+    mistake = find_mistake("conv2d", "kernel flipped")
+    assert grade("conv2d", locally(mistake.load()), first_only=True).broken[0].name == "not flipped"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(name, tmp_path):
+    # The last of a function's mistakes that leads to wrong numbers: NaN and errors have no picture.
+    silent = ("answers", "no area", "large logits", "stride")
+    mistake = [m for m in MISTAKES if m.function == name and m.property not in silent][-1]
+    folder, verdict = tmp_path / "figures", Verdict(name)
+    prop = next(prop for prop in PROPERTIES[name] if prop.name == mistake.property)
+    verdict.enter(prop, find_failure(prop, Subject(name, locally(mistake.load())), shrink=False))
+    path = draw_failure(verdict, folder)
+    assert path == folder / f"check-{name}.png" and path.read_bytes().startswith(b"\x89PNG")
+    verdict.failure = None
+    assert draw_failure(verdict, folder) is None and not path.exists()  # a picture of what has been mended is gone
+
+
+# -------------------------------------------------------------------------------------------- the student's own process
+
+NAUGHTY = """
+import os, random, re, time
+import numpy as np
+print("printed while it was loaded")
+
+def helper(features):
+    return features[99]
+
+def bilinear(features, y, x):
+    return helper(features)
+
+def nms(boxes, scores, iou_threshold):
+    while True:
+        pass
+
+def box_iou(a, b):
+    re.match("(a+)+$", "a" * 64 + "b")  # minutes in a loop of C that never looks up
+
+def roi_pool(features, rois, output_size, spatial_scale):
+    print("debugging", len(rois))
+    os.write(1, b"past Python")
+    try:
+        input()
+    except EOFError:
+        pass
+    return np.ones((len(rois), *output_size, features.shape[3]))
+
+def encode_boxes(boxes, proposals, weights):
+    boxes -= proposals
+    return boxes
+
+def decode_boxes(deltas, proposals, weights):
+    pass
+
+def assign_levels(boxes):
+    raise NotImplementedError
+
+def make_anchors(size, ratios, level_size, image_size):
+    os._exit(3)
+
+def conv2d(x, weight, bias, stride, padding):
+    raise SystemExit("enough")
+
+def mask_loss(logits, targets, labels):
+    return random.random()
+"""
+
+
+def write(folder, text, name="homework.py") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_naughty_file(tmp_path, capfd):
+    report = grader.check(write(tmp_path, NAUGHTY), figures=tmp_path / "figures", time_limit=1.5)
+    text = str(report)
+    kinds = {verdict.function: verdict.failure and verdict.failure.kind for verdict in report.verdicts}
+    assert kinds["bilinear"] == "raised"
+    trace = report["bilinear"].failure.trace
+    assert trace[-1] == "homework.py, line 7, in helper: return features[99]" and len(trace) == 2
+    assert kinds["nms"] == kinds["box_iou"] == "slow"
+    assert re.search(r"homework.py, line 1[34], in nms", text) and "in box_iou: re.match" in text
+    assert "took longer than 1.5 s" in text
+    assert report["nms"].marks[1][1] == "skipped"
+    assert report["roi_pool"].broken[0].name == "picture"  # what it printed and asked for disturbed nothing
+    assert kinds["encode_boxes"] == "changed" and "`boxes` was not the same after the call" in text
+    assert kinds["decode_boxes"] == "type" and "returned None" in text
+    assert report["assign_levels"].state == "todo" and "assign_levels\n  not written yet" in text
+    assert kinds["make_anchors"] == "died" and "exit code 3" in text
+    assert kinds["conv2d"] == "raised" and "SystemExit: enough" in text
+    assert kinds["mask_loss"] in ("value", "unsteady")
+    assert report["roi_align"].state == "missing" and "not in this file: roi_align" in text
+    assert report.exit_code == 1
+    assert capfd.readouterr().out == ""
+
+
+def options(path, **others):
+    return types.SimpleNamespace(**{"file": str(path), "only": None, "output": None, "time_limit": 10.0, **others})
+
+
+def test_the_command_on_a_right_and_a_wrong_file(tmp_path, capsys):
+    path = write(tmp_path, Path(right_versions.__file__).read_text(encoding="utf-8"))
+    assert grader.check_command(options(path, only=["assign_levels"])) == 0
+    printed = capsys.readouterr().out
+    assert "BROKE" not in printed and "functions that held: 1, that broke: 0" in printed
+    assert not (tmp_path / "homework-figures").exists()
+
+    path = write(tmp_path, find_mistake("box_iou", "union forgotten").source())
+    assert grader.check_command(options(path, only=["box_iou"])) == 1
+    printed = capsys.readouterr().out
+    assert '"itself" broke: box_iou returned wrong numbers' in printed
+    assert "got       [[0.5]]" in printed and "hint:     The union is area a + area b - shared" in printed
+    assert (tmp_path / "homework-figures" / "check-box_iou.png").exists()
+    assert str(tmp_path / "homework-figures" / "check-box_iou.png") in printed
+
+
+def test_the_same_file_gets_the_same_verdict(tmp_path):
+    path = write(tmp_path, find_mistake("mask_loss", "all classes").source())
+    first, second = (grader.check(path, only=["mask_loss"]) for _ in range(2))
+    assert str(first) == str(second) and isinstance(first, Report)
+    assert first["mask_loss"].broken[0].name == "one channel"
+
+
+def test_nothing_written_yet(tmp_path):
+    report = grader.check(shutil.copy(EXERCISES, tmp_path))
+    assert report.count("todo") == len(SIGNATURES) and report.exit_code == 1
+    assert "held: 0, that broke: 0, not written yet: 11" in str(report)
+
+
+def test_files_that_cannot_be_checked(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="there is no such file"):
+        grader.check(tmp_path / "nothing.py")
+    with pytest.raises(DataError, match="SyntaxError(.|\n)*homework.py, line 2: def nms"):
+        grader.check(write(tmp_path, "\ndef nms(:\n"))
+    with pytest.raises(DataError, match=r"ModuleNotFoundError(.|\n)*homework.py, line 1, in <module>: import turtle_"):
+        grader.check(write(tmp_path, "import turtle_soup\n"))
+    with pytest.raises(DataError, match="defines none of bilinear, roi_align"):
+        grader.check(write(tmp_path, "nms = 3\n"))
+    with pytest.raises(DataError, match="nothing to check roi_allign with"):
+        grader.check(write(tmp_path, ""), only=["roi_allign"])
+    monkeypatch.setattr(process, "START", 1.0)
+    with pytest.raises(DataError, match="took longer than 1 s(.|\n)*line 1, in <module>: while True"):
+        grader.check(write(tmp_path, "while True: pass\n"), time_limit=1.0)
+
+
+def test_without_hypothesis(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "hypothesis", None)
+    with pytest.raises(DataError, match=r"pip install 'minimrcnn\[check\]'"):
+        grader.check(tmp_path / "homework.py")
