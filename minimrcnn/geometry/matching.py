@@ -11,8 +11,8 @@ def match(iou, low: float, high: float, allow_low_quality: bool) -> np.ndarray:
     1. The best object of an anchor is its match if their IoU is at least `high`.
     2. Below `low` the anchor is background, -1; between the two it is left alone, -2.
     3. With `allow_low_quality`, every anchor that overlaps an object as much as the object's best one does gets its own
-       best object back, however small the IoU: an object rarely remains without an anchor. (Its own best, as in torchvision's
-       code, which need not be the object that it is the best for.)
+       best object back, however small the IoU, so that an object rarely remains without an anchor. (Its own best, as in
+       torchvision's code, which need not be the object that it is the best for.)
 
     Parameters
     ----------
