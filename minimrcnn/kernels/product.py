@@ -12,7 +12,7 @@ register". Its Python twin beside it says what it computes, and is what a debugg
 rest is loops.
 
 Why not BLAS: it copies x as well, which pays for large squares, not for the long and narrow products of a convolution;
-and its threads would have to be told to stand aside. Measured on one thread: benchmarks/README.md.
+and its threads would have to be told to stand aside. `python -m benchmarks.products` compares them.
 
 A sum is made in the order of k, so it does not depend on the number of threads. After Goto and van de Geijn 2008,
 Anatomy of High-Performance Matrix Multiplication.
