@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,24 @@ LESSONS = find_lessons(FOLDER) if FOLDER.is_dir() else []
 LONG = {15, 16}  # have a short form
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
-def test_lesson(lesson, tmp_path):
+def run(lesson, folder) -> subprocess.CompletedProcess:
     """In an empty folder: nothing may be missing that is not in the repository."""
     command = [sys.executable, str(lesson.path), *(["--quick"] if lesson.number in LONG else [])]
-    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """All lessons, as many at a time as there are cores, on one thread each."""
+    folder = tmp_path_factory.mktemp("lessons")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(LESSONS, pool.map(lambda lesson: run(lesson, folder), LESSONS), strict=True))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+def test_lesson(lesson, runs):
+    done = runs[lesson]
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "figures/" in done.stdout
 
