@@ -40,7 +40,8 @@ def blas(x, w, y):
 def main() -> None:
     import scipy.linalg.cython_blas  # noqa: F401  (loads the BLAS that Numba calls)
 
-    print(f"compiled for {describe_environment()['target']}; BLAS {threadpool_info()[-1].get('architecture')}")
+    kernels = {library["architecture"] for library in threadpool_info() if "architecture" in library}
+    print(f"compiled for {describe_environment()['target']}; BLAS's kernels: {', '.join(kernels)}")
     print(f"{'rows':>6} {'K':>6} {'N':>5} {'ours':>8} {'BLAS':>8}  GFLOP/s, one thread   ours / BLAS")
     rng = np.random.default_rng(0)
     with threadpool_limits(1):
