@@ -34,6 +34,7 @@ MAX_ENTRIES = 100_000
 
 DTYPES = ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
 NPY_START = struct.Struct("<6sBBH")  # magic, version 1.0, length of the header
+# A number is followed by a comma or by the end, so there is one way to match and no time to lose in trying others.
 NPY_HEADER = re.compile(
     rb"\{'descr': '([|<>=]?\w+)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
 )

@@ -33,7 +33,7 @@ from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
 from minimrcnn.training.trainer import train as run_training
-from minimrcnn.weights import is_ours, recognize, save, state_of
+from minimrcnn.weights import is_ours, recognize, save
 from minimrcnn.weights.recognize import EPS
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
@@ -188,7 +188,7 @@ def convert(options) -> None:
         if options.norm_eps is not None:
             raise DataError(f"{source}: this is a model of ours, whose eps is known; leave out --norm-eps")
         model = MaskRCNN.load(source)
-        state = state_of(model)
+        state = model.state()
         save(output, state)
         say(f"{output}: {len(state)} arrays under torchvision's names, for load_state_dict(strict=True)")
         say_eps(model.config, recognize(state)["norm_eps"])

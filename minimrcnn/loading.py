@@ -10,7 +10,7 @@ from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.structures import Detections
-from minimrcnn.weights import load, load_state, recognize
+from minimrcnn.weights import load, recognize
 
 
 def load_model(path, **fields) -> MaskRCNN:
@@ -40,7 +40,7 @@ def load_model(path, **fields) -> MaskRCNN:
             found |= {"class_names": COCO_NAMES, "category_ids": COCO_CATEGORY_IDS}
         make = models.maskrcnn_resnet50_c4 if found["pyramid"] == "c4" else MaskRCNN
         model = make(**{**found, **fields})
-        load_state(model, state, norm_eps=model.config.norm_eps)
+        model.load_state(state, norm_eps=model.config.norm_eps)
     except (DataError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
     return model.eval()

@@ -21,6 +21,7 @@ from minimrcnn.tensor import Function, Tensor, tensors
 
 ALGORITHMS = ("auto", "pointwise", "winograd", "patches")
 CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
+APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto", residual=None, relu=False) -> Tensor:
@@ -292,10 +293,12 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         weight_gradient = xp.empty(weight_shape, dtype)
         winograd.winograd_weight_gradient(
             x, y_gradient, padding,
-            workspace("inputs", (winograd.COMPONENTS, block, group_in), dtype),
-            workspace("outputs", (winograd.COMPONENTS, block, channels), dtype),
+            workspace("inputs", (block, winograd.STEP, group_in), dtype),
+            workspace("outputs", (block, winograd.STEP, channels), dtype),
+            workspace("rows", (threads, block, group_in), dtype),
             workspace("panels", (threads, *panels_shape(block, channels, dtype.itemsize)), dtype),
-            workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype), _lanes(threads, dtype),
+            workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype),
+            _squares(threads, max(group_in, channels), dtype),
             weight_gradient.reshape(9, group_in * channels))  # fmt: skip
         return weight_gradient
     inner = taps * group_in
@@ -320,7 +323,7 @@ def count_together(weight_shape, groups) -> int:
     """How many groups are worth computing as one: up to 32 channels of a narrow group fill a product.
 
     Products with zeros are wasted, but 8 channels are gathered and multiplied no faster than 32: ResNeXt's 3x3
-    convolutions take a tenth of the time.
+    convolutions took a sixth of the time.
     """
     narrow = max(weight_shape[2], weight_shape[3] // groups)
     return max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * narrow <= 32))
@@ -390,38 +393,32 @@ def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
 
 
 def tile_block(tiles: int, most: int = 1024) -> int:
-    """Tiles of a block in Winograd's scratch: even shares (1024 of 256 channels take 75 MB), and one or two to spare.
-
-    192 to 2048 were as fast. The number is odd: with even ones the 36 components may lie a power of two apart and evict
-    each other from cache.
-    """
-    return (-(-tiles // -(-tiles // most)) + 1) | 1 if tiles else 1
+    """Tiles of a block in Winograd's scratch: even shares (1024 of 256 channels take 77 MB)."""
+    return -(-tiles // -(-tiles // most)) if tiles else 1
 
 
 def _winograd_kernel(weight, turned):
     """The transformed kernel (36, P, Cin, width); turned by half a turn, and (36, P, Cout, width)."""
     panels = _panels(weight.reshape(9, *weight.shape[2:]), 1, turned)[0]
-    pairs = panels[0].size
-    transformed = workspace("transformed", (winograd.COMPONENTS, pairs), weight.dtype)
-    winograd.winograd_kernel(
-        panels.reshape(9, pairs), turned, _lanes(numba.get_num_threads(), weight.dtype), transformed
-    )
+    transformed = workspace("transformed", (winograd.COMPONENTS, panels[0].size), weight.dtype)
+    winograd.winograd_kernel(panels.reshape(9, -1), turned, transformed)
     return transformed.reshape(winograd.COMPONENTS, *panels.shape[1:])
 
 
 def _winograd(x, transformed, bias, residual, relu, padding, output):
     """y from x and the transformed kernel, by even blocks of tiles."""
-    tiles = count_tiles(output.shape[:3])
-    block = tile_block(tiles)
-    winograd.winograd(
-        x, transformed, bias, residual, relu, padding,
-        workspace("inputs", (winograd.COMPONENTS, block, x.shape[3]), x.dtype),
-        workspace("outputs", (winograd.COMPONENTS, block, output.shape[3]), x.dtype),
-        _lanes(numba.get_num_threads(), x.dtype), output)  # fmt: skip
+    tiles, threads, most = count_tiles(output.shape[:3]), numba.get_num_threads(), max(x.shape[3], output.shape[3])
+    apart = most <= APART and tiles >= threads * TILES_APART
+    block = tile_block(tiles, TILES_APART if apart else 1024)
+    shape = (threads, block, winograd.STEP) if apart else (block, winograd.STEP)
+    run = winograd.winograd_apart if apart else winograd.winograd
+    run(x, transformed, bias, residual.reshape(-1, output.shape[3]), relu, padding,
+        workspace("inputs", (*shape, x.shape[3]), x.dtype), workspace("outputs", (*shape, output.shape[3]), x.dtype),
+        _squares(threads, most, x.dtype), output)  # fmt: skip
 
 
-def _lanes(threads, dtype):
-    return workspace("lanes", (threads, 2, winograd.COMPONENTS * winograd.LANE), dtype)
+def _squares(threads, channels, dtype):
+    return workspace("squares", (threads, winograd.PATCH, winograd.PATCH, channels), dtype)
 
 
 def _panels(weight, groups, turned):

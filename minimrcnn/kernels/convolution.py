@@ -105,11 +105,11 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
     for g in range(groups):
         target = output[:, g * group_out : (g + 1) * group_out]
         if taps == 1 and stride == 1 and padding == 0 and groups == 1:
-            multiply(x_rows[first : first + rows], weight[g], np.int64(0), target)
+            multiply(x_rows[first : first + rows, :], weight[g], np.int64(0), target)
         else:
             gather_patches(x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in,
                            group_in, patches[:rows])  # fmt: skip
-            multiply(patches[:rows], weight[g], np.int64(0), target)
+            multiply(patches[:rows, :], weight[g], np.int64(0), target)
     finish_rows(output, bias, residual, relu)
 
 
@@ -164,7 +164,7 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
                 sent = taken[:count]
                 gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
                                  g * group_out, sent)  # fmt: skip
-            multiply(sent, weight[g, tap], reached, total[:count, :])
+            multiply(sent[:, :], weight[g, tap], reached, total[:count, :])
             reached = np.int64(1)
         if not reached:
             clear(total[:count])
@@ -219,7 +219,7 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
             x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches
         )
         pack(y_rows[row : row + count, group * group_out : (group + 1) * group_out], panels[:, :count])
-        multiply(patches.T, panels[:, :count], np.int64(1), total[:, :])
+        multiply(patches[:, :].T, panels[:, :count], np.int64(1), total[:, :])
 
 
 @compiled_task

@@ -10,20 +10,22 @@ over the channels turns each of the 36 components into one matrix product:
 3. M[k] = V[k] @ U[k]              36 products;
 4. y = A' M A                      for every tile and channel, then the epilogue.
 
-Threads share the tiles in steps 2 and 4 and the components in step 3. A map goes by blocks of some thousand tiles, to
-bound what V and M take. (Blocks small enough for V and M to stay in a thread's own cache were no faster with 64
-channels, and a third slower with 256: a product reads all of its U[k], and few rows do not make up for that.) The
-gradient of the kernel runs the same transforms backwards: dU[k] = V[k]' @ (A dy A')[k], dg = G' dU G. The gradient of
-the input is the same convolution of dy with the kernel turned around, so it needs no code but a flag.
+With few channels, each thread takes blocks of 36 tiles through all of steps 2 to 4, and V and M stay in its own cache
+(`winograd_apart`: 1.5 times as fast with 64 channels, 1.2 times with 128). With many, a product that reads all of U[k]
+for so few rows would be slower. Then threads share the tiles in steps 2 and 4 and the components in step 3, and a map
+goes by blocks of some thousand tiles, to bound what V and M take (`winograd`). The gradient of the kernel runs the same
+transforms backwards: dU[k] = V[k]' @ (A dy A')[k], dg = G' dU G. The gradient of the input is the same convolution of
+dy with the kernel turned around, so it needs no code but a flag.
 
-The transforms work on 64 channels at a time in a small buffer with fixed distances between its rows: only then can the
-compiler prove that loads and stores do not overlap, and use vectors. A parallel kernel is a loop over calls of a
-compiled task: written inside the parallel loop, the same lines took five times as long to compile. For the same reason
-the number of lines of a patch is read from an array's shape: a constant is an invitation to write the loop out six
-times. And tasks get all their numbers as np.int64: a parallel loop's own index is unsigned, and a literal 0 or 1 is a
-type to itself, so each would have the same task compiled once more. What is read or written channel by channel is cut
-out as a row first: an index that might be negative, as far as the compiler knows, costs a gather instruction instead
-of a vector load (four times the time of the whole transform).
+The transforms are straight lines of vector instructions (`kernels.vectors`) that read the map and write V directly;
+only tiles at the edge go through a small square, with zeros around the map. The 36 components of a tile lie side by
+side: in 36 matrices far apart, each would touch 36 pages of memory (two and a half times slower with 256 channels).
+
+A parallel kernel is a loop over calls of a compiled task: written inside the parallel loop, the same lines took five
+times as long to compile. And tasks get all their numbers as np.int64: a parallel loop's own index is unsigned, and a
+literal 0 or 1 is a type to itself, so each would have the same task compiled once more. What is copied channel by
+channel is cut out as a row first: an index that might be negative, as far as the compiler knows, costs a gather
+instruction instead of a vector load.
 
 Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, P, Cin, width): the panels of
 `kernels.product`, into which the kernel is packed before it is transformed.
@@ -33,13 +35,16 @@ import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.convolution import finish_rows
 from minimrcnn.kernels.product import multiply, pack
 from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.vectors import make_transform
 
 TILE = 4  # outputs of a tile, along each axis
 PATCH = 6  # inputs it sees
 COMPONENTS = 36
-LANE = 64  # channels transformed at a time
+PAIRS = 1024  # of channels whose kernels are transformed at a time
+STEP = COMPONENTS + 1  # rows from one tile to the next in V and M: a power of two apart, they would evict each other
 
 
 @register_jitable
@@ -108,259 +113,216 @@ def transform_kernel_back(u0, u1, u2, u3, u4, u5, quarter, sixth):
     return u0 * quarter - near + far * quarter, ((u2 - u1) + (u3 - u4) * half) * sixth, far - near + u5
 
 
-@compiled_task
-def transform_patch(x, padding, down, across, tile, patch, half, into, components):
-    """components[k, into] (Cin,) = B' d B for one tile; what lies outside the map is 0."""
-    n = tile // (down * across)
-    top = tile // across % down * TILE - padding
-    left = tile % across * TILE - padding
-    channels = x.shape[3]
-    lines = components.shape[0] // PATCH
-    for lane in range(0, channels, LANE):
-        size = min(LANE, channels - lane)
-        read_square(x, n, top, left, lane, size, lines, patch)
-        for i in range(lines):
-            for c in range(size):
-                b = i * PATCH * LANE + c
-                (half[b], half[b + LANE], half[b + 2 * LANE], half[b + 3 * LANE], half[b + 4 * LANE],
-                 half[b + 5 * LANE]) = transform_input(
-                    patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                    patch[b + 5 * LANE])  # fmt: skip
-        for j in range(lines):
-            for c in range(size):
-                b = j * LANE + c
-                (patch[b], patch[b + 6 * LANE], patch[b + 12 * LANE], patch[b + 18 * LANE], patch[b + 24 * LANE],
-                 patch[b + 30 * LANE]) = transform_input(
-                    half[b], half[b + 6 * LANE], half[b + 12 * LANE], half[b + 18 * LANE], half[b + 24 * LANE],
-                    half[b + 30 * LANE])  # fmt: skip
-        for k in range(components.shape[0]):
-            row = components[k, into, lane : lane + size]
-            for c in range(size):
-                row[c] = patch[k * LANE + c]
-
-
-@compiled_task
-def transform_gradient(y_gradient, down, across, tile, patch, half, into, components):
-    """components[k, into] (Cout,) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
-    n = tile // (down * across)
-    top = tile // across % down * TILE
-    left = tile % across * TILE
-    channels = y_gradient.shape[3]
-    lines = components.shape[0] // PATCH
-    for lane in range(0, channels, LANE):
-        size = min(LANE, channels - lane)
-        read_square(y_gradient, n, top, left, lane, size, lines - 2, patch)
-        for j in range(lines - 2):  # down the columns: 4x4 to 6x4
-            for c in range(size):
-                b = j * LANE + c
-                (half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
-                 half[b + 20 * LANE]) = transform_output_back(
-                    patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE])  # fmt: skip
-        for i in range(lines):  # along the rows: 6x4 to 6x6
-            for c in range(size):
-                a = i * TILE * LANE + c
-                b = i * PATCH * LANE + c
-                (patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                 patch[b + 5 * LANE]) = transform_output_back(
-                    half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE])  # fmt: skip
-        for k in range(components.shape[0]):
-            row = components[k, into, lane : lane + size]
-            for c in range(size):
-                row[c] = patch[k * LANE + c]
+QUARTER, SIXTH = 1 / 4, 1 / 6
+transform_inputs = make_transform(transform_input)  # (6, 6, C) to (6, 6, C)
+transform_outputs = make_transform(transform_output)  # (6, 6, C) to (4, 4, C)
+transform_outputs_back = make_transform(transform_output_back)  # (4, 4, C) to (6, 6, C)
+transform_kernels = make_transform(transform_kernel, QUARTER, SIXTH)  # (3, 3, pairs) to (6, 6, pairs)
+transform_kernels_back = make_transform(transform_kernel_back, QUARTER, SIXTH)  # (6, 6, pairs) to (3, 3, pairs)
 
 
 @register_jitable
-def read_square(x, n, top, left, lane, size, side, square):
-    """square[(i * side + j) * 64 + c] = x[n, top + i, left + j, lane + c], 0 outside the map."""
+def locate(tile, down, across):
+    """(picture, first row, first column) of the outputs of a tile."""
+    return tile // (down * across), tile // across % down * TILE, tile % across * TILE
+
+
+@register_jitable
+def read_square(x, n, top, left, side, square):
+    """square[i, j, : C] = x[n, top + i, left + j] (C,), 0 outside the map."""
+    channels = x.shape[3]
     for i in range(side):
         for j in range(side):
-            start = (i * side + j) * LANE
+            cell = square[i, j]
             if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]:
-                row = x[n, top + i, left + j, lane : lane + size]
-                for c in range(size):
-                    square[start + c] = row[c]
+                row = x[n, top + i, left + j]
+                for c in range(channels):
+                    cell[c] = row[c]
             else:
-                for c in range(size):
-                    square[start + c] = 0
+                for c in range(channels):
+                    cell[c] = 0
+
+
+@register_jitable
+def grid(components):
+    """(6, 6, C) of the components (37, C) of a tile, the last of which is not used."""
+    return components[:COMPONENTS].reshape(PATCH, PATCH, components.shape[1])
 
 
 @compiled_task
-def finish_tile(components, bias, residual, relu, down, across, tile, patch, half, at, output):
-    """One output tile = A' M A (M: components[:, at]), += bias, += residual, ReLU; overhang is dropped."""
+def transform_patch(x, padding, down, across, tile, square, components):
+    """components (36 + 1, Cin) = B' d B for one tile; what lies outside the map is 0."""
+    n, top, left = locate(tile, down, across)
+    top, left = top - padding, left - padding
+    bottom, right = top + PATCH, left + PATCH
+    if top >= 0 and left >= 0 and bottom <= x.shape[1] and right <= x.shape[2]:
+        patch = x[n, top:bottom, left:right]
+    else:
+        read_square(x, n, top, left, PATCH, square)
+        patch = square[:, :, : x.shape[3]]
+    transform_inputs(patch, grid(components))
+
+
+@compiled_task
+def transform_gradient(y_gradient, down, across, tile, square, components):
+    """components (36 + 1, Cout) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
+    n, top, left = locate(tile, down, across)
+    bottom, right = top + TILE, left + TILE
+    if bottom <= y_gradient.shape[1] and right <= y_gradient.shape[2]:
+        patch = y_gradient[n, top:bottom, left:right]
+    else:
+        read_square(y_gradient, n, top, left, TILE, square)
+        patch = square[:TILE, :TILE, : y_gradient.shape[3]]
+    transform_outputs_back(patch, grid(components))
+
+
+@compiled_task
+def finish_tile(components, bias, residual, relu, down, across, tile, square, output):
+    """One tile of output = A' M A (M: components (36 + 1, Cout)), += bias, += residual, ReLU; overhang is dropped."""
     height, width, channels = output.shape[1], output.shape[2], output.shape[3]
-    n = tile // (down * across)
-    top = tile // across % down * TILE
-    left = tile % across * TILE
-    lines = components.shape[0] // PATCH
-    for lane in range(0, channels, LANE):
-        size = min(LANE, channels - lane)
-        for k in range(components.shape[0]):
-            row = components[k, at, lane : lane + size]
-            for c in range(size):
-                patch[k * LANE + c] = row[c]
-        for i in range(lines):
-            for c in range(size):
-                b = i * PATCH * LANE + c
-                a = i * TILE * LANE + c
-                half[a], half[a + LANE], half[a + 2 * LANE], half[a + 3 * LANE] = transform_output(
-                    patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                    patch[b + 5 * LANE])  # fmt: skip
-        for j in range(lines - 2):
-            for c in range(size):
-                b = j * LANE + c
-                patch[b], patch[b + 4 * LANE], patch[b + 8 * LANE], patch[b + 12 * LANE] = transform_output(
-                    half[b], half[b + 4 * LANE], half[b + 8 * LANE], half[b + 12 * LANE], half[b + 16 * LANE],
-                    half[b + 20 * LANE])  # fmt: skip
-        for i in range(min(TILE, height - top)):
-            for j in range(min(TILE, width - left)):
-                cells = patch[(i * TILE + j) * LANE : (i * TILE + j) * LANE + size]
-                if bias.size:
-                    row = bias[lane : lane + size]
-                    for c in range(size):
-                        cells[c] += row[c]
-                if residual.size:
-                    row = residual[n, top + i, left + j, lane : lane + size]
-                    for c in range(size):
-                        cells[c] += row[c]
-                if relu:
-                    for c in range(size):
-                        if cells[c] < 0:  # written so that NaN stays NaN
-                            cells[c] = 0
-                row = output[n, top + i, left + j, lane : lane + size]
-                for c in range(size):
-                    row[c] = cells[c]
+    n, top, left = locate(tile, down, across)
+    fits = top + TILE <= height and left + TILE <= width
+    if fits:
+        target = output[n, top : top + TILE, left : left + TILE]
+    else:
+        target = square[:TILE, :TILE, :channels]
+    transform_outputs(grid(components), target)
+    all_rows = output.reshape(-1, channels)
+    for i in range(min(TILE, height - top)):
+        first = (n * height + top + i) * width + left
+        rows = all_rows[first : first + min(TILE, width - left)]
+        if not fits:
+            for j in range(len(rows)):
+                row, cell = rows[j], square[i, j]
+                for c in range(channels):
+                    row[c] = cell[c]
+        finish_rows(rows, bias, residual[first : first + len(rows)], relu)
 
 
 @compiled_task
-def multiply_component(inputs, transformed, first, last, outputs):
-    """outputs (tiles, Cout) = inputs (tiles, Cin) @ transformed (P, Cin, width); tiles first .. last - 1."""
-    multiply(inputs[first:last], transformed, np.int64(0), outputs[first:last, :])
+def multiply_component(inputs, transformed, k, first, last, outputs):
+    """outputs[:, k] = inputs[:, k] @ transformed (P, Cin, width), of component k for the tiles first .. last - 1."""
+    multiply(inputs[first:last, k], transformed, np.int64(0), outputs[first:last, k])
 
 
 @compiled_task
-def add_product(inputs, outputs, count, add, panels, total):
-    """total (Cin, Cout) = or += inputs' @ outputs over the first ``count`` tiles; ``panels`` is scratch."""
-    pack(outputs[:count, :], panels[:, :count])
-    multiply(inputs[:count].T, panels[:, :count], add, total[:, :])
+def add_product(inputs, outputs, k, count, add, rows, panels, total):
+    """total (Cin, Cout) = or += inputs[:, k]' @ outputs[:, k] over the first ``count`` tiles.
+
+    The inputs are copied into ``rows`` (tiles, Cin) first, as a product reads down their columns again and again.
+    """
+    for t in range(count):
+        source, target = inputs[t, k], rows[t]
+        for c in range(target.size):
+            target[c] = source[c]
+    pack(outputs[:count, k], panels[:, :count])
+    multiply(rows[:count, :].T, panels[:, :count], add, total[:, :])
 
 
 @compiled_task
-def transform_pairs(weight, turned, quarter, sixth, first, size, lines, patch, half, transformed):
-    """transformed[:, first + p] = G g G' for ``size`` pairs of channels: 3x3 to 6x3 to 6x6."""
-    last = first + size
-    for j in range(lines - 3):
-        a, b, c = (8 - j, 5 - j, 2 - j) if turned else (j, 3 + j, 6 + j)
-        tap0, tap1, tap2 = weight[a, first:last], weight[b, first:last], weight[c, first:last]  # (size,)
-        for p in range(size):
-            i = j * LANE + p
-            (half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE], half[i + 12 * LANE],
-             half[i + 15 * LANE]) = transform_kernel(tap0[p], tap1[p], tap2[p], quarter, sixth)  # fmt: skip
-    for i in range(lines):
-        for p in range(size):
-            a = i * 3 * LANE + p
-            b = i * PATCH * LANE + p
-            (patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-             patch[b + 5 * LANE]) = transform_kernel(
-                half[a], half[a + LANE], half[a + 2 * LANE], quarter, sixth)  # fmt: skip
-    for k in range(transformed.shape[0]):
-        row = transformed[k, first:last]
-        for p in range(size):
-            row[p] = patch[k * LANE + p]
+def transform_pairs(taps, first, last, components):
+    """components (6, 6, pairs) = G g G' of taps (3, 3, pairs), for the pairs of channels first .. last - 1."""
+    transform_kernels(taps[:, :, first:last], components[:, :, first:last])
 
 
 @compiled_task
-def transform_pairs_back(sums, quarter, sixth, first, size, lines, patch, half, weight_gradient):
-    """weight_gradient[:, first + p] = G' dU G for ``size`` pairs of channels: 6x6 to 6x3 to 3x3."""
-    last = first + size
-    for k in range(sums.shape[0]):
-        row = sums[k, first:last]
-        for p in range(size):
-            patch[k * LANE + p] = row[p]
-    for i in range(lines):
-        for p in range(size):
-            a = i * 3 * LANE + p
-            b = i * PATCH * LANE + p
-            half[a], half[a + LANE], half[a + 2 * LANE] = transform_kernel_back(
-                patch[b], patch[b + LANE], patch[b + 2 * LANE], patch[b + 3 * LANE], patch[b + 4 * LANE],
-                patch[b + 5 * LANE], quarter, sixth)  # fmt: skip
-    for j in range(lines - 3):
-        for p in range(size):
-            i = j * LANE + p
-            patch[p], patch[p + LANE], patch[p + 2 * LANE] = transform_kernel_back(
-                half[i], half[i + 3 * LANE], half[i + 6 * LANE], half[i + 9 * LANE], half[i + 12 * LANE],
-                half[i + 15 * LANE], quarter, sixth)  # fmt: skip
-        for tap in range(lines - 3):
-            row = weight_gradient[3 * tap + j, first:last]
-            for p in range(size):
-                row[p] = patch[tap * LANE + p]
+def transform_pairs_back(components, first, last, taps):
+    """taps (3, 3, pairs) = G' dU G of components (6, 6, pairs), for the pairs of channels first .. last - 1."""
+    transform_kernels_back(components[:, :, first:last], taps[:, :, first:last])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_kernel_cpu(weight, turned, patches, transformed):
+def winograd_kernel_cpu(weight, turned, transformed):
     """transformed (36, pairs) = G g G' for weight (9, pairs); ``turned`` by half a turn for the input's gradient."""
-    quarter, sixth = weight.dtype.type(0.25), weight.dtype.type(1 / 6)
-    pairs, lines = weight.shape[1], transformed.shape[0] // PATCH
-    for block in prange((pairs + LANE - 1) // LANE):
-        me = get_thread_id()
-        first = block * LANE
-        transform_pairs(weight, turned, quarter, sixth, first, min(LANE, pairs - first), lines, patches[me, 0],
-                        patches[me, 1], transformed)  # fmt: skip
+    pairs = weight.shape[1]
+    taps, components = weight.reshape(3, 3, pairs), transformed.reshape(PATCH, PATCH, pairs)
+    taps = taps[::-1, ::-1] if turned else taps[:, :]
+    for block in prange((pairs + PAIRS - 1) // PAIRS):
+        first = np.int64(block) * PAIRS
+        transform_pairs(taps, first, min(first + PAIRS, pairs), components)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, patches, output):
-    """Steps 2 to 4, by blocks of tiles.
+def winograd_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, squares, output):
+    """Steps 2 to 4, by blocks of tiles that the threads share.
 
-    transformed is (36, P, Cin, width); ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout) and
-    ``patches`` (threads, 2, 36 * 64) are scratch.
+    transformed is (36, P, Cin, width), residual (N * OH * OW, Cout) or empty; ``inputs`` (block, 36 + 1, Cin),
+    ``outputs`` (block, 36 + 1, Cout) and ``squares`` (threads, 6, 6, most channels) are scratch.
     """
     down = (output.shape[1] + TILE - 1) // TILE
     across = (output.shape[2] + TILE - 1) // TILE
-    tiles, block = output.shape[0] * down * across, inputs.shape[1] - 1
-    shares = (len(patches) + 11) // 12  # 36 products are few for more than a dozen threads
+    tiles, block = output.shape[0] * down * across, len(inputs)
+    shares = (len(squares) + 11) // 12  # 36 products are few for more than a dozen threads
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in prange(count):
-            me, at = get_thread_id(), np.int64(t)
-            transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
+            tile = first + np.int64(t)
+            transform_patch(x, padding, down, across, tile, squares[get_thread_id()], inputs[t])
         for t in prange(COMPONENTS * shares):
             k, share = np.int64(t) // shares, np.int64(t) % shares
-            multiply_component(inputs[k], transformed[k], count * share // shares, count * (share + 1) // shares,
-                               outputs[k])  # fmt: skip
+            multiply_component(inputs, transformed[k], k, count * share // shares, count * (share + 1) // shares,
+                               outputs)  # fmt: skip
         for t in prange(count):
-            me, at = get_thread_id(), np.int64(t)
-            finish_tile(outputs, bias, residual, relu, down, across, first + at, patches[me, 0], patches[me, 1], at,
-                        output)  # fmt: skip
+            tile = first + np.int64(t)
+            finish_tile(outputs[t], bias, residual, relu, down, across, tile, squares[get_thread_id()], output)
+
+
+@compiled_task
+def convolve_tiles(x, transformed, bias, residual, relu, padding, down, across, first, count, inputs, outputs, square,
+                   output):  # fmt: skip
+    """Steps 2 to 4 for the tiles first .. first + count - 1, by one thread."""
+    for t in range(count):
+        transform_patch(x, padding, down, across, first + t, square, inputs[t])
+    for k in range(COMPONENTS):
+        multiply_component(inputs, transformed[k], k, np.int64(0), count, outputs)
+    for t in range(count):
+        finish_tile(outputs[t], bias, residual, relu, down, across, first + t, square, output)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, panels, sums, patches, weight_gradient):
+def winograd_apart_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, squares, output):
+    """Steps 2 to 4, by blocks of tiles that one thread each takes all the way.
+
+    As `winograd_cpu`, but for ``inputs`` (threads, block, 36 + 1, Cin) and ``outputs`` (threads, block, 36 + 1, Cout).
+    """
+    down = (output.shape[1] + TILE - 1) // TILE
+    across = (output.shape[2] + TILE - 1) // TILE
+    tiles, block = output.shape[0] * down * across, inputs.shape[1]
+    for b in prange((tiles + block - 1) // block):
+        me, first = get_thread_id(), np.int64(b) * block
+        convolve_tiles(x, transformed, bias, residual, relu, padding, down, across, first, min(block, tiles - first),
+                       inputs[me], outputs[me], squares[me], output)  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, rows, panels, sums, squares,
+                                 weight_gradient):  # fmt: skip
     """weight_gradient (9, Cin * Cout) = G' (sum over tiles of V[k]' (A dy A')[k]) G, by blocks of tiles.
 
-    ``inputs`` (36, block + 1, Cin), ``outputs`` (36, block + 1, Cout), ``panels`` (threads, P, block + 1, width) of
-    one component of the outputs, ``sums`` (36, Cin, Cout) and ``patches`` (threads, 2, 36 * 64) are scratch.
+    ``inputs`` (block, 36 + 1, Cin), ``outputs`` (block, 36 + 1, Cout), ``sums`` (36, Cin, Cout) and ``squares``
+    (threads, 6, 6, most channels) are scratch; so are, for one component at a time, ``rows`` (threads, block, Cin) of
+    the inputs and ``panels`` (threads, P, block, width) of the outputs.
     """
     down = (y_gradient.shape[1] + TILE - 1) // TILE
     across = (y_gradient.shape[2] + TILE - 1) // TILE
-    tiles, block = y_gradient.shape[0] * down * across, inputs.shape[1] - 1
-    quarter, sixth = x.dtype.type(0.25), x.dtype.type(1 / 6)
+    tiles, block = y_gradient.shape[0] * down * across, len(inputs)
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in prange(count):
-            me, at = get_thread_id(), np.int64(t)
-            transform_patch(x, padding, down, across, first + at, patches[me, 0], patches[me, 1], at, inputs)
-            transform_gradient(y_gradient, down, across, first + at, patches[me, 0], patches[me, 1], at, outputs)
+            square, tile = squares[get_thread_id()], first + np.int64(t)
+            transform_patch(x, padding, down, across, tile, square, inputs[t])
+            transform_gradient(y_gradient, down, across, tile, square, outputs[t])
         for k in prange(COMPONENTS):
-            add_product(inputs[k], outputs[k], count, np.int64(first > 0), panels[get_thread_id()], sums[k])
-    flat = sums.reshape(COMPONENTS, -1)
-    pairs = flat.shape[1]
-    for lane in prange((pairs + LANE - 1) // LANE):
-        me = get_thread_id()
-        start = lane * LANE
-        transform_pairs_back(flat, quarter, sixth, start, min(LANE, pairs - start), sums.shape[0] // PATCH,
-                             patches[me, 0], patches[me, 1], weight_gradient)  # fmt: skip
+            me = get_thread_id()
+            add_product(inputs, outputs, np.int64(k), count, np.int64(first > 0), rows[me], panels[me], sums[k])
+    pairs = weight_gradient.shape[1]
+    components, taps = sums.reshape(PATCH, PATCH, pairs), weight_gradient.reshape(3, 3, pairs)
+    for piece in prange((pairs + PAIRS - 1) // PAIRS):
+        start = np.int64(piece) * PAIRS
+        transform_pairs_back(components, start, min(start + PAIRS, pairs), taps)
 
 
 winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)
 winograd = Twin("winograd", winograd_cpu)
+winograd_apart = Twin("winograd_apart", winograd_apart_cpu)
 winograd_weight_gradient = Twin("winograd_weight_gradient", winograd_weight_gradient_cpu)

@@ -14,7 +14,7 @@ import numpy as np
 
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.errors import DataError
-from minimrcnn.weights import is_ours, load, load_state
+from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
 KIND = "minimrcnn checkpoint 1"
@@ -155,7 +155,7 @@ def initialize(model, path) -> list[str]:
     if not is_ours(path):
         state = load(path)
         try:
-            return load_state(model, state, partly=True)
+            return model.load_state(state, partly=True)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
     arrays, header = read_archive(path)

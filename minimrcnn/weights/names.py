@@ -112,10 +112,11 @@ def to_native(state, res5: bool | None = None) -> dict[str, np.ndarray]:
     DataError
         Names that no model of ours has: all of them are listed.
     """
-    modern = modernize(state)
+    names = modern_names(state)
+    modern = {new: state[name] for name, new in names.items()}
     dense = list_dense(modern)
     known = {*OURS, *dense}
-    unknown = [there for there, name in modern_names(state).items() if name.rpartition(".")[0] not in known]
+    unknown = [there for there, name in names.items() if name.rpartition(".")[0] not in known]
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(state)} names are unknown; wanted the state_dict() of a Mask R-CNN or Faster "

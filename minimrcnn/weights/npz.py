@@ -18,17 +18,12 @@ import zipfile
 
 import numpy as np
 
-from minimrcnn.archive import DTYPES, NPY_START, Refused
+from minimrcnn.archive import DTYPES, NPY_HEADER, NPY_START, Refused
 from minimrcnn.weights.stored import STORED_AS, as_array, shown
 
 MAX_RATIO = 20
 ALLOWANCE = 64 * 2**20  # bytes: a small file may be all zeros
 CHUNK = 2**18
-
-# A number is followed by a comma or by the end, so there is one way to match and no time to lose in trying others.
-NPY_HEADER = re.compile(
-    rb"\{'descr': '([|<>=]?\w+)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
-)
 
 
 def read_npz(archive: zipfile.ZipFile, entries, size: int) -> dict[str, np.ndarray]:
