@@ -137,7 +137,10 @@ class AdamW(Optimizer):
         shrink = 1.0 - learning_rate * weight_decay
         step_size = learning_rate / (1.0 - beta1**self.steps)
         root_scale = 1.0 / math.sqrt(1.0 - beta2**self.steps)
-        kernels.adamw(gradient, shrink, step_size, root_scale, self.eps, beta1, beta2, mean, square, parameter)
+        kernels.adamw(
+            gradient, shrink, step_size, root_scale, self.eps, beta1, 1.0 - beta1, beta2, 1.0 - beta2,
+            mean, square, parameter,
+        )  # fmt: skip
 
 
 def choose_decay(parameters, weight_decay: float, norm_weight_decay: float | None) -> dict[str, float]:
