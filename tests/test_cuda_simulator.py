@@ -3,7 +3,8 @@
 Bodies are also held against the textbook by way of the functions that call them, so that a CPU body and a CUDA body
 with the same mistake are found out, and so is a caller that asks the GPU for the wrong thing.
 
-The simulator must be chosen before Numba is imported, so all of this runs in a process of its own.
+The simulator must be chosen before Numba is imported, so all of this runs in a process of its own. CPU bodies run there
+as the plain Python they are, too: compiling them would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ TERMS = {"channel_sums": 1}  # bodies that leave different terms of the same sum
 @pytest.mark.skipif(cuda is None, reason="this Numba comes without CUDA")
 @pytest.mark.skipif(IN_SIMULATOR, reason="this is the simulator's process")
 def test_in_the_simulator():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", __file__]
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
     folder = Path(__file__).parents[1]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
