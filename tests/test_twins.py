@@ -97,6 +97,9 @@ def test_launch_counts_blocks_and_passes_float32():
         twin(0, _OnDevice(5))  # an output to add nothing to
         twin.threads = lambda first, output: 1
         twin(0.5, _OnDevice(5))
+        twin.threads = lambda first, output: first
+        with pytest.raises(ValueError, match="test_launch: 4294967296 threads"):
+            twin(2**32, _OnDevice(5))
     finally:
         del Twin.registry["test_launch"]
     launches = twin.kernel.launches

@@ -12,7 +12,7 @@ from minimrcnn.kernels import (  # importing registers the twins
     normalization,
     optimizer,
     paste_masks,  # noqa: F401
-    pooling,
+    pooling,  # noqa: F401
     resize,  # noqa: F401
     roi_align,
     roi_pool,
@@ -40,6 +40,11 @@ ROIS = np.array(
 )
 
 
+def in_python(body):
+    """A compiled function as the Python it was made of: what is tiny takes longer to compile."""
+    return getattr(body, "py_func", body)
+
+
 def _roi_align(rng, ratio, aligned, use_max, images=2):
     features = rng.standard_normal((images, 7, 6, 3)).astype(np.float32)
     output = np.full((len(ROIS), 2, 3, 3), 7, np.float32)
@@ -48,8 +53,9 @@ def _roi_align(rng, ratio, aligned, use_max, images=2):
 
 
 def _roi_align_gradient(rng, ratio, aligned, use_max):
-    features, _, scale, _, _, _, winner, output = arguments = _roi_align(rng, ratio, aligned, use_max)
-    roi_align.roi_align(*arguments)
+    features, _, scale, *_, winner, output = _roi_align(rng, ratio, aligned, use_max)
+    if use_max:
+        in_python(roi_align.maximize_rois_cpu)(features, ROIS, scale, ratio, aligned, winner, output)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.zeros_like(features)
 
@@ -62,7 +68,7 @@ def _roi_pool(rng, rule):
 
 def _roi_pool_gradient(rng, rule):
     features, _, scale, _, winner, output = arguments = _roi_pool(rng, rule)
-    roi_pool.roi_pool(*arguments)
+    in_python(roi_pool.roi_pool_cpu)(*arguments)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, rule, np.zeros_like(features)
 
@@ -109,8 +115,8 @@ def _max_pool(rng, kernel, stride, padding):
 
 
 def _max_pool_gradient(rng, *window):
-    x, *window, taps, y = arguments = _max_pool(rng, *window)
-    pooling.max_pool(*arguments)
+    x, kernel, *_, taps, y = _max_pool(rng, *window)
+    taps[:] = rng.integers(0, kernel * kernel, taps.shape)
     return normal(rng, *y.shape), taps, *window, unset(*x.shape)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
 
@@ -102,7 +102,7 @@ def crop_masks_cuda(masks, rois, matched, output):
     F = output.dtype.type
     _, height, width = masks.shape
     side = output.shape[1]
-    q, p, r = element % side, element // side % side, element // side // side
+    _, r, p, q = find_place(element, (1,) + output.shape)
     size_y, samples_y = divide_side(rois[r, 1], rois[r, 3], side, F)
     size_x, samples_x = divide_side(rois[r, 0], rois[r, 2], side, F)
     mask, total = masks[matched[r]], F(0)

@@ -19,7 +19,7 @@ Shapes: x (N, P, C), P positions; sums (N, T, 2, C); a, b, d (N, C).
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, compiled_task, cuda
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, compiled_task, cuda, find_place
 
 NUMBERS = 32768  # numbers of a map that a task of the CPU takes
 PIECE = 256  # positions that a block of the GPU takes
@@ -164,8 +164,8 @@ def scale_channels_cuda(x, scale, shift, residual, relu, y):
     element = cuda.grid(1)
     if element >= y.size:
         return
-    F, channels = x.dtype.type, x.shape[2]
-    c, p, n = element % channels, element // channels % x.shape[1], element // channels // x.shape[1]
+    F = x.dtype.type
+    _, n, p, c = find_place(element, (1,) + x.shape)
     value = x[n, p, c] * scale[n, c] + shift[n, c]
     if residual.size:
         value += residual[n, p, c]
@@ -178,8 +178,8 @@ def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradie
     element = cuda.grid(1)
     if element >= x_gradient.size:
         return
-    F, channels = x.dtype.type, x.shape[2]
-    c, p, n = element % channels, element // channels % x.shape[1], element // channels // x.shape[1]
+    F = x.dtype.type
+    _, n, p, c = find_place(element, (1,) + x.shape)
     g = y_gradient[n, p, c]
     if relu and not y[n, p, c] > F(0):
         g = F(0)

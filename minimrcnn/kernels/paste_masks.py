@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, compiled_task, cuda
+from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
 
 FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
@@ -143,9 +143,8 @@ def paste_pixel(mask, box, y, x, height, width):
 def paste_masks_cuda(masks, boxes, output):
     element = cuda.grid(1)
     if element < output.size:
-        _, height, width = output.shape
-        d, y, x = element // width // height, element // width % height, element % width
-        covered, value = paste_pixel(masks[d], boxes[d], y, x, height, width)
+        _, d, y, x = find_place(element, (1,) + output.shape)
+        covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
         if covered:
             output[d, y, x] = value
 
@@ -153,9 +152,8 @@ def paste_masks_cuda(masks, boxes, output):
 def paste_masks_bool_cuda(masks, boxes, threshold, output):
     element = cuda.grid(1)
     if element < output.size:
-        _, height, width = output.shape
-        d, y, x = element // width // height, element // width % height, element % width
-        covered, value = paste_pixel(masks[d], boxes[d], y, x, height, width)
+        _, d, y, x = find_place(element, (1,) + output.shape)
+        covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
         if covered:
             output[d, y, x] = value > masks.dtype.type(threshold)
 

@@ -430,7 +430,7 @@ def roi_align_gradient_in_order_cuda(
     _, bins_y, bins_x, _ = output_gradient.shape
     if cell >= images * height * width:
         return
-    image, row, column = cell // width // height, cell // width % height, cell % width
+    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
     mine = features_gradient[image, row, column]  # (C,)
     for r in range(len(rois)):
         at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)

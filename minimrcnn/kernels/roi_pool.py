@@ -213,7 +213,7 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
     _, bins_y, bins_x, _ = output_gradient.shape
     if cell >= images * height * width:
         return
-    image, row, column = cell // width // height, cell // width % height, cell % width
+    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
     mine = features_gradient[image, row, column]  # (C,)
     for r in range(len(rois)):
         if find_image(rois[r, 0], images, F) != image:

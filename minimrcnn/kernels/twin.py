@@ -48,10 +48,14 @@ else:
 
 @register_jitable
 def find_place(element, shape):
-    """Where an element of a C-contiguous array of four axes stands: four indices, the last the fastest."""
-    rest = element // shape[3]
-    above = rest // shape[2]
-    return above // shape[1], above % shape[1], rest % shape[2], element % shape[3]
+    """Where an element of a C-contiguous array of four axes stands: four indices, the last the fastest.
+
+    In 32 bits without sign: a GPU divides those in a fifth of the instructions that Python's division of 64 bits takes.
+    """
+    element, height, width, channels = np.uint32(element), np.uint32(shape[1]), np.uint32(shape[2]), np.uint32(shape[3])
+    cell = np.uint32(element // channels)
+    row = np.uint32(cell // width)
+    return np.int64(row // height), np.int64(row % height), np.int64(cell % width), np.int64(element % channels)
 
 
 # The work that one turn of a parallel loop does, compiled for calls from kernels alone: without the two entries that
@@ -101,6 +105,8 @@ class Twin:
     def launch(self, *arguments) -> None:
         """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""
         threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
+        if threads >= 2**32:
+            raise ValueError(f"{self.name}: {threads} threads, wanted less than 2^32; take fewer pictures at a time")
         if threads > 0:
             blocks = (threads + THREADS_PER_BLOCK - 1) // THREADS_PER_BLOCK
             self.kernel[blocks, THREADS_PER_BLOCK](
