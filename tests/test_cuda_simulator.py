@@ -24,6 +24,7 @@ from minimrcnn.kernels import optimizer as optimizer_kernels
 from minimrcnn.kernels.nms import BLOCK
 from minimrcnn.kernels.twin import Twin, cuda
 from minimrcnn.tensor import Tensor, gradcheck
+from minimrcnn.training import optimizer as optimizer_module
 from minimrcnn.training.optimizer import SGD, AdamW, clip_gradients
 from tests.reference_cases import relative_error
 from tests.twin_arguments import ARGUMENTS, BOXES, ROIS, draw_boxes
@@ -74,7 +75,8 @@ def on_cuda(monkeypatch):
         self.launch(*arguments)
 
     monkeypatch.setattr(Twin, "__call__", launch)
-    monkeypatch.setattr(norm, "device_of", lambda array: "cuda")
+    for module in (norm, optimizer_module):
+        monkeypatch.setattr(module, "device_of", lambda array: "cuda")
     return ran
 
 
