@@ -1,15 +1,15 @@
-"""Every CUDA body compiles for the GPUs of 2020 and 2022, and computes nothing in float64."""
+"""Every CUDA body compiles for the GPUs of 2020 and 2022, computes nothing in float64, and fits into registers."""
 
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
+import sys
+from functools import cache
 
-import numba
-import numpy as np
 import pytest
 
-from minimrcnn.kernels.twin import Twin, cuda
+from benchmarks import cuda_resources
+from minimrcnn.kernels.twin import cuda
 from tests.twin_arguments import ARGUMENTS
 
 pytestmark = [
@@ -17,25 +17,63 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="the simulator compiles nothing"),
 ]
 
+REGISTERS = 96  # a thread; with more than that, less than a third of the threads that an SM can hold fit into it
+SHARED = 16384  # bytes a block: ten fit into an SM of 2020
+DECIDING = ("nms_leaders", "nms_followers")  # whose last bit decides, so that a product must be rounded as on a CPU
 
-@pytest.fixture(scope="module")
+
+@cache
+def compiled(name: str, capability: tuple[int, int]) -> str:
+    return cuda_resources.compile_ptx(name, 0, capability)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def compiler():
-    """`cuda.compile_ptx`, if NVIDIA's compiler library is there."""
+    """NVIDIA's compiler library, which `numba-cuda[cu13]` brings; the test extra has it on Linux."""
     try:
         cuda.compile_ptx(lambda: None, (), cc=(8, 0))
     except Exception as error:
         pytest.skip(f"no CUDA compiler here (pip install 'numba-cuda[cu13]' brings one): {type(error).__name__}")
-    return cuda.compile_ptx
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
+@pytest.mark.parametrize("capability", cuda_resources.CAPABILITIES, ids=["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_compiles_without_float64(compiler, name, capability, monkeypatch):
-    # Numba asks the GPU at hand what to compile the shared arithmetic for. Without one, answer for it.
-    device = SimpleNamespace(compute_capability=capability)
-    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
-    arguments = ARGUMENTS[name][0](np.random.default_rng(0))
-    types = tuple(numba.float32 if isinstance(argument, float) else numba.typeof(argument) for argument in arguments)
-    ptx, _ = compiler(Twin.registry[name].cuda, types, cc=capability)
+def test_compiles_without_float64(name, capability):
+    ptx = compiled(name, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in ptx
     assert ptx.count(".f64") == 0
+    if name in DECIDING:
+        assert ptx.count("fma.") == 0
+
+
+@pytest.mark.parametrize("capability", cuda_resources.CAPABILITIES, ids=["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_fits_into_registers(name, capability):
+    pytest.importorskip("cuda.bindings.nvjitlink", reason="the linker that counts registers comes with numba-cuda")
+    found = cuda_resources.measure(compiled(name, capability), capability)
+    assert found.spilled == 0, found
+    assert 0 < found.registers <= REGISTERS and found.shared <= SHARED, found
+
+
+def test_measures_what_is_there():
+    """A kernel that keeps 600 numbers at once must spill; one with an array in shared memory has it counted."""
+    pytest.importorskip("cuda.bindings.nvjitlink", reason="the linker that counts registers comes with numba-cuda")
+    found = cuda_resources.measure(compiled("square_sums", (9, 0)), (9, 0))
+    assert found.shared >= 4 * 128
+    sums = " + ".join(f"x{k} * x{600 - k}" for k in range(1, 600))
+    lines = [f"    x{k} = values[{k}]" for k in range(600)]
+    source = "\n".join(["def many(values, out):", *lines, "    cuda.syncthreads()", f"    out[0] = {sums}"])
+    scope = {"cuda": cuda}
+    exec(source, scope)
+    ptx, _ = cuda.compile_ptx(scope["many"], (cuda_resources.numba.float32[::1],) * 2, cc=(9, 0))
+    assert cuda_resources.measure(ptx, (9, 0)).spilled > 0
+
+
+def test_the_table(monkeypatch, capsys):
+    pytest.importorskip("cuda.bindings.nvjitlink", reason="the linker that counts registers comes with numba-cuda")
+    monkeypatch.setattr(cuda_resources, "ARGUMENTS", {"relu_gradient": ARGUMENTS["relu_gradient"]})
+    monkeypatch.setattr(sys, "argv", ["cuda_resources"])
+    cuda_resources.main()
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["kernel", "registers", "spilled", "shared"]
+    assert [row.split()[:2] for row in rows] == [["relu_gradient", "sm_80"], ["relu_gradient", "sm_90"]]

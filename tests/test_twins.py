@@ -9,20 +9,22 @@ import numpy as np
 import pytest
 
 import minimrcnn.kernels
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels import nms, normalization, optimizer
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin
+from tests.twin_arguments import ARGUMENTS
 
 for module in pkgutil.iter_modules(minimrcnn.kernels.__path__):
     importlib.import_module(f"minimrcnn.kernels.{module.name}")
 
-WITH_CUDA = (
-    "roi_align",
-    "roi_align_gradient",
-    "roi_pool",
-    "roi_pool_gradient",
-    "box_iou",
-    "nms_leaders",
-    "nms_followers",
-)
+# Those whose CUDA body is still to be written.
+CPU_ONLY = {
+    "convolve_patches",
+    "convolve_input_gradient",
+    "convolve_weight_gradient",
+    "winograd_kernel",
+    "winograd",
+    "winograd_weight_gradient",
+}
 
 
 def test_every_twin_has_a_cpu_body():
@@ -31,7 +33,12 @@ def test_every_twin_has_a_cpu_body():
         assert twin.name == name and callable(twin.cpu)
 
 
-@pytest.mark.parametrize("name", WITH_CUDA)
+def test_every_twin_has_a_cuda_body_that_is_tested():
+    assert {name for name, twin in Twin.registry.items() if twin.cuda is None} == CPU_ONLY
+    assert set(ARGUMENTS) == set(Twin.registry) - CPU_ONLY
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_bodies_take_the_same_arguments(name):
     twin = Twin.registry[name]
     cpu, cuda = getattr(twin.cpu, "py_func", twin.cpu).__code__, twin.cuda.__code__
@@ -72,21 +79,60 @@ def test_the_output_decides(twin):
         Twin("test_twin", print)
 
 
+class Recorder:
+    """Stands in for a compiled kernel: notes how it is launched."""
+
+    def __init__(self):
+        self.launches = []
+
+    def __getitem__(self, grid):
+        return lambda *arguments: self.launches.append((grid, arguments))
+
+
 def test_launch_counts_blocks_and_passes_float32():
-    launches = []
-
-    class Kernel:
-        def __getitem__(self, grid):
-            return lambda *arguments: launches.append((grid, arguments))
-
     twin = Twin("test_launch", print, cuda=print, threads=lambda first, output: first)
     try:
-        twin.kernel = Kernel()
+        twin.kernel = Recorder()
         twin(129, _OnDevice(5))
         twin(0, _OnDevice(5))  # an output to add nothing to
         twin.threads = lambda first, output: 1
         twin(0.5, _OnDevice(5))
+        twin.threads = lambda first, output: first
+        with pytest.raises(ValueError, match="test_launch: 4294967296 threads"):
+            twin(2**32, _OnDevice(5))
     finally:
         del Twin.registry["test_launch"]
+    launches = twin.kernel.launches
     assert [grid for grid, _ in launches] == [(2, 128), (1, 128)]
     assert type(launches[1][1][0]) is np.float32
+
+
+def blocks(count, size):
+    return -(-count // size)
+
+
+# How many threads a kernel needs for its arguments, where it is not one for each number of the output.
+THREADS = {
+    "roi_align_gradient": lambda gradient, *_: gradient.size,
+    "roi_pool_gradient": lambda gradient, *_: gradient.size,
+    "roi_align_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
+    "roi_pool_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
+    "nms_leaders": lambda *_: THREADS_PER_BLOCK,
+    "nms_followers": lambda boxes, *_: boxes.shape[1] - nms.BLOCK,
+    "square_sums": lambda values, _: blocks(values.size, optimizer.SQUARES_BLOCK) * THREADS_PER_BLOCK,
+    "channel_sums": lambda x, *_: (
+        len(x) * blocks(x.shape[1], normalization.PIECE) * blocks(x.shape[2], WARP) * THREADS_PER_BLOCK
+    ),
+}
+
+
+@pytest.mark.parametrize("name, number", [(name, i) for name, makers in ARGUMENTS.items() for i in range(len(makers))])
+def test_launches_as_many_threads_as_there_is_work(name, number, monkeypatch):
+    twin, kernel = Twin.registry[name], Recorder()
+    monkeypatch.setitem(twin.__dict__, "kernel", kernel)
+    arguments = ARGUMENTS[name][number](np.random.default_rng(0))
+    twin.launch(*arguments)
+    wanted = THREADS.get(name, lambda *a: a[-1].size)(*arguments)
+    assert [grid for grid, _ in kernel.launches] == [(blocks(wanted, THREADS_PER_BLOCK), THREADS_PER_BLOCK)]
+    twin.launch(*arguments[:-1], arguments[-1][..., :0])
+    assert len(kernel.launches) == 1, "an empty output launched something"

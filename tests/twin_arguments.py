@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.kernels import box_iou, nms, roi_align, roi_pool  # noqa: F401  (importing registers the twins)
+from minimrcnn.kernels import (  # importing registers the twins
+    box_iou,  # noqa: F401
+    crop_masks,  # noqa: F401
+    elementwise,  # noqa: F401
+    nms,
+    normalization,
+    optimizer,
+    paste_masks,  # noqa: F401
+    pooling,  # noqa: F401
+    resize,  # noqa: F401
+    roi_align,
+    roi_pool,
+)
 
 # RoIs (image, x1, y1, x2, y2) inside, partly and wholly outside of a 7 x 6 map of cells of 4 pixels, of no area, upside
 # down, of no such image, and broken.
@@ -28,6 +40,11 @@ ROIS = np.array(
 )
 
 
+def in_python(body):
+    """A compiled function as the Python it was made of: what is tiny takes longer to compile."""
+    return getattr(body, "py_func", body)
+
+
 def _roi_align(rng, ratio, aligned, use_max, images=2):
     features = rng.standard_normal((images, 7, 6, 3)).astype(np.float32)
     output = np.full((len(ROIS), 2, 3, 3), 7, np.float32)
@@ -36,8 +53,9 @@ def _roi_align(rng, ratio, aligned, use_max, images=2):
 
 
 def _roi_align_gradient(rng, ratio, aligned, use_max):
-    features, _, scale, _, _, _, winner, output = arguments = _roi_align(rng, ratio, aligned, use_max)
-    roi_align.roi_align(*arguments)
+    features, _, scale, *_, winner, output = _roi_align(rng, ratio, aligned, use_max)
+    if use_max:
+        in_python(roi_align.maximize_rois_cpu)(features, ROIS, scale, ratio, aligned, winner, output)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.zeros_like(features)
 
@@ -50,7 +68,7 @@ def _roi_pool(rng, rule):
 
 def _roi_pool_gradient(rng, rule):
     features, _, scale, _, winner, output = arguments = _roi_pool(rng, rule)
-    roi_pool.roi_pool(*arguments)
+    in_python(roi_pool.roi_pool_cpu)(*arguments)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, rule, np.zeros_like(features)
 
@@ -69,18 +87,159 @@ def _box_iou(rng):
 
 def _nms(rng, count):
     boxes = np.ascontiguousarray(draw_boxes(rng, count).T)
-    return boxes, 0.3, 0, np.ones(boxes.shape[1], np.bool_)
+    keep = np.ones(count, np.bool_)
+    keep[1::9] = False  # some are out already
+    return boxes, 0.3, 0, keep
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def unset(*shape):
+    """An output to be filled."""
+    return np.full(shape, 7, np.float32)
+
+
+def _relu_gradient(rng):
+    y = np.maximum(normal(rng, 259), 0)
+    y[5] = np.nan
+    return normal(rng, 259), y, unset(259)
+
+
+def _max_pool(rng, kernel, stride, padding):
+    x = rng.integers(-3, 4, (2, 7, 5, 3)).astype(np.float32)  # with ties
+    x[0, 2:4, 3, 1] = np.nan
+    size = [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[1:3]]
+    return x, kernel, stride, padding, np.full((2, *size, 3), 99, np.uint8), unset(2, *size, 3)
+
+
+def _max_pool_gradient(rng, *window):
+    x, kernel, *_, taps, y = _max_pool(rng, *window)
+    taps[:] = rng.integers(0, kernel * kernel, taps.shape)
+    return normal(rng, *y.shape), taps, *window, unset(*x.shape)
+
+
+# How 5 places come from 3 (low, high, part), and 2 from 4; nothing of the third of four is read.
+STRETCHED = np.array([0, 0, 1, 1, 2]), np.array([1, 1, 2, 2, 2]), np.float32([0, 0.6, 0.2, 0.8, 0])
+SHRUNK = np.array([0, 3]), np.array([1, 3]), np.float32([0.5, 0])
+
+
+def _resize(rng):
+    x = normal(rng, 2, 3, 4, 3)
+    x[0, 1, 3, 0] = np.inf  # must not get into what takes nothing of it
+    return x, *STRETCHED, *SHRUNK, unset(2, 5, 2, 3)
+
+
+def _resize_gradient(rng):
+    axes = []
+    for (low, high, part), side in ((STRETCHED, 3), (SHRUNK, 4)):
+        places = np.arange(side)
+        axes += [low, high, part, np.searchsorted(high, places, "left"), np.searchsorted(low, places, "right")]
+    return normal(rng, 2, 5, 2, 3), *axes, unset(2, 3, 4, 3)
+
+
+NOTHING = np.zeros((0, 0, 0), np.float32)
+
+
+def _channel_sums(rng, backward, relu, positions=normalization.PIECE + 5, channels=35):
+    shape = 2, positions, channels
+    gradient, y = (normal(rng, *shape) if used else NOTHING for used in (backward, relu))
+    terms = normalization.count_terms(positions)
+    return normal(rng, *shape), gradient, y, backward, relu, unset(2, terms, 2, channels)
+
+
+def _scale_channels(rng, has_residual, relu):
+    x = normal(rng, 2, 7, 5)
+    x[0, 0, 0] = np.nan
+    residual = normal(rng, *x.shape) if has_residual else NOTHING
+    return x, normal(rng, 2, 5), normal(rng, 2, 5), residual, relu, unset(*x.shape)
+
+
+def _normalization_gradient(rng, has_residual, relu):
+    x, gradient, y = normal(rng, 3, 2, 7, 5)
+    factors = normal(rng, 3, 2, 5)
+    residual_gradient = unset(*x.shape) if has_residual else NOTHING
+    return x, gradient, y if relu else NOTHING, relu, *factors, residual_gradient, unset(*x.shape)
+
+
+def _sgd(rng):
+    return normal(rng, 259), 0.02, 0.9, 1e-4, normal(rng, 259), normal(rng, 259)
+
+
+def _adamw(rng):
+    settings = 0.999, 0.01, 3.0, 1e-8, 0.9, 1 - 0.9, 0.999, 1 - 0.999
+    return normal(rng, 259), *settings, normal(rng, 259), normal(rng, 259) ** 2, normal(rng, 259)
+
+
+def _square_sums(rng):
+    return normal(rng, optimizer.SQUARES_BLOCK + 259), unset(2)
+
+
+# Boxes inside, partly and wholly outside of a picture of 9 x 11, of no area, upside down, and broken.
+BOXES = np.array(
+    [
+        [2.3, 1.2, 8.9, 7.7],
+        [-3, -2, 4, 5.5],
+        [7, 6, 30, 20],
+        [40, 40, 50, 50],
+        [5, 5, 5, 5],
+        [6, 6, 3, 2],
+        [np.nan, 1, 5, 5],
+        [0, 0, np.inf, 5],
+        [0, 0, 11, 9],
+    ],
+    np.float32,
+)
+
+
+def _paste_masks(rng):
+    return rng.random((len(BOXES), 4, 4), np.float32), BOXES, np.zeros((len(BOXES), 9, 11), np.float32)
+
+
+def _paste_masks_bool(rng):
+    masks, boxes, output = _paste_masks(rng)
+    return masks, boxes, 0.5, output.astype(np.bool_)
+
+
+def _crop_masks(rng):
+    masks = rng.integers(0, 2, (3, 9, 11), np.uint8)
+    return masks, BOXES, rng.integers(0, 3, len(BOXES)), unset(len(BOXES), 3, 3)
+
+
+WINDOWS = (3, 2, 1), (2, 2, 0), (3, 1, 1)
+FUSED = (True, True), (False, True), (True, False)  # residual, ReLU
+ALIGN = (2, False, False), (0, True, False), (2, True, True)  # sampling ratio, aligned, maximum
+
+
+def each(make, *cases):
+    """One maker for each of the cases."""
+    return [lambda rng, case=case: make(rng, *case) for case in cases]
 
 
 # name -> how to make each of its argument lists from a generator
 ARGUMENTS = {
-    "roi_align": [lambda rng, a=a: _roi_align(rng, *a) for a in [(2, False, False), (0, True, False), (2, True, True)]],
-    "roi_align_gradient": [
-        lambda rng, a=a: _roi_align_gradient(rng, *a) for a in [(2, False, False), (0, True, False), (2, True, True)]
-    ],
-    "roi_pool": [lambda rng, rule=rule: _roi_pool(rng, rule) for rule in range(3)],
-    "roi_pool_gradient": [lambda rng, rule=rule: _roi_pool_gradient(rng, rule) for rule in range(3)],
+    "roi_align": each(_roi_align, *ALIGN),
+    "roi_align_gradient": each(_roi_align_gradient, *ALIGN),
+    "roi_align_gradient_in_order": each(_roi_align_gradient, *ALIGN),
+    "roi_pool": each(_roi_pool, (0,), (1,), (2,)),
+    "roi_pool_gradient": each(_roi_pool_gradient, (0,), (1,), (2,)),
+    "roi_pool_gradient_in_order": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "box_iou": [_box_iou],
-    "nms_leaders": [lambda rng: _nms(rng, 12)],  # the simulator is slow to synchronize threads
-    "nms_followers": [lambda rng: _nms(rng, nms.BLOCK + 9)],
+    "nms_leaders": each(_nms, (nms.BLOCK + 9,), (37,)),
+    "nms_followers": each(_nms, (nms.BLOCK + 9,)),
+    "relu_gradient": [_relu_gradient],
+    "max_pool": each(_max_pool, *WINDOWS),
+    "max_pool_gradient": each(_max_pool_gradient, *WINDOWS),
+    "resize": [_resize],
+    "resize_gradient": [_resize_gradient],
+    "channel_sums": each(_channel_sums, (False, False), (True, True), (True, False, 3, 2)),
+    "scale_channels": each(_scale_channels, *FUSED),
+    "normalization_gradient": each(_normalization_gradient, *FUSED),
+    "sgd": [_sgd],
+    "adamw": [_adamw],
+    "square_sums": [_square_sums],
+    "paste_masks": [_paste_masks],
+    "paste_masks_bool": [_paste_masks_bool],
+    "crop_masks": [_crop_masks],
 }

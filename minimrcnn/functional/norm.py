@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of
+from minimrcnn.device import device_of, module_of
 from minimrcnn.kernels import normalization
 from minimrcnn.tensor import Function, Tensor, tensors
-
-NUMBERS = 32768  # numbers of a map that a task takes
 
 
 def group_norm(x, groups: int, scale, shift, eps=1e-5, residual=None, relu=False) -> Tensor:
@@ -108,7 +106,7 @@ class Normalization(Function):
         b = shift - mean_c * a
         y = xp.empty_like(x)
         flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
-        normalization.scale_channels(x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, self.chunks(x), y)
+        normalization.scale_channels(x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, y)
         if any(self.needs):
             self.x, self.y, self.scale = x, y if relu else none, scale
             self.mean, self.inverse, self.groups, self.relu = mean_c, inverse_c, groups, relu
@@ -139,7 +137,7 @@ class Normalization(Function):
         x_gradient = xp.empty_like(x)
         residual_gradient = xp.empty_like(x) if self.needs[3] else xp.empty((0, 0, 0), x.dtype)
         normalization.normalization_gradient(
-            x, gradient, self.y, self.relu, a.astype(x.dtype), b.astype(x.dtype), d.astype(x.dtype), self.chunks(x),
+            x, gradient, self.y, self.relu, a.astype(x.dtype), b.astype(x.dtype), d.astype(x.dtype),
             residual_gradient, x_gradient,
         )  # fmt: skip
         return (
@@ -150,11 +148,11 @@ class Normalization(Function):
         )
 
     def sum_channels(self, x, gradient, y, backward, relu):
-        """(N, 2, C) float64, the chunks summed in order."""
-        xp = module_of(x)
-        sums = xp.empty((x.shape[0], self.chunks(x), 2, x.shape[2]), np.float64)
+        """(N, 2, C) float64, the terms added up in order."""
+        xp, (count, positions, channels) = module_of(x), x.shape
+        if device_of(x) == "cpu":
+            sums = xp.empty((count, normalization.count_chunks(positions, channels), 2, channels), np.float64)
+        else:
+            sums = xp.empty((count, normalization.count_terms(positions), 2, channels), x.dtype)
         normalization.channel_sums(x, gradient, y, backward, relu, sums)
-        return sums.sum(axis=1)
-
-    def chunks(self, x) -> int:
-        return max(1, min(x.shape[1], x.shape[1] * x.shape[2] // NUMBERS))
+        return sums.sum(axis=1, dtype=np.float64)

@@ -13,7 +13,16 @@ from minimrcnn.tensor import Function, Tensor, tensors
 RULES = {"caffe": pool_kernels.CAFFE, "split": pool_kernels.SPLIT, "floor": pool_kernels.FLOOR}
 
 
-def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, aligned=True, mode="average") -> Tensor:
+def roi_align(
+    features,
+    rois,
+    output_size,
+    spatial_scale=1.0,
+    sampling_ratio=2,
+    aligned=True,
+    mode="average",
+    deterministic=False,
+) -> Tensor:
     """RoIAlign: every cell of the crop averages bilinear samples, and nothing is rounded.
 
     Parameters
@@ -31,6 +40,9 @@ def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, 
         Pixel i has its center at i + 0.5. The published weights were trained without.
     mode : {"average", "max"}
         What becomes of a cell's samples; the paper found no difference.
+    deterministic : bool
+        On a GPU, add up the gradient always in the same order, which is slower. Otherwise two runs may differ by 1e-6
+        of the largest gradient. On a CPU the order is always the same.
 
     Returns
     -------
@@ -50,16 +62,16 @@ def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, 
         raise ValueError(
             f'roi_align: sampling_ratio {sampling_ratio}, mode {mode!r}; wanted 0 or more, "average" or "max"'
         )
-    cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), mode == "max")
+    cut = AlignCut(output_size, int(sampling_ratio), bool(aligned), mode == "max", deterministic)
     return CutRoIs.apply(features, rois=rois, levels=None, scales=[spatial_scale], cut=cut)
 
 
-def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Tensor:
+def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe", deterministic=False) -> Tensor:
     """RoI pooling: the RoI and its bins are rounded to whole cells, and every bin takes its largest value.
 
     Parameters
     ----------
-    features, rois, output_size, spatial_scale
+    features, rois, output_size, spatial_scale, deterministic
         As `roi_align`.
     rule : {"caffe", "split", "floor"}
         How to round: as Caffe and torchvision do, bins that share no cell (the article's example), or both roundings
@@ -76,7 +88,7 @@ def roi_pool(features, rois, output_size, spatial_scale=1.0, rule="caffe") -> Te
     features, rois, output_size = _check("roi_pool", features, rois, output_size, spatial_scale)
     if rule not in RULES:
         raise ValueError(f"roi_pool: rule {rule!r}, wanted one of {', '.join(RULES)}")
-    cut = PoolCut(output_size, RULES[rule])
+    cut = PoolCut(output_size, RULES[rule], deterministic)
     return CutRoIs.apply(features, rois=rois, levels=None, scales=[spatial_scale], cut=cut)
 
 
@@ -89,6 +101,7 @@ def pool_rois(
     sampling_ratio=2,
     aligned=False,
     mode="average",
+    deterministic=False,
 ) -> Tensor:
     """Cut every RoI from the level of the pyramid that fits its size.
 
@@ -106,6 +119,8 @@ def pool_rois(
         `roi_pool`, then sampled as in `roi_align`. It does hardly better than pooling: not rounding is what matters.
     sampling_ratio, aligned, mode
         As `roi_align`; they mean nothing to "pool".
+    deterministic
+        As `roi_align`.
 
     Returns
     -------
@@ -135,10 +150,10 @@ def pool_rois(
     for level in pyramid:
         _, rois, output_size = _check("pool_rois", level, rois, output_size, 1.0)
     if operation == "pool":
-        cut = PoolCut(output_size, RULES["caffe"])
+        cut = PoolCut(output_size, RULES["caffe"], deterministic)
     else:
         kind = WarpCut if operation == "warp" else AlignCut
-        cut = kind(output_size, int(sampling_ratio), bool(aligned), mode == "max")
+        cut = kind(output_size, int(sampling_ratio), bool(aligned), mode == "max", deterministic)
     levels = None
     if len(pyramid) > 1:
         finest = int(np.log2(strides[0]))
@@ -173,10 +188,12 @@ def _check(function, features, rois, output_size, spatial_scale):
 class AlignCut:
     """RoIAlign with its settings, as the two kernels want them."""
 
-    def __init__(self, output_size, sampling_ratio, aligned, use_max):
+    def __init__(self, output_size, sampling_ratio, aligned, use_max, deterministic):
         self.output_size = output_size
         self.settings = sampling_ratio, aligned, use_max
         self.use_max = use_max
+        in_order, as_it_comes = align_kernels.roi_align_gradient_in_order, align_kernels.roi_align_gradient
+        self.gradient = in_order if deterministic else as_it_comes
 
     def forward(self, features, rois, scale, crops):
         winner = module_of(crops).empty(crops.shape if self.use_max else (0, 0, 0, 0), np.int32)
@@ -184,7 +201,7 @@ class AlignCut:
         return winner
 
     def backward(self, gradient, winner, rois, scale, features_gradient):
-        align_kernels.roi_align_gradient(gradient, winner, rois, float(scale), *self.settings, features_gradient)
+        self.gradient(gradient, winner, rois, float(scale), *self.settings, features_gradient)
 
 
 class WarpCut(AlignCut):
@@ -209,8 +226,10 @@ def whole_cells(rois, scale):
 class PoolCut:
     """RoI pooling with its rule."""
 
-    def __init__(self, output_size, rule):
+    def __init__(self, output_size, rule, deterministic):
         self.output_size, self.rule = output_size, rule
+        in_order, as_it_comes = pool_kernels.roi_pool_gradient_in_order, pool_kernels.roi_pool_gradient
+        self.gradient = in_order if deterministic else as_it_comes
 
     def forward(self, features, rois, scale, crops):
         winner = module_of(crops).empty(crops.shape, np.int32)
@@ -218,7 +237,7 @@ class PoolCut:
         return winner
 
     def backward(self, gradient, winner, rois, scale, features_gradient):
-        pool_kernels.roi_pool_gradient(gradient, winner, rois, float(scale), self.rule, features_gradient)
+        self.gradient(gradient, winner, rois, float(scale), self.rule, features_gradient)
 
 
 class CutRoIs(Function):

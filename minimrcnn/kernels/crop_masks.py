@@ -7,7 +7,8 @@ It is RoIAlign of the mask with as many samples as a bin has pixels, not shifted
 2. A bin takes ceil(size) regular samples along each axis; a sample mixes the four pixels around it, bilinearly.
 3. The bin is their average; samples more than a pixel outside of the picture count 0.
 
-The samples of step 2 are separable: along each axis a bin weighs a run of neighboring pixels (`weigh_pixels`).
+The samples of step 2 are separable: along each axis a bin weighs a run of neighboring pixels (`weigh_pixels`), which
+the CPU body finds once for each RoI. The CUDA body has a thread for each cell of a target, which takes its samples.
 """
 
 from __future__ import annotations
@@ -18,30 +19,48 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
+
+
+@register_jitable
+def divide_side(low, high, bins, F):
+    """One side of a RoI: (the size of a bin, samples a bin); no samples where the RoI is broken."""
+    size = high - low
+    if size < F(1):
+        size = F(1)
+    if not (size < F(LARGEST) and low > F(-LARGEST) and low < F(LARGEST)):
+        return F(1), 0
+    bin_size = size / F(bins)
+    return bin_size, int(math.ceil(bin_size))
+
+
+@register_jitable
+def find_pixels(low, bin_size, samples, bin, sample, pixels, F):
+    """The two pixels around a sample and the second one's weight; (-1, -1, 0) if it lies outside of the picture."""
+    position = low + F(bin) * bin_size + (F(sample) + F(0.5)) * bin_size / F(samples)
+    if not (position >= F(-1) and position <= F(pixels)):
+        return -1, -1, F(0)
+    if position < F(0):
+        position = F(0)
+    near = int(position)
+    if near >= pixels - 1:
+        return pixels - 1, pixels - 1, F(0)
+    return near, near + 1, position - F(near)
 
 
 @register_jitable
 def weigh_pixels(low, high, bins, pixels, weight):
     """Fill `weight` (bins, pixels) with the share of every pixel in every bin of one axis; also (first, last + 1)."""
     F = weight.dtype.type
-    size = max(high - low, F(1))
     first, last = pixels, 0
-    if not (size < F(LARGEST) and low > F(-LARGEST) and low < F(LARGEST)):
-        return first, last
-    bin_size = size / F(bins)
-    samples = int(math.ceil(bin_size))
+    bin_size, samples = divide_side(low, high, bins, F)
     for bin in range(bins):
         for sample in range(samples):
-            position = low + F(bin) * bin_size + (F(sample) + F(0.5)) * bin_size / F(samples)
-            if not (position >= F(-1) and position <= F(pixels)):
+            near, far, part = find_pixels(low, bin_size, samples, bin, sample, pixels, F)
+            if near < 0:
                 continue
-            position = max(position, F(0))
-            near = min(int(position), pixels - 1)
-            part = position - F(near) if near < pixels - 1 else F(0)
-            far = min(near + 1, pixels - 1)
             weight[bin, near] += (F(1) - part) / F(samples)
             weight[bin, far] += part / F(samples)
             first, last = min(first, near), max(last, far + 1)
@@ -76,5 +95,27 @@ def crop_masks_cpu(masks, rois, matched, output):
         crop_mask(masks[matched[r]], rois[r], output[r])
 
 
+def crop_masks_cuda(masks, rois, matched, output):
+    element = cuda.grid(1)
+    if element >= output.size:
+        return
+    F = output.dtype.type
+    _, height, width = masks.shape
+    side = output.shape[1]
+    _, r, p, q = find_place(element, (1,) + output.shape)
+    size_y, samples_y = divide_side(rois[r, 1], rois[r, 3], side, F)
+    size_x, samples_x = divide_side(rois[r, 0], rois[r, 2], side, F)
+    mask, total = masks[matched[r]], F(0)
+    for i in range(samples_y):
+        top, bottom, v = find_pixels(rois[r, 1], size_y, samples_y, p, i, height, F)
+        for j in range(samples_x if top >= 0 else 0):
+            left, right, u = find_pixels(rois[r, 0], size_x, samples_x, q, j, width, F)
+            if left >= 0:
+                above = (F(1) - u) * F(mask[top, left]) + u * F(mask[top, right])
+                below = (F(1) - u) * F(mask[bottom, left]) + u * F(mask[bottom, right])
+                total += (F(1) - v) * above + v * below
+    output[r, p, q] = total / (F(samples_y) * F(samples_x)) if samples_y > 0 and samples_x > 0 else F(0)
+
+
 # crop_masks(masks (G,H,W) uint8, rois (R,4), matched (R,) int64, output (R,M,M))
-crop_masks = Twin("crop_masks", crop_masks_cpu)
+crop_masks = Twin("crop_masks", crop_masks_cpu, crop_masks_cuda)

@@ -2,7 +2,7 @@
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin, compiled_task, cuda
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
@@ -21,4 +21,12 @@ def relu_gradient_cpu(y_gradient, y, x_gradient):
         keep_positive(y_gradient[some], y[some], x_gradient[some])
 
 
-relu_gradient = Twin("relu_gradient", relu_gradient_cpu)
+def relu_gradient_cuda(y_gradient, y, x_gradient):
+    i = cuda.grid(1)
+    if i < x_gradient.size:
+        F = y.dtype.type
+        x_gradient[i] = y_gradient[i] if y[i] > F(0) else F(0)
+
+
+# relu_gradient(y_gradient (n,), y (n,), x_gradient (n,))
+relu_gradient = Twin("relu_gradient", relu_gradient_cpu, relu_gradient_cuda)

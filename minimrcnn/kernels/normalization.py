@@ -9,12 +9,31 @@ Forward: one pass sums x and x^2 for each channel, in float64, so that a large m
 rest is arithmetic on a few channels; a second pass is y = x * a[c] + b[c], with residual and ReLU. Backward: one pass
 sums g and g * x for each channel, a second is dx = g * a[c] + x * b[c] + d[c], where g is the gradient before ReLU.
 
-Shapes: x (N, P, C), P positions; sums (N, chunks, 2, C) float64; a, b, d (N, C).
+The two sums come in T terms, which the caller adds up in float64. On a CPU a term is the sum over one chunk of the
+positions, in float64. A GPU adds in float32, and keeps apart what each addition rounds off (Knuth's exact sum), so that
+its sums are hardly worse: for each piece of the positions there are two terms, the sum and what rounding left of it.
+
+Shapes: x (N, P, C), P positions; sums (N, T, 2, C); a, b, d (N, C).
 """
 
 from numba import njit, prange
+from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, compiled_task, cuda, find_place
+
+NUMBERS = 32768  # numbers of a map that a task of the CPU takes
+PIECE = 256  # positions that a block of the GPU takes
+
+
+@register_jitable
+def count_chunks(positions, channels):
+    """How many tasks the CPU makes of a picture; as many are its terms."""
+    return max(1, min(positions, positions * channels // NUMBERS))
+
+
+def count_terms(positions: int) -> int:
+    """How many terms the GPU leaves of a picture, two for each piece."""
+    return 2 * max(1, -(-positions // PIECE))
 
 
 @compiled_task
@@ -39,7 +58,7 @@ def add_rows(x, y_gradient, y, backward, relu, n, first, last, sums):
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def channel_sums_cpu(x, y_gradient, y, backward, relu, sums):
-    """sums (N, chunks, 2, C): of x and x^2, or going backward of the gradient g and g * x (y only for ReLU)."""
+    """sums (N, T, 2, C): of x and x^2, or going backward of the gradient g and g * x (y only for ReLU)."""
     count, chunks, rows = x.shape[0], sums.shape[1], x.shape[1]
     for task in prange(count * chunks):
         n = task // chunks
@@ -64,8 +83,9 @@ def scale_rows(x, scale, shift, residual, relu, n, first, last, y):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def scale_channels_cpu(x, scale, shift, residual, relu, chunks, y):
+def scale_channels_cpu(x, scale, shift, residual, relu, y):
     """y = x * scale + shift (+ residual, ReLU), scale and shift (N, C)."""
+    chunks = count_chunks(x.shape[1], x.shape[2])
     for task in prange(x.shape[0] * chunks):
         chunk = task % chunks
         scale_rows(x, scale, shift, residual, relu, task // chunks, x.shape[1] * chunk // chunks,
@@ -89,14 +109,100 @@ def send_back_rows(x, y_gradient, y, relu, a, b, d, n, first, last, residual_gra
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def normalization_gradient_cpu(x, y_gradient, y, relu, a, b, d, chunks, residual_gradient, x_gradient):
+def normalization_gradient_cpu(x, y_gradient, y, relu, a, b, d, residual_gradient, x_gradient):
     """x_gradient = g * a + x * b + d with g the gradient before ReLU, which is also what the residual gets."""
+    chunks = count_chunks(x.shape[1], x.shape[2])
     for task in prange(x.shape[0] * chunks):
         chunk = task % chunks
         send_back_rows(x, y_gradient, y, relu, a, b, d, task // chunks, x.shape[1] * chunk // chunks,
                        x.shape[1] * (chunk + 1) // chunks, residual_gradient, x_gradient)  # fmt: skip
 
 
-channel_sums = Twin("channel_sums", channel_sums_cpu)
-scale_channels = Twin("scale_channels", scale_channels_cpu)
-normalization_gradient = Twin("normalization_gradient", normalization_gradient_cpu)
+@register_jitable
+def add_exactly(total, rest, value):
+    """total + value, and rest + what rounding left of that: nothing is lost (Knuth, The Art of Computer Programming,
+    volume 2, section 4.2.2, theorem B)."""
+    grown = total + value
+    part = grown - total
+    return grown, rest + ((total - (grown - part)) + (value - part))
+
+
+def channel_sums_cuda(x, y_gradient, y, backward, relu, sums):
+    """A block takes a piece of the positions of 32 channels, each of its four warps every fourth position; at the end
+    the first warp adds up, in order, what they found."""
+    F = x.dtype.type
+    positions, channels = x.shape[1], x.shape[2]
+    pieces, tiles, warps = sums.shape[1] // 2, (channels + WARP - 1) // WARP, THREADS_PER_BLOCK // WARP
+    block, mine = cuda.blockIdx.x, cuda.threadIdx.x
+    lane, warp = mine % WARP, mine // WARP
+    c, piece, n = block % tiles * WARP + lane, block // tiles % pieces, block // tiles // pieces
+    found = cuda.shared.array((4, THREADS_PER_BLOCK), x.dtype)
+    first, first_rest, second, second_rest = F(0), F(0), F(0), F(0)
+    if c < channels:
+        for p in range(positions * piece // pieces + warp, positions * (piece + 1) // pieces, warps):
+            value = x[n, p, c]
+            term = value
+            if backward:
+                term = y_gradient[n, p, c]
+                if relu and not y[n, p, c] > F(0):
+                    term = F(0)
+            first, first_rest = add_exactly(first, first_rest, term)
+            product = term * value
+            second, second_rest = add_exactly(second, second_rest, product)
+            second_rest += cuda.fma(term, value, -product)  # what rounding left of the product
+    found[0, mine], found[1, mine], found[2, mine], found[3, mine] = first, first_rest, second, second_rest
+    cuda.syncthreads()
+    if warp == 0 and c < channels:
+        for other in range(lane + WARP, THREADS_PER_BLOCK, WARP):
+            first, first_rest = add_exactly(first, first_rest + found[1, other], found[0, other])
+            second, second_rest = add_exactly(second, second_rest + found[3, other], found[2, other])
+        sums[n, 2 * piece, 0, c], sums[n, 2 * piece + 1, 0, c] = first, first_rest
+        sums[n, 2 * piece, 1, c], sums[n, 2 * piece + 1, 1, c] = second, second_rest
+
+
+def scale_channels_cuda(x, scale, shift, residual, relu, y):
+    element = cuda.grid(1)
+    if element >= y.size:
+        return
+    F = x.dtype.type
+    _, n, p, c = find_place(element, (1,) + x.shape)
+    value = x[n, p, c] * scale[n, c] + shift[n, c]
+    if residual.size:
+        value += residual[n, p, c]
+    if relu and value < F(0):  # written so that NaN stays NaN
+        value = F(0)
+    y[n, p, c] = value
+
+
+def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradient, x_gradient):
+    element = cuda.grid(1)
+    if element >= x_gradient.size:
+        return
+    F = x.dtype.type
+    _, n, p, c = find_place(element, (1,) + x.shape)
+    g = y_gradient[n, p, c]
+    if relu and not y[n, p, c] > F(0):
+        g = F(0)
+    x_gradient[n, p, c] = g * a[n, c] + x[n, p, c] * b[n, c] + d[n, c]
+    if residual_gradient.size:
+        residual_gradient[n, p, c] = g
+
+
+# channel_sums(x (N,P,C), y_gradient (N,P,C), y (N,P,C), backward: bool, relu: bool, sums (N,T,2,C)); the gradient is
+# (0,0,0) going forward, y where there is no ReLU. On a CPU sums are float64 and T = count_chunks(P, C), on a GPU they
+# are of the type of x and T = count_terms(P).
+channel_sums = Twin(
+    "channel_sums",
+    channel_sums_cpu,
+    channel_sums_cuda,
+    threads=lambda x, y_gradient, y, backward, relu, sums: (
+        len(x) * (sums.shape[1] // 2) * -(-x.shape[2] // WARP) * THREADS_PER_BLOCK
+    ),
+)
+
+# scale_channels(x (N,P,C), scale (N,C), shift (N,C), residual (N,P,C) or (0,0,0), relu: bool, y (N,P,C))
+scale_channels = Twin("scale_channels", scale_channels_cpu, scale_channels_cuda)
+
+# normalization_gradient(x (N,P,C), y_gradient (N,P,C), y (N,P,C) or (0,0,0) without ReLU, relu: bool, a, b, d (N,C),
+#                        residual_gradient (N,P,C) or (0,0,0), x_gradient (N,P,C))
+normalization_gradient = Twin("normalization_gradient", normalization_gradient_cpu, normalization_gradient_cuda)

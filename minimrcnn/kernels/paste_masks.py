@@ -6,6 +6,9 @@ For every mask:
 2. Widen the box about its center by (M + 2) / M, and cut its corners to whole pixels; corners are inclusive.
 3. Stretch the padded mask over those pixels: pixel i of n reads between the cells around (i + 0.5) (M + 2) / n - 0.5.
 4. Write what lies in the picture; the rest of the picture is 0.
+
+The CUDA bodies have a thread for each pixel of each picture, and most have nothing to do. A GPU's last bit may differ
+from a CPU's, so a pixel whose value is the threshold to within 1e-6 may be inside on one and outside on the other.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
 
 FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
@@ -113,8 +116,50 @@ def paste_masks_bool_cpu(masks, boxes, threshold, output):
         paste_mask_bool(masks[d], boxes[d], threshold, lows, parts, output[d])
 
 
+@register_jitable
+def read_padded(mask, row, column):
+    """A cell of the mask with its rows and columns of zeros; any row and column from 0 on."""
+    side = len(mask)
+    if row < 1 or row > side or column < 1 or column > side:
+        return mask.dtype.type(0)
+    return mask[row - 1, column - 1]
+
+
+@register_jitable
+def paste_pixel(mask, box, y, x, height, width):
+    """Whether the widened box covers pixel (y, x) of the picture, and the stretched mask there."""
+    F, side = mask.dtype.type, len(mask)
+    top, rows, y_start, y_end = widen_side(box[1], box[3], side, height, F)
+    left, columns, x_start, x_end = widen_side(box[0], box[2], side, width, F)
+    if y < y_start or y >= y_end or x < x_start or x >= x_end:
+        return False, F(0)
+    row, down = find_source(y - top, rows, side, F)
+    column, across = find_source(x - left, columns, side, F)
+    near = (F(1) - down) * read_padded(mask, row, column) + down * read_padded(mask, row + 1, column)
+    far = (F(1) - down) * read_padded(mask, row, column + 1) + down * read_padded(mask, row + 1, column + 1)
+    return True, (F(1) - across) * near + across * far
+
+
+def paste_masks_cuda(masks, boxes, output):
+    element = cuda.grid(1)
+    if element < output.size:
+        _, d, y, x = find_place(element, (1,) + output.shape)
+        covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
+        if covered:
+            output[d, y, x] = value
+
+
+def paste_masks_bool_cuda(masks, boxes, threshold, output):
+    element = cuda.grid(1)
+    if element < output.size:
+        _, d, y, x = find_place(element, (1,) + output.shape)
+        covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
+        if covered:
+            output[d, y, x] = value > masks.dtype.type(threshold)
+
+
 # paste_masks(masks (D,M,M), boxes (D,4), output (D,H,W), zeros at first), all of one floating type
-paste_masks = Twin("paste_masks", paste_masks_cpu)
+paste_masks = Twin("paste_masks", paste_masks_cpu, paste_masks_cuda)
 
 # paste_masks_bool(masks (D,M,M), boxes (D,4), threshold: float, output (D,H,W) bool, False at first)
-paste_masks_bool = Twin("paste_masks_bool", paste_masks_bool_cpu)
+paste_masks_bool = Twin("paste_masks_bool", paste_masks_bool_cpu, paste_masks_bool_cuda)

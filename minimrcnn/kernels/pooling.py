@@ -8,7 +8,7 @@ Shapes: x (N, H, W, C), y and taps (N, OH, OW, C).
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
 
 
 @compiled_task
@@ -61,5 +61,42 @@ def max_pool_gradient_cpu(y_gradient, taps, kernel, stride, padding, x_gradient)
         )
 
 
-max_pool = Twin("max_pool", max_pool_cpu)
-max_pool_gradient = Twin("max_pool_gradient", max_pool_gradient_cpu)
+def max_pool_cuda(x, kernel, stride, padding, taps, y):
+    """One thread for each output."""
+    element = cuda.grid(1)
+    if element >= y.size:
+        return
+    n, oy, ox, c = find_place(element, y.shape)
+    top, left = oy * stride - padding, ox * stride - padding
+    best, winner = x.dtype.type(0), -1
+    for ky in range(max(0, -top), min(kernel, x.shape[1] - top)):
+        for kx in range(max(0, -left), min(kernel, x.shape[2] - left)):
+            value = x[n, top + ky, left + kx, c]
+            if winner < 0 or value > best or value != value:
+                best, winner = value, ky * kernel + kx
+    y[n, oy, ox, c] = best
+    taps[n, oy, ox, c] = winner
+
+
+def max_pool_gradient_cuda(y_gradient, taps, kernel, stride, padding, x_gradient):
+    """One thread for each input, which gathers as on the CPU."""
+    element = cuda.grid(1)
+    if element >= x_gradient.size:
+        return
+    n, iy, ix, c = find_place(element, x_gradient.shape)
+    total = x_gradient.dtype.type(0)
+    for ky in range((iy + padding) % stride, kernel, stride):
+        oy = (iy + padding - ky) // stride
+        for kx in range((ix + padding) % stride, kernel, stride):
+            ox = (ix + padding - kx) // stride
+            if 0 <= oy < y_gradient.shape[1] and 0 <= ox < y_gradient.shape[2]:
+                if taps[n, oy, ox, c] == ky * kernel + kx:
+                    total += y_gradient[n, oy, ox, c]
+    x_gradient[n, iy, ix, c] = total
+
+
+# max_pool(x (N,H,W,C), kernel: int, stride: int, padding: int, taps (N,OH,OW,C) uint8, y (N,OH,OW,C))
+max_pool = Twin("max_pool", max_pool_cpu, max_pool_cuda)
+
+# max_pool_gradient(y_gradient (N,OH,OW,C), taps, kernel, stride, padding, x_gradient (N,H,W,C))
+max_pool_gradient = Twin("max_pool_gradient", max_pool_gradient_cpu, max_pool_gradient_cuda)

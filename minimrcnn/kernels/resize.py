@@ -10,7 +10,7 @@ Shapes: x (N, H, W, C), y (N, OH, OW, C).
 
 from numba import njit, prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
 
 
 @compiled_task
@@ -62,5 +62,43 @@ def resize_gradient_cpu(y_gradient, low_y, high_y, part_y, first_y, last_y, low_
                       row // x_gradient.shape[1], row % x_gradient.shape[1], x_gradient)  # fmt: skip
 
 
-resize = Twin("resize", resize_cpu)
-resize_gradient = Twin("resize_gradient", resize_gradient_cpu)
+def resize_cuda(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
+    """One thread for each output."""
+    element = cuda.grid(1)
+    if element >= y.size:
+        return
+    F = x.dtype.type
+    n, i, j, c = find_place(element, y.shape)
+    top, bottom, down = low_y[i], high_y[i], part_y[i]
+    left, right, across = low_x[j], high_x[j], part_x[j]
+    if down == F(0) and across == F(0):
+        y[n, i, j, c] = x[n, top, left, c]
+    else:
+        above = x[n, top, left, c] * (F(1) - across) + x[n, top, right, c] * across
+        below = x[n, bottom, left, c] * (F(1) - across) + x[n, bottom, right, c] * across
+        y[n, i, j, c] = above * (F(1) - down) + below * down
+
+
+def resize_gradient_cuda(y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x,
+                         x_gradient):  # fmt: skip
+    """One thread for each source place, which gathers as on the CPU."""
+    element = cuda.grid(1)
+    if element >= x_gradient.size:
+        return
+    F = y_gradient.dtype.type
+    n, s, t, c = find_place(element, x_gradient.shape)
+    total = F(0)
+    for i in range(first_y[s], last_y[s]):
+        down = (F(1) - part_y[i] if low_y[i] == s else F(0)) + (part_y[i] if high_y[i] == s else F(0))
+        for j in range(first_x[t], last_x[t]):
+            across = (F(1) - part_x[j] if low_x[j] == t else F(0)) + (part_x[j] if high_x[j] == t else F(0))
+            total += down * across * y_gradient[n, i, j, c]
+    x_gradient[n, s, t, c] = total
+
+
+# resize(x (N,H,W,C), low_y (OH,) int64, high_y (OH,) int64, part_y (OH,), low_x (OW,), high_x, part_x, y (N,OH,OW,C))
+resize = Twin("resize", resize_cpu, resize_cuda)
+
+# resize_gradient(y_gradient (N,OH,OW,C), low_y, high_y, part_y, first_y (H,) int64, last_y (H,) int64,
+#                 low_x, high_x, part_x, first_x (W,), last_x, x_gradient (N,H,W,C))
+resize_gradient = Twin("resize_gradient", resize_gradient_cpu, resize_gradient_cuda)

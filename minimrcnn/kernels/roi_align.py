@@ -12,7 +12,10 @@ The CPU bodies use that averaging is separable: the weight of a cell is a row we
 per RoI (`find_taps`). A row of bins is mixed along y first, into a strip that holds each touched column once and stays
 in the first cache, then along x. Channels are innermost: each cell is one contiguous vector.
 The CPU gradient is free of races because each band of rows of the map has one owner, who walks all RoIs that reach it,
-so its sums do not depend on the number of threads; the CUDA gradient adds atomically, in no particular order.
+so its sums do not depend on the number of threads. The CUDA gradient comes twice. `roi_align_gradient` has a thread for
+each element of the crops, which adds atomically, in no particular order: n terms may come out differently by n 2^-24 of
+the sum of their sizes, in practice by 1e-6 of the largest gradient. `roi_align_gradient_in_order` has a warp for each
+cell of the map, which walks all RoIs in order: slower, and the same bits every time.
 
 Legend: N H W C features, R RoIs `(image, x1, y1, x2, y2)`, P Q bins along y and x.
 """
@@ -25,7 +28,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
@@ -349,15 +352,12 @@ def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_m
     if element >= output.size:
         return
     F = features.dtype.type
-    images, height, width, channels = features.shape
+    images, height, width, _ = features.shape
     _, bins_y, bins_x, _ = output.shape
-    channel = element % channels
-    q = element // channels % bins_x
-    p = element // (channels * bins_x) % bins_y
-    r = element // (channels * bins_x * bins_y)
-    image = find_image(rois[r, 0], images, F)
-    y, size_y, samples_y = divide_axis(rois[r, 2], rois[r, 4], bins_y, sampling_ratio, aligned, spatial_scale, F)
-    x, size_x, samples_x = divide_axis(rois[r, 1], rois[r, 3], bins_x, sampling_ratio, aligned, spatial_scale, F)
+    r, p, q, channel = find_place(element, output.shape)
+    image, (y, size_y, samples_y), (x, size_x, samples_x) = locate_roi(
+        rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+    )
     if image < 0:
         samples_y = 0
     result, best = F(0), -1
@@ -371,9 +371,11 @@ def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_m
                 c, d = features[image, bottom, left, channel], features[image, bottom, right, channel]
                 value = (F(1) - v) * ((F(1) - u) * a + u * b) + v * ((F(1) - u) * c + u * d)
             if not use_max:
-                result += value / (F(samples_y) * F(samples_x))
+                result += value
             elif best < 0 or value > result:
                 result, best = value, i * samples_x + j
+    if not use_max and samples_y > 0 and samples_x > 0:
+        result /= F(samples_y) * F(samples_x)
     output[r, p, q, channel] = result
     if use_max:
         winner[r, p, q, channel] = best
@@ -386,15 +388,12 @@ def roi_align_gradient_cuda(
     if element >= output_gradient.size:
         return
     F = features_gradient.dtype.type
-    images, height, width, channels = features_gradient.shape
+    images, height, width, _ = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    channel = element % channels
-    q = element // channels % bins_x
-    p = element // (channels * bins_x) % bins_y
-    r = element // (channels * bins_x * bins_y)
-    image = find_image(rois[r, 0], images, F)
-    y, size_y, samples_y = divide_axis(rois[r, 2], rois[r, 4], bins_y, sampling_ratio, aligned, spatial_scale, F)
-    x, size_x, samples_x = divide_axis(rois[r, 1], rois[r, 3], bins_x, sampling_ratio, aligned, spatial_scale, F)
+    r, p, q, channel = find_place(element, output_gradient.shape)
+    image, (y, size_y, samples_y), (x, size_x, samples_x) = locate_roi(
+        rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+    )
     if image < 0:
         return
     share = output_gradient[r, p, q, channel]
@@ -412,6 +411,47 @@ def roi_align_gradient_cuda(
             cuda.atomic.add(features_gradient, (image, bottom, right, channel), v * u * share)
 
 
+@register_jitable
+def weigh_cell(cell, axis, bin, sample, cells, F):
+    """How much of a cell is in one sample of one bin of an axis."""
+    start, bin_size, samples = axis
+    low, high, part = find_corners(place_sample(start, bin_size, samples, bin, sample, F), cells, F)
+    weight = F(1) - part if low == cell else F(0)
+    return weight + part if high == cell else weight
+
+
+def roi_align_gradient_in_order_cuda(
+    output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, use_max, features_gradient
+):
+    """The lanes of a cell's warp take channels 32 apart, and share what is to be found out about a RoI."""
+    cell, lane = cuda.grid(1) // WARP, cuda.grid(1) % WARP
+    F = features_gradient.dtype.type
+    images, height, width, channels = features_gradient.shape
+    _, bins_y, bins_x, _ = output_gradient.shape
+    if cell >= images * height * width:
+        return
+    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
+    mine = features_gradient[image, row, column]  # (C,)
+    for r in range(len(rois)):
+        at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+        if at != image or not reaches(rows, bins_y, row, row + 1, height, F):
+            continue
+        if not reaches(columns, bins_x, column, column + 1, width, F):
+            continue
+        samples_y, samples_x = rows[2], columns[2]
+        for bin_sample_y in range(bins_y * samples_y):
+            p, i = bin_sample_y // samples_y, bin_sample_y % samples_y
+            along_y = weigh_cell(row, rows, p, i, height, F)
+            for bin_sample_x in range(bins_x * samples_x if along_y != F(0) else 0):
+                q, j = bin_sample_x // samples_x, bin_sample_x % samples_x
+                weight = along_y * weigh_cell(column, columns, q, j, width, F)
+                if not use_max:
+                    weight /= F(samples_y) * F(samples_x)
+                for channel in range(lane, channels if weight != F(0) else 0, WARP):
+                    if not use_max or winner[r, p, q, channel] == i * samples_x + j:
+                        mine[channel] += weight * output_gradient[r, p, q, channel]
+
+
 # roi_align(features (N,H,W,C), rois (R,5), spatial_scale: float, sampling_ratio: int, aligned: bool, use_max: bool,
 #           winner (R,P,Q,C) int32, output (R,P,Q,C))
 # `winner` receives the number of the best sample, -1 if there is none; the average does not touch it: pass (0,0,0,0).
@@ -424,4 +464,12 @@ roi_align_gradient = Twin(
     roi_align_gradient_cpu,
     roi_align_gradient_cuda,
     threads=lambda *arguments: arguments[0].size,
+)
+
+# The same, in an order that is always the same: as on the CPU, whose body is this one too.
+roi_align_gradient_in_order = Twin(
+    "roi_align_gradient_in_order",
+    roi_align_gradient_cpu,
+    roi_align_gradient_in_order_cuda,
+    threads=lambda *arguments: math.prod(arguments[-1].shape[:3]) * WARP,
 )

@@ -14,6 +14,9 @@ How to round is a rule with three readings:
 - FLOOR, how the story is usually told: the size is cut to whole cells (20.78 -> 20), then the bins' size
   (20 / 7 = 2.857 -> 2), and the 6 cells left over are dropped.
 
+The CUDA gradient comes twice, as that of RoIAlign (see there): `roi_pool_gradient` adds atomically, in no particular
+order, `roi_pool_gradient_in_order` always in the same one.
+
 Legend: N H W C features, R RoIs `(image, x1, y1, x2, y2)`, P Q bins along y and x.
 """
 
@@ -25,7 +28,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
 BAND = 8  # rows of the map in a band of the CPU gradient: every band walks through all RoIs that reach it
@@ -161,7 +164,7 @@ def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, fe
             route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
 
 
-# --- CUDA: one thread per element of the crops ---
+# --- CUDA: one thread per element of the crops, but for the gradient in order: one warp per cell of the map ---
 
 
 def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
@@ -169,12 +172,9 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
     if element >= output.size:
         return
     F = features.dtype.type
-    images, height, width, channels = features.shape
+    images, height, width, _ = features.shape
     _, bins_y, bins_x, _ = output.shape
-    channel = element % channels
-    q = element // channels % bins_x
-    p = element // (channels * bins_x) % bins_y
-    r = element // (channels * bins_x * bins_y)
+    r, p, q, channel = find_place(element, output.shape)
     image = find_image(rois[r, 0], images, F)
     first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
     first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
@@ -197,16 +197,36 @@ def roi_pool_gradient_cuda(output_gradient, winner, rois, spatial_scale, rule, f
     if element >= output_gradient.size:
         return
     F = features_gradient.dtype.type
-    images, _, width, channels = features_gradient.shape
-    _, bins_y, bins_x, _ = output_gradient.shape
-    channel = element % channels
-    q = element // channels % bins_x
-    p = element // (channels * bins_x) % bins_y
-    r = element // (channels * bins_x * bins_y)
+    images, _, width, _ = features_gradient.shape
+    r, p, q, channel = find_place(element, output_gradient.shape)
     cell = winner[r, p, q, channel]
     if cell >= 0:
         place = (find_image(rois[r, 0], images, F), cell // width, cell % width, channel)
         cuda.atomic.add(features_gradient, place, output_gradient[r, p, q, channel])
+
+
+def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    """The lanes of a cell's warp take channels 32 apart, and share what is to be found out about a RoI."""
+    cell, lane = cuda.grid(1) // WARP, cuda.grid(1) % WARP
+    F = features_gradient.dtype.type
+    images, height, width, channels = features_gradient.shape
+    _, bins_y, bins_x, _ = output_gradient.shape
+    if cell >= images * height * width:
+        return
+    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
+    mine = features_gradient[image, row, column]  # (C,)
+    for r in range(len(rois)):
+        if find_image(rois[r, 0], images, F) != image:
+            continue
+        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+        first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+        for p in range(bins_y):
+            top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
+            for q in range(bins_x if top <= row and row < bottom else 0):
+                left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
+                for channel in range(lane, channels if left <= column and column < right else 0, WARP):
+                    if winner[r, p, q, channel] == row * width + column:
+                        mine[channel] += output_gradient[r, p, q, channel]
 
 
 # roi_pool(features (N,H,W,C), rois (R,5), spatial_scale: float, rule: int, winner (R,P,Q,C) int32, output (R,P,Q,C))
@@ -219,4 +239,12 @@ roi_pool_gradient = Twin(
     roi_pool_gradient_cpu,
     roi_pool_gradient_cuda,
     threads=lambda *arguments: arguments[0].size,
+)
+
+# The same, in an order that is always the same: as on the CPU, whose body is this one too.
+roi_pool_gradient_in_order = Twin(
+    "roi_pool_gradient_in_order",
+    roi_pool_gradient_cpu,
+    roi_pool_gradient_in_order_cuda,
+    threads=lambda *arguments: math.prod(arguments[-1].shape[:3]) * WARP,
 )

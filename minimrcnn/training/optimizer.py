@@ -23,6 +23,7 @@ import math
 
 import numpy as np
 
+from minimrcnn.device import device_of, module_of
 from minimrcnn.kernels import optimizer as kernels
 
 
@@ -69,7 +70,7 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 state = [self.state[kind][name].reshape(-1) for kind in self.state_names]  # (n,) views
-                gradient = np.ascontiguousarray(parameter.grad).reshape(-1)  # (n,)
+                gradient = module_of(parameter.grad).ascontiguousarray(parameter.grad).reshape(-1)  # (n,)
                 self.update(gradient, float(learning_rate), self.decay[name], *state, parameter.data.reshape(-1))
 
     def clear_gradients(self) -> None:
@@ -137,7 +138,10 @@ class AdamW(Optimizer):
         shrink = 1.0 - learning_rate * weight_decay
         step_size = learning_rate / (1.0 - beta1**self.steps)
         root_scale = 1.0 / math.sqrt(1.0 - beta2**self.steps)
-        kernels.adamw(gradient, shrink, step_size, root_scale, self.eps, beta1, beta2, mean, square, parameter)
+        kernels.adamw(
+            gradient, shrink, step_size, root_scale, self.eps, beta1, 1.0 - beta1, beta2, 1.0 - beta2,
+            mean, square, parameter,
+        )  # fmt: skip
 
 
 def choose_decay(parameters, weight_decay: float, norm_weight_decay: float | None) -> dict[str, float]:
@@ -167,12 +171,15 @@ def clip_gradients(parameters, max_norm: float) -> float:
     Source: Pascanu et al. 2013, algorithm 1.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = 0.0
+    totals = []
     for gradient in gradients:
-        flat = np.ascontiguousarray(gradient).reshape(-1)  # (n,)
-        sums = np.empty(-(-flat.size // kernels.SQUARES_BLOCK), np.float64)
+        xp = module_of(gradient)
+        flat = xp.ascontiguousarray(gradient).reshape(-1)  # (n,)
+        kind = np.float64 if device_of(gradient) == "cpu" else flat.dtype
+        sums = xp.empty(-(-flat.size // kernels.SQUARES_BLOCK), kind)
         kernels.square_sums(flat, sums)
-        total += float(sums.sum())
+        totals.append(sums.sum(dtype=np.float64))
+    total = float(sum(totals))  # a GPU is asked once
     norm = math.sqrt(total) if total >= 0 else math.nan
     if max_norm < norm < math.inf:
         scale = np.float32(max_norm / norm)
