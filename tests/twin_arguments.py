@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.kernels import box_iou, nms, roi_align, roi_pool  # noqa: F401  (importing registers the twins)
+from tests.convolution_twin_arguments import ARGUMENTS as OF_CONVOLUTION
 
 # RoIs (image, x1, y1, x2, y2) inside, partly and wholly outside of a 7 x 6 map of cells of 4 pixels, of no area, upside
 # down, of no such image, and broken.
@@ -83,4 +84,5 @@ ARGUMENTS = {
     "box_iou": [_box_iou],
     "nms_leaders": [lambda rng: _nms(rng, 12)],  # the simulator is slow to synchronize threads
     "nms_followers": [lambda rng: _nms(rng, nms.BLOCK + 9)],
+    **OF_CONVOLUTION,
 }
