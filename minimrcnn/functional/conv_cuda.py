@@ -66,6 +66,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
         multiply(patches, kernel, product)
         if not is_direct or bias.size or residual.size or relu:
             epilogue(product, bias, residual_rows[some], relu, rows)
+        del patches, product  # before the next block makes its own
     return y
 
 
@@ -109,6 +110,7 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
         multiply(y_rows[:, first:last], kernel, patches)
         scatter_patches(patches, first, weight.shape[:2], stride, padding, size, height, some.start, bias, relu,
                         x_lines[some])  # fmt: skip
+        del patches
     return x_gradient
 
 
@@ -126,6 +128,7 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     for some in blocks(y_rows.shape[1], a_row * x.itemsize):
         patches = _gather(x, weight_shape, stride, padding, groups, size, some)  # (groups, rows, K)
         gradient += multiply(patches.swapaxes(1, 2), y_rows[:, some])
+        del patches
     return xp.ascontiguousarray(gradient.swapaxes(0, 1).reshape(weight_shape))
 
 
@@ -194,6 +197,7 @@ def _winograd(x, weight, turned, bias, residual, relu, padding, y):
         winograd_transform_input(x, padding, some.start, down, across, inputs)
         outputs = multiply(inputs, transformed)  # (36, tiles, C)
         winograd_transform_output(outputs, some.start, bias, residual, relu, y)
+        del inputs, outputs
 
 
 def _winograd_kernel_gradient(x, y_gradient, weight_shape, padding):
@@ -208,6 +212,7 @@ def _winograd_kernel_gradient(x, y_gradient, weight_shape, padding):
         winograd_transform_input(x, padding, some.start, down, across, inputs.swapaxes(1, 2))
         winograd_transform_gradient(y_gradient, some.start, outputs)
         sums += multiply(inputs, outputs)
+        del inputs, outputs
     weight_gradient = xp.empty(weight_shape, x.dtype)
     winograd_transform_kernel_back(sums, weight_gradient)
     return weight_gradient

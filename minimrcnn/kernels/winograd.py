@@ -361,6 +361,7 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, panels
                              patches[me, 0], patches[me, 1], weight_gradient)  # fmt: skip
 
 
+# On a GPU every step is a kernel of its own: `kernels.winograd_transforms`.
 winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)
 winograd = Twin("winograd", winograd_cpu)
 winograd_weight_gradient = Twin("winograd_weight_gradient", winograd_weight_gradient_cpu)
