@@ -16,7 +16,6 @@ Shapes: x (N, H, W, C), components (36, tiles, C), weight (3, 3, Cin, Cout), its
 counted by (n, row, column); an array of components holds those from ``first`` on.
 """
 
-from numba import njit
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.epilogue import finish_value
@@ -222,38 +221,34 @@ def transform_kernel_back_at(components, inner, outer, weight):
     write_taps(transform_kernel_back(a[2], b[2], c[2], d[2], e[2], f[2], q, s), 2, inner, outer, weight)
 
 
-# --- CPU: all of it, in order. What tests compare the CUDA bodies with; no layer on a CPU goes this way. ---
+# --- CPU: all of it, in order, for tests and for a debugger. No layer on a CPU goes this way, so it is not compiled:
+#     that would take longer than what there is to do. ---
 
 
-@njit(cache=True, error_model="numpy")
 def winograd_transform_input_cpu(x, padding, first, down, across, components):
     for at in range(components.shape[1]):
         for channel in range(components.shape[2]):
             transform_input_at(x, padding, first, down, across, at, channel, components)
 
 
-@njit(cache=True, error_model="numpy")
 def winograd_transform_gradient_cpu(y_gradient, first, components):
     for at in range(components.shape[1]):
         for channel in range(components.shape[2]):
             transform_gradient_at(y_gradient, first, at, channel, components)
 
 
-@njit(cache=True, error_model="numpy")
 def winograd_transform_output_cpu(components, first, bias, residual, relu, output):
     for at in range(components.shape[1]):
         for channel in range(components.shape[2]):
             transform_output_at(components, first, bias, residual, relu, at, channel, output)
 
 
-@njit(cache=True, error_model="numpy")
 def winograd_transform_kernel_cpu(weight, turned, components):
     for inner in range(components.shape[1]):
         for outer in range(components.shape[2]):
             transform_kernel_at(weight, turned, inner, outer, components)
 
 
-@njit(cache=True, error_model="numpy")
 def winograd_transform_kernel_back_cpu(components, weight):
     for inner in range(components.shape[1]):
         for outer in range(components.shape[2]):
