@@ -58,8 +58,8 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     kernel = _as_matrices(weight, groups)  # (groups, K, Cout / groups)
     y_rows, residual_rows = y.reshape(-1, channels), residual.reshape(-1, channels)  # (R, Cout)
     is_direct = groups == 1  # a single product can go where it belongs
-    a_row = 0 if _is_pointwise(weight.shape, stride, padding, groups) else groups * kernel.shape[1]
-    for some in blocks(len(y_rows), (a_row + (0 if is_direct else channels)) * x.itemsize):
+    row_bytes = _row_bytes(x, weight.shape, stride, padding, groups) + (0 if is_direct else channels * x.itemsize)
+    for some in blocks(len(y_rows), row_bytes):
         rows = y_rows[some]
         patches = _gather(x, weight.shape, stride, padding, groups, size, some)  # (groups, rows, K)
         product = rows[None] if is_direct else xp.empty((groups, len(rows), channels // groups), x.dtype)
@@ -90,7 +90,7 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
     """
     xp = module_of(y_gradient)
     y_gradient, weight = xp.ascontiguousarray(y_gradient), xp.ascontiguousarray(weight)
-    count, height, width, channels = x_shape
+    _, height, width, channels = x_shape
     size, group_out = y_gradient.shape[1:3], weight.shape[3] // groups
     x_gradient = xp.empty(x_shape, y_gradient.dtype)
     bias = xp.empty(0, y_gradient.dtype) if bias is None else xp.ascontiguousarray(bias)
@@ -103,8 +103,8 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
             epilogue(x_rows[None], bias, xp.empty((0, 0), bias.dtype), relu, x_rows)
         return x_gradient
     x_lines = x_gradient.reshape(-1, width, channels)
-    a_line = size[1] * groups * kernel.shape[2] * x_gradient.itemsize * size[0] / max(height, 1)
-    for some in blocks(len(x_lines), math.ceil(a_line)):
+    row_bytes = _row_bytes(x_gradient, weight.shape, stride, padding, groups)
+    for some in blocks(len(x_lines), math.ceil(row_bytes * size[0] * size[1] / height)):  # a line's share
         first, last = (size[1] * line for line in lines_that_saw(some, height, size[0], len(weight), stride, padding))
         patches = xp.empty((groups, last - first, kernel.shape[2]), x_gradient.dtype)
         multiply(y_rows[:, first:last], kernel, patches)
@@ -123,9 +123,8 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         return _winograd_kernel_gradient(x, y_gradient, weight_shape, padding)
     inner, group_out = math.prod(weight_shape[:3]), weight_shape[3] // groups
     y_rows = y_gradient.reshape(-1, groups, group_out).swapaxes(0, 1)  # (groups, R, Cout / groups)
-    a_row = 0 if _is_pointwise(weight_shape, stride, padding, groups) else groups * inner
     gradient = xp.zeros((groups, inner, group_out), x.dtype)
-    for some in blocks(y_rows.shape[1], a_row * x.itemsize):
+    for some in blocks(y_rows.shape[1], _row_bytes(x, weight_shape, stride, padding, groups)):
         patches = _gather(x, weight_shape, stride, padding, groups, size, some)  # (groups, rows, K)
         gradient += multiply(patches.swapaxes(1, 2), y_rows[:, some])
         del patches
@@ -168,6 +167,12 @@ def multiply(a, b, product=None):
 def _is_pointwise(weight_shape, stride, padding, groups) -> bool:
     """Whether x is its own patch matrix."""
     return tuple(weight_shape[:2]) == (1, 1) and stride == 1 and padding == 0 and groups == 1
+
+
+def _row_bytes(x, weight_shape, stride, padding, groups) -> int:
+    """Bytes of a row of the patch matrix, all groups together; 0 where it need not be made."""
+    taps = 0 if _is_pointwise(weight_shape, stride, padding, groups) else math.prod(weight_shape[:2])
+    return taps * x.shape[3] * x.itemsize
 
 
 def _as_matrices(weight, groups):
