@@ -7,7 +7,7 @@ You count the multiplications of each, and see what a kernel does to a picture.
 In the article: named in sections 1, 2 and 4, explained nowhere. In the papers: Lavin and Gray 2016, Fast Algorithms
 for Convolutional Neural Networks, sections 4.1 and 4.3; Goto and van de Geijn 2008 for matrix products.
 In the package: `minimrcnn/reference.py` (conv2d), `minimrcnn/functional/conv.py` and, in `minimrcnn/kernels/`,
-`convolution.py`, `product.py`, `winograd.py`.
+`convolution.py`, `product.py`, `winograd.py`. On a GPU every step is a kernel of its own: `functional/conv_cuda.py`.
 Before: NumPy. Lesson 1 says what a feature map is.
 """
 

@@ -4,7 +4,8 @@ You read box IoU and RoIAlign in all three forms, check them against one another
 measure what the fast forms gain. A kernel is the inner loop of an operation: it fills an array, and does nothing else.
 
 In the article: section 5 (RoIAlign); the article has no code. In the papers: He et al. 2017 (Mask R-CNN), section 3.
-Files: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py, minimrcnn/reference.py.
+Files: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py, minimrcnn/reference.py. To
+go on: kernels/direct_convolution.py and kernels/matmul_tiled.py, where the threads of a block work together.
 Know before: IoU (07), RoIAlign (10).
 
 Without an NVIDIA GPU the CUDA forms run in Numba's simulator: ordinary Python that plays one GPU thread after another.

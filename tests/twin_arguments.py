@@ -17,6 +17,7 @@ from minimrcnn.kernels import (  # importing registers the twins
     roi_align,
     roi_pool,
 )
+from tests.convolution_twin_arguments import ARGUMENTS as OF_CONVOLUTION
 
 # RoIs (image, x1, y1, x2, y2) inside, partly and wholly outside of a 7 x 6 map of cells of 4 pixels, of no area, upside
 # down, of no such image, and broken.
@@ -242,4 +243,5 @@ ARGUMENTS = {
     "paste_masks": [_paste_masks],
     "paste_masks_bool": [_paste_masks_bool],
     "crop_masks": [_crop_masks],
+    **OF_CONVOLUTION,
 }

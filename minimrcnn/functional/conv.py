@@ -6,6 +6,8 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 - "pointwise": a 1x1 kernel with stride 1 is one matrix product;
 - "winograd": a 3x3 kernel with stride 1 needs a quarter of the multiplications (`kernels.winograd`);
 - "patches": anything, by blocks of gathered patches (`kernels.convolution`).
+
+Here is what a CPU does. `functional.conv_cuda` does the same on a GPU, where each step is a kernel of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import math
 
 import numba
 
-from minimrcnn.device import module_of, workspace
+from minimrcnn.device import device_of, module_of, workspace
+from minimrcnn.functional import conv_cuda
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, transposed_size
 from minimrcnn.kernels import convolution, elementwise, winograd
 from minimrcnn.kernels.product import pack_weight, panels_shape
 from minimrcnn.tensor import Function, Tensor, tensors
 
-ALGORITHMS = ("auto", "pointwise", "winograd", "patches")
 CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
 APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
@@ -131,16 +134,6 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
     return TransposedConvolution.apply(x, weight, bias, stride=stride, padding=padding, relu=relu)
 
 
-def output_size(size, kernel_size, stride, padding) -> tuple[int, int]:
-    """(OH, OW) of a window of ``kernel_size`` that moves by ``stride`` over a padded map."""
-    return tuple((side + 2 * padding - kernel) // stride + 1 for side, kernel in zip(size, kernel_size, strict=True))
-
-
-def transposed_size(size, kernel_size, stride, padding) -> tuple[int, int]:
-    """(OH, OW) of a transposed convolution: the map whose `output_size` is ``size``, the smallest there is."""
-    return tuple((side - 1) * stride + kernel - 2 * padding for side, kernel in zip(size, kernel_size, strict=True))
-
-
 def _check_like(function, x, **others):
     for name, (other, shape) in others.items():
         if other is None:
@@ -209,6 +202,8 @@ class TransposedConvolution(Function):
 
 def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu):
     """The forward pass on arrays: y (N, OH, OW, Cout)."""
+    if device_of(x) == "cuda":
+        return conv_cuda.convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
     xp = module_of(x)
     x, weight = _contiguous(x), _contiguous(weight)
     kernel_size = weight.shape[:2]
@@ -235,6 +230,8 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
 
 def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm):
     """What must flow back into x (N, H, W, Cin)."""
+    if device_of(y_gradient) == "cuda":
+        return conv_cuda.input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm)
     kernel_height, kernel_width = weight.shape[:2]
     fits = kernel_height == kernel_width and padding < kernel_height
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
@@ -252,6 +249,8 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
 
 def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu):
     """Every y stamps the kernel (KH, KW, Cin, Cout) into x; bias and ReLU for the transposed convolution."""
+    if device_of(y_gradient) == "cuda":
+        return conv_cuda.transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu)
     xp = module_of(y_gradient)
     y_gradient = _contiguous(y_gradient)
     x_gradient = xp.empty(x_shape, y_gradient.dtype)
@@ -271,6 +270,8 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
 
 def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algorithm):
     """The gradient of the weight (KH, KW, Cin / groups, Cout)."""
+    if device_of(x) == "cuda":
+        return conv_cuda.kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algorithm)
     together = count_together(weight_shape, groups)
     if together > 1:
         kernel_height, kernel_width, group_in, channels = weight_shape
@@ -351,34 +352,6 @@ def turn_kernel(weight, groups):
     kernel_height, kernel_width, group_in, channels = weight.shape
     turned = weight[::-1, ::-1].reshape(kernel_height, kernel_width, group_in, groups, channels // groups)
     return turned.transpose(0, 1, 4, 3, 2).reshape(kernel_height, kernel_width, channels // groups, groups * group_in)
-
-
-def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> str:
-    """What "auto" stands for, and whether what was asked for can be had.
-
-    Winograd's products have ``tiles`` rows, one for 16 outputs: it pays where there are enough to fill a product, and
-    enough channels to make up for the transforms. Measured on 2 cores with AVX-512.
-    """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"conv2d: algorithm {algorithm!r}, wanted one of {', '.join(ALGORITHMS)}")
-    kernel_height, kernel_width, channels_in, channels_out = weight_shape
-    can_pointwise = kernel_height == kernel_width == stride == groups == 1
-    can_winograd = kernel_height == kernel_width == 3 and stride == 1 and groups == 1
-    if algorithm == "auto":
-        tiles = count_tiles((count, *size))
-        pays = tiles >= 32 and channels_in >= 16 and channels_out >= 16
-        return "winograd" if can_winograd and pays else "patches"
-    if (algorithm == "pointwise" and not can_pointwise) or (algorithm == "winograd" and not can_winograd):
-        raise ValueError(
-            f'conv2d: algorithm "{algorithm}" cannot do a {kernel_height}x{kernel_width} kernel with stride {stride} '
-            f'and {groups} groups; "patches" can'
-        )
-    return algorithm
-
-
-def count_tiles(shape) -> int:
-    count, height, width = shape
-    return count * -(-height // winograd.TILE) * -(-width // winograd.TILE)
 
 
 def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:

@@ -266,6 +266,7 @@ def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, ta
         sum_parts(sums, np.int64(k), target[k])
 
 
+# On a GPU a convolution is several kernels: `functional.conv_cuda`.
 convolve_patches = Twin("convolve_patches", convolve_patches_cpu)
 convolve_input_gradient = Twin("convolve_input_gradient", convolve_input_gradient_cpu)
 convolve_weight_gradient = Twin("convolve_weight_gradient", convolve_weight_gradient_cpu)

@@ -6,7 +6,7 @@ How a call goes:
 2. The last argument says where the work is: a NumPy array means the CPU body, an array with
    ``__cuda_array_interface__`` (CuPy's) the CUDA body.
 3. The CUDA body gets its numbers in float32 (a Python float would drag 64-bit arithmetic into every thread) and a
-   one-dimensional grid of blocks of 128 threads, one thread for each element of the output unless told otherwise.
+   one-dimensional grid of blocks of 128 threads, one thread for each element of the output; both unless told otherwise.
 
 A body never allocates outputs, never checks and never returns anything: its caller does. The CUDA body is written as a
 plain function and compiled at its first launch, so that importing costs nothing where there is no GPU.
@@ -77,18 +77,26 @@ class Twin:
         if that is beyond its work. None where it is still to be written.
     threads : callable, optional
         ``threads(*arguments)`` is the number of CUDA threads wanted; by default the size of the last argument.
+    block : int
+        CUDA threads of a block; matters where they work together.
     """
 
     registry: ClassVar[dict[str, Twin]] = {}
 
     def __init__(
-        self, name: str, cpu: Callable, cuda: Callable | None = None, threads: Callable[..., int] | None = None
+        self,
+        name: str,
+        cpu: Callable,
+        cuda: Callable | None = None,
+        threads: Callable[..., int] | None = None,
+        block: int = THREADS_PER_BLOCK,
     ):
         if name in Twin.registry:
             raise ValueError(f"Twin: an operation named {name!r} is there already")
         self.name = name
         self.cpu = cpu
         self.cuda = cuda
+        self.block = block
         self.threads = threads if threads is not None else lambda *arguments: arguments[-1].size
         Twin.registry[name] = self
 
@@ -108,8 +116,7 @@ class Twin:
         if threads >= 2**32:
             raise ValueError(f"{self.name}: {threads} threads, wanted less than 2^32; take fewer pictures at a time")
         if threads > 0:
-            blocks = (threads + THREADS_PER_BLOCK - 1) // THREADS_PER_BLOCK
-            self.kernel[blocks, THREADS_PER_BLOCK](
+            self.kernel[(threads + self.block - 1) // self.block, self.block](
                 *[np.float32(argument) if isinstance(argument, float) else argument for argument in arguments]
             )
 

@@ -322,6 +322,7 @@ def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, rows, 
         transform_pairs_back(components, start, min(start + PAIRS, pairs), taps)
 
 
+# On a GPU every step is a kernel of its own: `kernels.winograd_transforms`.
 winograd_kernel = Twin("winograd_kernel", winograd_kernel_cpu)
 winograd = Twin("winograd", winograd_cpu)
 winograd_apart = Twin("winograd_apart", winograd_apart_cpu)

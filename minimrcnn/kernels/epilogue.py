@@ -1,0 +1,52 @@
+"""What follows a product of matrices on a GPU, in one pass over it: bias, residual, ReLU.
+
+On a CPU the same is done to a block of the product while it is in cache (`kernels.convolution.finish_rows`). On a GPU
+the product is the library's and lies in memory when this kernel starts, so the pass reads and writes all of it once
+more; without bias, residual and ReLU, and with a single group, it is left out.
+
+Groups come out of a batched product one after the other, (groups, rows, Cout / groups); the pass brings the channels of
+a row together. With a single group the product may lie in the output itself.
+"""
+
+from numba import njit
+from numba.extending import register_jitable
+
+from minimrcnn.kernels.twin import Twin, cuda
+
+
+@register_jitable
+def finish_value(value, bias, channel, relu, F):
+    """+= bias, then ReLU."""
+    if bias.size > 0:
+        value += bias[channel]
+    if relu and value < F(0):  # written so that NaN stays NaN
+        value = F(0)
+    return value
+
+
+@register_jitable
+def finish_element(product, bias, residual, relu, row, channel, output):
+    group_out = product.shape[2]
+    value = product[channel // group_out, row, channel % group_out]
+    if residual.size > 0:
+        value += residual[row, channel]
+    output[row, channel] = finish_value(value, bias, channel, relu, output.dtype.type)
+
+
+@njit(cache=True, error_model="numpy")
+def epilogue_cpu(product, bias, residual, relu, output):
+    for row in range(output.shape[0]):
+        for channel in range(output.shape[1]):
+            finish_element(product, bias, residual, relu, row, channel, output)
+
+
+def epilogue_cuda(product, bias, residual, relu, output):
+    element = cuda.grid(1)
+    if element < output.size:
+        channels = output.shape[1]
+        finish_element(product, bias, residual, relu, element // channels, element % channels, output)
+
+
+# epilogue(product (groups, R, Cout / groups), bias (Cout,) or (0,), residual (R, Cout) or (0, 0), relu: bool,
+#          output (R, Cout))
+epilogue = Twin("epilogue", epilogue_cpu, epilogue_cuda)

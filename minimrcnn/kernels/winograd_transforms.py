@@ -1,0 +1,331 @@
+"""The steps of Winograd's convolution one by one, for a GPU, where the products between them are the library's.
+
+`kernels.winograd` says what the algorithm is, and does it block by block with the CPU's own products. Here each
+transform is a kernel, and the 36 products are one batched product of cuBLAS:
+
+    forward             V = transform_input(x)       U = transform_kernel(weight)     y = transform_output(V @ U)
+    gradient of x       the same, with the kernel turned by half a turn and its channels swapped
+    gradient of weight  V = transform_input(x)       D = transform_gradient(dy)       transform_kernel_back(V' @ D)
+
+A thread has one channel of one tile, or one pair of channels of the kernel, and keeps all 36 numbers in its registers.
+They are held in tuples and spelled out, one name for each column: an array that is indexed in a loop would live in the
+GPU's memory instead. First down the columns, then along the rows; the result is component 6 i + j, row i, column j.
+Neighboring threads have neighboring channels, so what they read and write lies side by side.
+
+Shapes: x (N, H, W, C), components (36, tiles, C), weight (3, 3, Cin, Cout), its components (36, Cin, Cout). Tiles are
+counted by (n, row, column); an array of components holds those from ``first`` on.
+"""
+
+from numba.extending import register_jitable
+
+from minimrcnn.kernels.epilogue import finish_value
+from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.winograd import (
+    TILE,
+    transform_input,
+    transform_kernel,
+    transform_kernel_back,
+    transform_output,
+    transform_output_back,
+)
+
+
+@register_jitable
+def find_tile(tile, down, across):
+    """(picture, first row of outputs, first column) of a tile."""
+    return tile // (down * across), tile // across % down * TILE, tile % across * TILE
+
+
+@register_jitable
+def read(x, n, row, column, channel):
+    """A number of the map, 0 outside."""
+    if row >= 0 and row < x.shape[1] and column >= 0 and column < x.shape[2]:
+        return x[n, row, column, channel]
+    return x.dtype.type(0)
+
+
+@register_jitable
+def read_four(x, n, row, column, channel):
+    """Four numbers of the map, downwards."""
+    return (
+        read(x, n, row, column, channel),
+        read(x, n, row + 1, column, channel),
+        read(x, n, row + 2, column, channel),
+        read(x, n, row + 3, column, channel),
+    )
+
+
+@register_jitable
+def read_six(x, n, row, column, channel):
+    return read_four(x, n, row, column, channel) + (
+        read(x, n, row + 4, column, channel),
+        read(x, n, row + 5, column, channel),
+    )
+
+
+@register_jitable
+def read_components(components, j, at, channel):
+    """Column j of the six by six."""
+    return (
+        components[j, at, channel],
+        components[6 + j, at, channel],
+        components[12 + j, at, channel],
+        components[18 + j, at, channel],
+        components[24 + j, at, channel],
+        components[30 + j, at, channel],
+    )
+
+
+@register_jitable
+def write_components(row, i, at, channel, components):
+    """Row i of the six by six."""
+    components[6 * i, at, channel] = row[0]
+    components[6 * i + 1, at, channel] = row[1]
+    components[6 * i + 2, at, channel] = row[2]
+    components[6 * i + 3, at, channel] = row[3]
+    components[6 * i + 4, at, channel] = row[4]
+    components[6 * i + 5, at, channel] = row[5]
+
+
+# --- The work of one thread ---
+
+
+@register_jitable
+def transform_input_at(x, padding, first, down, across, at, channel, components):
+    """V = B' d B of one channel of tile ``first + at``, 6x6 from 6x6."""
+    n, top, left = find_tile(first + at, down, across)
+    top, left = top - padding, left - padding
+    a = transform_input(*read_six(x, n, top, left, channel))
+    b = transform_input(*read_six(x, n, top, left + 1, channel))
+    c = transform_input(*read_six(x, n, top, left + 2, channel))
+    d = transform_input(*read_six(x, n, top, left + 3, channel))
+    e = transform_input(*read_six(x, n, top, left + 4, channel))
+    f = transform_input(*read_six(x, n, top, left + 5, channel))
+    write_components(transform_input(a[0], b[0], c[0], d[0], e[0], f[0]), 0, at, channel, components)
+    write_components(transform_input(a[1], b[1], c[1], d[1], e[1], f[1]), 1, at, channel, components)
+    write_components(transform_input(a[2], b[2], c[2], d[2], e[2], f[2]), 2, at, channel, components)
+    write_components(transform_input(a[3], b[3], c[3], d[3], e[3], f[3]), 3, at, channel, components)
+    write_components(transform_input(a[4], b[4], c[4], d[4], e[4], f[4]), 4, at, channel, components)
+    write_components(transform_input(a[5], b[5], c[5], d[5], e[5], f[5]), 5, at, channel, components)
+
+
+@register_jitable
+def transform_gradient_at(y_gradient, first, at, channel, components):
+    """D = A dy A' of one channel of tile ``first + at``, 6x6 from 4x4."""
+    down, across = (y_gradient.shape[1] + TILE - 1) // TILE, (y_gradient.shape[2] + TILE - 1) // TILE
+    n, top, left = find_tile(first + at, down, across)
+    a = transform_output_back(*read_four(y_gradient, n, top, left, channel))
+    b = transform_output_back(*read_four(y_gradient, n, top, left + 1, channel))
+    c = transform_output_back(*read_four(y_gradient, n, top, left + 2, channel))
+    d = transform_output_back(*read_four(y_gradient, n, top, left + 3, channel))
+    write_components(transform_output_back(a[0], b[0], c[0], d[0]), 0, at, channel, components)
+    write_components(transform_output_back(a[1], b[1], c[1], d[1]), 1, at, channel, components)
+    write_components(transform_output_back(a[2], b[2], c[2], d[2]), 2, at, channel, components)
+    write_components(transform_output_back(a[3], b[3], c[3], d[3]), 3, at, channel, components)
+    write_components(transform_output_back(a[4], b[4], c[4], d[4]), 4, at, channel, components)
+    write_components(transform_output_back(a[5], b[5], c[5], d[5]), 5, at, channel, components)
+
+
+@register_jitable
+def finish_output(value, bias, residual, relu, n, row, column, channel, output):
+    """One output, with its epilogue; a tile may hang over the map's edge."""
+    if row < output.shape[1] and column < output.shape[2]:
+        if residual.size > 0:
+            value += residual[n, row, column, channel]
+        output[n, row, column, channel] = finish_value(value, bias, channel, relu, output.dtype.type)
+
+
+@register_jitable
+def finish_outputs(values, bias, residual, relu, n, row, left, channel, output):
+    """A row of four outputs."""
+    finish_output(values[0], bias, residual, relu, n, row, left, channel, output)
+    finish_output(values[1], bias, residual, relu, n, row, left + 1, channel, output)
+    finish_output(values[2], bias, residual, relu, n, row, left + 2, channel, output)
+    finish_output(values[3], bias, residual, relu, n, row, left + 3, channel, output)
+
+
+@register_jitable
+def transform_output_at(components, first, bias, residual, relu, at, channel, output):
+    """y = A' M A of one channel of tile ``first + at``, 4x4 from 6x6, += bias, += residual, ReLU."""
+    down, across = (output.shape[1] + TILE - 1) // TILE, (output.shape[2] + TILE - 1) // TILE
+    n, top, left = find_tile(first + at, down, across)
+    a = transform_output(*read_components(components, 0, at, channel))
+    b = transform_output(*read_components(components, 1, at, channel))
+    c = transform_output(*read_components(components, 2, at, channel))
+    d = transform_output(*read_components(components, 3, at, channel))
+    e = transform_output(*read_components(components, 4, at, channel))
+    f = transform_output(*read_components(components, 5, at, channel))
+    row = transform_output(a[0], b[0], c[0], d[0], e[0], f[0])
+    finish_outputs(row, bias, residual, relu, n, top, left, channel, output)
+    row = transform_output(a[1], b[1], c[1], d[1], e[1], f[1])
+    finish_outputs(row, bias, residual, relu, n, top + 1, left, channel, output)
+    row = transform_output(a[2], b[2], c[2], d[2], e[2], f[2])
+    finish_outputs(row, bias, residual, relu, n, top + 2, left, channel, output)
+    row = transform_output(a[3], b[3], c[3], d[3], e[3], f[3])
+    finish_outputs(row, bias, residual, relu, n, top + 3, left, channel, output)
+
+
+@register_jitable
+def read_tap(weight, turned, ky, kx, inner, outer):
+    """A tap between two channels; ``turned``: of the kernel turned by half a turn, its channels swapped."""
+    return weight[2 - ky, 2 - kx, outer, inner] if turned else weight[ky, kx, inner, outer]
+
+
+@register_jitable
+def read_taps(weight, turned, kx, inner, outer):
+    """Column kx of a kernel."""
+    return (
+        read_tap(weight, turned, 0, kx, inner, outer),
+        read_tap(weight, turned, 1, kx, inner, outer),
+        read_tap(weight, turned, 2, kx, inner, outer),
+    )
+
+
+@register_jitable
+def transform_kernel_at(weight, turned, inner, outer, components):
+    """U = G g G' of one pair of channels, 6x6 from 3x3."""
+    F = weight.dtype.type
+    q, s = F(0.25), F(1 / 6)
+    a = transform_kernel(*read_taps(weight, turned, 0, inner, outer), q, s)
+    b = transform_kernel(*read_taps(weight, turned, 1, inner, outer), q, s)
+    c = transform_kernel(*read_taps(weight, turned, 2, inner, outer), q, s)
+    write_components(transform_kernel(a[0], b[0], c[0], q, s), 0, inner, outer, components)
+    write_components(transform_kernel(a[1], b[1], c[1], q, s), 1, inner, outer, components)
+    write_components(transform_kernel(a[2], b[2], c[2], q, s), 2, inner, outer, components)
+    write_components(transform_kernel(a[3], b[3], c[3], q, s), 3, inner, outer, components)
+    write_components(transform_kernel(a[4], b[4], c[4], q, s), 4, inner, outer, components)
+    write_components(transform_kernel(a[5], b[5], c[5], q, s), 5, inner, outer, components)
+
+
+@register_jitable
+def write_taps(taps, ky, inner, outer, weight):
+    """Row ky of a kernel."""
+    weight[ky, 0, inner, outer] = taps[0]
+    weight[ky, 1, inner, outer] = taps[1]
+    weight[ky, 2, inner, outer] = taps[2]
+
+
+@register_jitable
+def transform_kernel_back_at(components, inner, outer, weight):
+    """dg = G' dU G of one pair of channels, 3x3 from 6x6."""
+    F = weight.dtype.type
+    q, s = F(0.25), F(1 / 6)
+    a = transform_kernel_back(*read_components(components, 0, inner, outer), q, s)
+    b = transform_kernel_back(*read_components(components, 1, inner, outer), q, s)
+    c = transform_kernel_back(*read_components(components, 2, inner, outer), q, s)
+    d = transform_kernel_back(*read_components(components, 3, inner, outer), q, s)
+    e = transform_kernel_back(*read_components(components, 4, inner, outer), q, s)
+    f = transform_kernel_back(*read_components(components, 5, inner, outer), q, s)
+    write_taps(transform_kernel_back(a[0], b[0], c[0], d[0], e[0], f[0], q, s), 0, inner, outer, weight)
+    write_taps(transform_kernel_back(a[1], b[1], c[1], d[1], e[1], f[1], q, s), 1, inner, outer, weight)
+    write_taps(transform_kernel_back(a[2], b[2], c[2], d[2], e[2], f[2], q, s), 2, inner, outer, weight)
+
+
+# --- CPU: all of it, in order, for tests and for a debugger. No layer on a CPU goes this way, so it is not compiled:
+#     that would take longer than what there is to do. ---
+
+
+def winograd_transform_input_cpu(x, padding, first, down, across, components):
+    for at in range(components.shape[1]):
+        for channel in range(components.shape[2]):
+            transform_input_at(x, padding, first, down, across, at, channel, components)
+
+
+def winograd_transform_gradient_cpu(y_gradient, first, components):
+    for at in range(components.shape[1]):
+        for channel in range(components.shape[2]):
+            transform_gradient_at(y_gradient, first, at, channel, components)
+
+
+def winograd_transform_output_cpu(components, first, bias, residual, relu, output):
+    for at in range(components.shape[1]):
+        for channel in range(components.shape[2]):
+            transform_output_at(components, first, bias, residual, relu, at, channel, output)
+
+
+def winograd_transform_kernel_cpu(weight, turned, components):
+    for inner in range(components.shape[1]):
+        for outer in range(components.shape[2]):
+            transform_kernel_at(weight, turned, inner, outer, components)
+
+
+def winograd_transform_kernel_back_cpu(components, weight):
+    for inner in range(components.shape[1]):
+        for outer in range(components.shape[2]):
+            transform_kernel_back_at(components, inner, outer, weight)
+
+
+# --- CUDA: one thread for each (tile, channel), or pair of channels. ---
+
+
+def winograd_transform_input_cuda(x, padding, first, down, across, components):
+    element = cuda.grid(1)
+    channels = components.shape[2]
+    if element < components.shape[1] * channels:
+        transform_input_at(x, padding, first, down, across, element // channels, element % channels, components)
+
+
+def winograd_transform_gradient_cuda(y_gradient, first, components):
+    element = cuda.grid(1)
+    channels = components.shape[2]
+    if element < components.shape[1] * channels:
+        transform_gradient_at(y_gradient, first, element // channels, element % channels, components)
+
+
+def winograd_transform_output_cuda(components, first, bias, residual, relu, output):
+    element = cuda.grid(1)
+    channels = components.shape[2]
+    if element < components.shape[1] * channels:
+        transform_output_at(components, first, bias, residual, relu, element // channels, element % channels, output)
+
+
+def winograd_transform_kernel_cuda(weight, turned, components):
+    element = cuda.grid(1)
+    channels = components.shape[2]
+    if element < components.shape[1] * channels:
+        transform_kernel_at(weight, turned, element // channels, element % channels, components)
+
+
+def winograd_transform_kernel_back_cuda(components, weight):
+    element = cuda.grid(1)
+    channels = components.shape[2]
+    if element < components.shape[1] * channels:
+        transform_kernel_back_at(components, element // channels, element % channels, weight)
+
+
+def _pairs_of_output(*arguments):
+    """Threads where the components come last."""
+    return arguments[-1].shape[1] * arguments[-1].shape[2]
+
+
+def _pairs_of_input(*arguments):
+    """Threads where the components come first."""
+    return arguments[0].shape[1] * arguments[0].shape[2]
+
+
+# winograd_transform_input(x, padding: int, first: int, down: int, across: int, components): a map has down x across
+# tiles of outputs.
+winograd_transform_input = Twin(
+    "winograd_transform_input", winograd_transform_input_cpu, winograd_transform_input_cuda, _pairs_of_output
+)
+# winograd_transform_gradient(y_gradient, first: int, components)
+winograd_transform_gradient = Twin(
+    "winograd_transform_gradient", winograd_transform_gradient_cpu, winograd_transform_gradient_cuda, _pairs_of_output
+)
+# winograd_transform_output(components, first: int, bias (Cout,) or (0,), residual as output or (0, 0, 0, 0),
+#                           relu: bool, output (N, OH, OW, Cout)) fills the tiles it is given.
+winograd_transform_output = Twin(
+    "winograd_transform_output", winograd_transform_output_cpu, winograd_transform_output_cuda, _pairs_of_input
+)
+# winograd_transform_kernel(weight (3, 3, Cin, Cout), turned: bool, components (36, Cin, Cout), or if turned
+#                           (36, Cout, Cin))
+winograd_transform_kernel = Twin(
+    "winograd_transform_kernel", winograd_transform_kernel_cpu, winograd_transform_kernel_cuda, _pairs_of_output
+)
+# winograd_transform_kernel_back(components (36, Cin, Cout), weight (3, 3, Cin, Cout))
+winograd_transform_kernel_back = Twin(
+    "winograd_transform_kernel_back",
+    winograd_transform_kernel_back_cpu,
+    winograd_transform_kernel_back_cuda,
+    _pairs_of_input,
+)
