@@ -1,0 +1,174 @@
+"""A data set in one picture: photos with what was marked in them, and below them the statistics as plots."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from minimrcnn.config import Config
+from minimrcnn.data.statistics import Statistics, octaves, ratio_bins
+from minimrcnn.models.coverage import FAIR
+from minimrcnn.models.prepare import resize_target
+from minimrcnn.show import PALETTE, contact_sheet, draw_target
+
+CELL = 460  # pixels: the longer side of a photo on the sheet
+COLUMNS = 4
+GAP = 12
+MOST_CLASSES = 12  # bars in the plot
+INK = "#333333"
+
+
+def draw_overview(dataset, found: Statistics, ious: np.ndarray, config: Config, photos: int = 12) -> np.ndarray:
+    """The sheet of photos above the plots.
+
+    Parameters
+    ----------
+    dataset : object
+        With ``len(dataset)``, ``dataset[i]``, ``paths`` and ``class_names``.
+    found : Statistics
+    ious : ndarray (G,)
+        See `minimrcnn.models.coverage.best_ious`.
+    config : Config
+        Whose anchors are shown.
+    photos : int
+        Most photos on the sheet, chosen evenly over the data set.
+
+    Returns
+    -------
+    ndarray (H, W, 3) uint8
+    """
+    sheet = draw_photos(dataset, photos)
+    width = max(sheet.shape[1], COLUMNS * CELL + (COLUMNS + 1) * GAP)
+    plots = draw_plots(found, ious, config, width)
+    sheet = np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255)
+    return np.concatenate([sheet, plots])
+
+
+def draw_photos(dataset, photos: int) -> np.ndarray:
+    """Photos with boxes, masks and names, each with a line below that says which it is."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(photos, len(dataset))).round().astype(int)).tolist()
+    cells = []
+    for index in chosen:
+        picture, target = dataset[index]
+        scale = CELL / max(picture.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        small = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+        drawn = draw_target(small, resize_target(target, (height, width)), dataset.class_names)
+        count = len(target.labels)
+        cells.append(add_caption(drawn, dataset.paths[index].name, f"{count} object{'' if count == 1 else 's'}"))
+    return contact_sheet([cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)], gap=GAP)
+
+
+def add_caption(picture: np.ndarray, name: str, words: str) -> np.ndarray:
+    """The picture with a line of text below it; a long name loses its middle."""
+    font = ImageFont.load_default(14)
+    height, width = picture.shape[:2]
+    image = Image.new("RGB", (max(width, 120), height + 22), "white")
+    image.paste(Image.fromarray(picture), ((image.width - width) // 2, 0))
+    draw = ImageDraw.Draw(image)
+    kept = len(name)
+    text = f"{name}: {words}"
+    while draw.textlength(text, font) > image.width and kept > 2:
+        kept -= 1
+        text = f"{name[: kept - kept // 2]}..{name[len(name) - kept // 2 :]}: {words}"
+    draw.text((image.width / 2, height + 11), text, fill=(60, 60, 60), font=font, anchor="mm")
+    return np.array(image)
+
+
+def draw_plots(found: Statistics, ious: np.ndarray, config: Config, width: int) -> np.ndarray:
+    """Classes, objects a photo, sizes, forms, and what the anchors cover, ``width`` pixels wide."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: nothing opens, nothing leaks
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 100, 8), dpi=100, layout="constrained")
+    axes = figure.subplots(2, 3)
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(colors=INK)
+    plot_classes(axes[0, 0], found)
+    plot_per_photo(axes[0, 1], found)
+    plot_photo_sizes(axes[0, 2], found, config)
+    if len(found.sizes):
+        plot_sizes(axes[1, 0], found, config)
+        plot_ratios(axes[1, 1], found, config)
+        plot_coverage(axes[1, 2], ious, config)
+    else:
+        for one in axes[1]:
+            one.set_axis_off()
+        axes[1, 1].text(0.5, 0.5, "no objects", ha="center", va="center", color=INK)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[:, :, :3]
+
+
+def shade(number: int) -> tuple[float, ...]:
+    """A color of the palette for matplotlib."""
+    return tuple((PALETTE[number % len(PALETTE)] / 255).tolist())
+
+
+def plot_classes(axes, found: Statistics) -> None:
+    names = list(found.objects_of)[:MOST_CLASSES]
+    counts = [found.objects_of[name] for name in names]
+    places = np.arange(len(names))
+    axes.barh(places, counts, color=shade(5), height=0.7)
+    axes.set_yticks(places, [name if len(name) <= 24 else name[:22] + ".." for name in names])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    for place, count, name in zip(places, counts, names, strict=True):
+        axes.text(count, place, f" {count} in {found.photos_of[name]}", va="center", color=INK, fontsize=9)
+    rest = len(found.objects_of) - len(names)
+    axes.set_title("objects of each class, and photos they are in" + (f"; {rest} classes more" if rest else ""))
+
+
+def plot_per_photo(axes, found: Statistics) -> None:
+    most = int(found.per_photo.max(initial=0))
+    edges = np.arange(most + 2) - 0.5 if most < 40 else 30
+    axes.hist(found.per_photo, edges, color=shade(1), edgecolor="white")
+    axes.set(xlabel="objects", ylabel="photos", title="objects in a photo")
+
+
+def plot_photo_sizes(axes, found: Statistics, config: Config) -> None:
+    sizes, counts = np.unique(found.photo_sizes, axis=0, return_counts=True)  # (S, 2)
+    axes.scatter(sizes[:, 1], sizes[:, 0], s=20 + 200 * counts / max(counts.sum(), 1), color=shade(2), alpha=0.6)
+    axes.set_xlim(0, 1.15 * max(found.photo_sizes[:, 1].max(initial=1), 1))
+    axes.set_ylim(0, 1.15 * max(found.photo_sizes[:, 0].max(initial=1), 1))
+    resized = "not resized" if config.min_size is None else f"resized to a shorter side of {config.min_size}"
+    axes.set(xlabel="width", ylabel="height", title=f"photos in pixels; {resized}")
+
+
+def plot_sizes(axes, found: Statistics, config: Config) -> None:
+    edges = octaves(found.sizes)[0]
+    fine = 2.0 ** np.arange(np.log2(edges[0]), np.log2(edges[-1]) + 0.01, 0.25)
+    axes.hist(found.sizes, fine, color=shade(0), edgecolor="white")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    if config.min_size is None:  # otherwise anchors and sizes are not in the same pixels
+        for size in config.anchor_sizes:
+            axes.axvline(size, color="black", linestyle=":", linewidth=1.2)
+    where = "; dotted: anchors" if config.min_size is None else ", in the photos"
+    axes.set(xlabel="side of a square as large as the box, pixels", ylabel="objects", title=f"size{where}")
+
+
+def plot_ratios(axes, found: Statistics, config: Config) -> None:
+    edges, counts = ratio_bins(found.ratios)
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=shade(4), edgecolor="white")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([0.25, 0.5, 1, 2, 4], ["1:4", "1:2", "1:1", "2:1", "4:1"])
+    for ratio in config.aspect_ratios:
+        axes.axvline(ratio, color="black", linestyle=":", linewidth=1.2)
+    axes.set(xlabel="height : width of the box", ylabel="objects", title="form; dotted: anchors")
+
+
+def plot_coverage(axes, ious: np.ndarray, config: Config) -> None:
+    counts, edges, patches = axes.hist(ious, np.arange(0, 1.01, 0.05), edgecolor="white")
+    for patch, left in zip(patches, edges, strict=False):
+        patch.set_facecolor(shade(3 if left + 0.01 < FAIR else 2))
+    for threshold in (config.rpn_bg_iou_thresh, config.rpn_fg_iou_thresh):
+        share = float((ious < threshold).mean())
+        axes.axvline(threshold, color="black", linestyle=":", linewidth=1.2)
+        axes.text(threshold, 1.0, f"{share:.0%} below ", ha="right", va="top", transform=axes.get_xaxis_transform())
+    axes.set(
+        xlabel="IoU of an object with its best anchor",
+        ylabel="objects",
+        title=f"{float((ious < FAIR).mean()):.0%} have no anchor with an IoU of {FAIR}; dotted: the RPN's thresholds",
+    )
