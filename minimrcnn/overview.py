@@ -112,8 +112,8 @@ def plot_classes(axes, found: Statistics) -> None:
     places = np.arange(len(names))
     axes.barh(places, counts, color=shade(5), height=0.7)
     axes.set_yticks(places, [name if len(name) <= 24 else name[:22] + ".." for name in names])
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.set_ylim(max(len(names), 5) - 0.5, -0.5)  # one class alone is not to fill the plot
+    axes.set_xlim(0, 1.25 * max([*counts, 1]))
     for place, count, name in zip(places, counts, names, strict=True):
         axes.text(count, place, f" {count} in {found.photos_of[name]}", va="center", color=INK, fontsize=9)
     rest = len(found.objects_of) - len(names)
@@ -122,8 +122,10 @@ def plot_classes(axes, found: Statistics) -> None:
 
 def plot_per_photo(axes, found: Statistics) -> None:
     most = int(found.per_photo.max(initial=0))
-    edges = np.arange(most + 2) - 0.5 if most < 40 else 30
-    axes.hist(found.per_photo, edges, color=shade(1), edgecolor="white")
+    step = max(1, -(-most // 30))
+    axes.hist(found.per_photo, np.arange(0, most + step + 1, step) - 0.5, color=shade(1), edgecolor="white")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="objects", ylabel="photos", title="objects in a photo")
 
 
@@ -164,11 +166,12 @@ def plot_coverage(axes, ious: np.ndarray, config: Config) -> None:
     for patch, left in zip(patches, edges, strict=False):
         patch.set_facecolor(shade(3 if left + 0.01 < FAIR else 2))
     for threshold in (config.rpn_bg_iou_thresh, config.rpn_fg_iou_thresh):
-        share = float((ious < threshold).mean())
+        words = f"{float((ious < threshold).mean()):.0%} below {threshold} "
         axes.axvline(threshold, color="black", linestyle=":", linewidth=1.2)
-        axes.text(threshold, 1.0, f"{share:.0%} below ", ha="right", va="top", transform=axes.get_xaxis_transform())
+        axes.text(threshold, 1.0, words, ha="right", va="top", transform=axes.get_xaxis_transform())
+    axes.set_ylim(0, 1.12 * max(counts.max(), 1))
     axes.set(
         xlabel="IoU of an object with its best anchor",
         ylabel="objects",
-        title=f"{float((ious < FAIR).mean()):.0%} have no anchor with an IoU of {FAIR}; dotted: the RPN's thresholds",
+        title=f"what anchors cover: {float((ious < FAIR).mean()):.0%} of the objects below {FAIR}",
     )
