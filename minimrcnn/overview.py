@@ -9,11 +9,11 @@ from minimrcnn.config import Config
 from minimrcnn.data.statistics import Statistics, octaves, ratio_bins
 from minimrcnn.models.coverage import FAIR
 from minimrcnn.models.prepare import resize_target
-from minimrcnn.show import PALETTE, contact_sheet, draw_target
+from minimrcnn.show import LEAST_SIDE, PALETTE, draw_target, shorten
 
-CELL = 460  # pixels: the longer side of a photo on the sheet
-COLUMNS = 4
-GAP = 12
+WIDTH, GAP = 1900, 12  # pixels
+HIGHEST = 520  # a row of photos; the lowest is what show does not enlarge
+NARROWEST = 0.4  # width over height: there has to be a place for the line below a photo
 MOST_CLASSES = 12  # bars in the plot
 INK = "#333333"
 
@@ -37,50 +37,65 @@ def draw_overview(dataset, found: Statistics, ious: np.ndarray, config: Config, 
     -------
     ndarray (H, W, 3) uint8
     """
-    sheet = draw_photos(dataset, photos)
-    width = max(sheet.shape[1], COLUMNS * CELL + (COLUMNS + 1) * GAP)
-    plots = draw_plots(found, ious, config, width)
-    sheet = np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255)
-    return np.concatenate([sheet, plots])
+    return np.concatenate([draw_photos(dataset, photos), draw_plots(found, ious, config)])
 
 
 def draw_photos(dataset, photos: int) -> np.ndarray:
-    """Photos with boxes, masks and names, each with a line below that says which it is."""
+    """Photos with boxes, masks and names, in rows of one height, each with a line below that says which it is."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(photos, len(dataset))).round().astype(int)).tolist()
-    cells = []
-    for index in chosen:
-        picture, target = dataset[index]
-        scale = CELL / max(picture.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-        small = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-        drawn = draw_target(small, resize_target(target, (height, width)), dataset.class_names)
-        count = len(target.labels)
-        cells.append(add_caption(drawn, dataset.paths[index].name, f"{count} object{'' if count == 1 else 's'}"))
-    return contact_sheet([cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)], gap=GAP)
+    sizes = dataset.annotations()["images"]
+    shapes = [max(sizes[index]["width"] / sizes[index]["height"], NARROWEST) for index in chosen]  # width over height
+    rows = [np.full((GAP, WIDTH, 3), 255, np.uint8)]
+    while chosen:
+        heights = [(WIDTH - (count + 1) * GAP) / sum(shapes[:count]) for count in range(1, len(chosen) + 1)]
+        count = max(1, sum(height >= LEAST_SIDE for height in heights))  # one more in the row makes it lower
+        height = max(int(min(heights[count - 1], HIGHEST)), 1)
+        cells = [draw_photo(dataset, index, height) for index in chosen[:count]]
+        del chosen[:count], shapes[:count]
+        rows.append(join_cells(cells))
+    return np.concatenate(rows)
+
+
+def draw_photo(dataset, index: int, height: int) -> np.ndarray:
+    """One photo of the sheet, ``height`` pixels high without its line."""
+    picture, target = dataset[index]
+    size = height, max(1, int(height * picture.shape[1] / picture.shape[0]))
+    small = np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+    small = draw_target(small, resize_target(target, size), dataset.class_names)
+    count = len(target.labels)
+    return add_caption(small, dataset.paths[index].name, f"{count} object{'' if count == 1 else 's'}")
+
+
+def join_cells(cells: list[np.ndarray]) -> np.ndarray:
+    """Pictures side by side with gaps, on white; what is too wide is cut off."""
+    row = np.full((max(cell.shape[0] for cell in cells) + GAP, WIDTH, 3), 255, np.uint8)
+    left = GAP
+    for cell in cells:
+        part = cell[:, : max(WIDTH - left, 0)]
+        row[: part.shape[0], left : left + part.shape[1]] = part
+        left += cell.shape[1] + GAP
+    return row
 
 
 def add_caption(picture: np.ndarray, name: str, words: str) -> np.ndarray:
     """The picture with a line of text below it; a long name loses its middle."""
     font = ImageFont.load_default(14)
     height, width = picture.shape[:2]
-    image = Image.new("RGB", (max(width, 120), height + 22), "white")
-    image.paste(Image.fromarray(picture), ((image.width - width) // 2, 0))
+    image = Image.new("RGB", (width, height + 22), "white")
+    image.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(image)
-    kept = len(name)
-    text = f"{name}: {words}"
-    while draw.textlength(text, font) > image.width and kept > 2:
-        kept -= 1
-        text = f"{name[: kept - kept // 2]}..{name[len(name) - kept // 2 :]}: {words}"
-    draw.text((image.width / 2, height + 11), text, fill=(60, 60, 60), font=font, anchor="mm")
+    name = shorten(name, lambda one: draw.textlength(f"{one}: {words}", font) <= width)
+    draw.text((width / 2, height + 11), f"{name}: {words}", fill=(60, 60, 60), font=font, anchor="mm")
     return np.array(image)
 
 
-def draw_plots(found: Statistics, ious: np.ndarray, config: Config, width: int) -> np.ndarray:
-    """Classes, objects a photo, sizes, forms, and what the anchors cover, ``width`` pixels wide."""
+def draw_plots(found: Statistics, ious: np.ndarray, config: Config) -> np.ndarray:
+    """Classes, objects a photo, sizes, forms, and what the anchors cover."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: nothing opens, nothing leaks
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 100, 8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(WIDTH / 100, 8), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     axes = figure.subplots(2, 3)
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)

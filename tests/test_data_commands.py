@@ -15,7 +15,7 @@ from minimrcnn.data.shapes import Shapes
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.overview import add_caption
-from minimrcnn.show import contact_sheet, draw_objects
+from minimrcnn.show import draw_objects
 from tests.photos_made import (
     POINTS,
     RECT,
@@ -70,15 +70,9 @@ def test_check_lists_all_faults_by_kind(spoiled, capsys):
     assert lines[2:4] == [f"    {spoiled}/via.json: {name}.png: regions[2]" for name in "ab"]
     heads = [line for line in lines if re.match(r"\d+ fault", line)]
     assert [head.split(":")[0] for head in heads] == ["2 faults"] + ["1 fault"] * 5
-    for words in (
-        "attribute 'kind' is missing",
-        "'heart'",
-        "no such photo in",
-        "is the same as object",
-        "damaged or cut",
-    ):
+    for words in ("attribute 'kind' is missing", "'heart'", "no such photo", "is the same as object", "damaged or cut"):
         assert sum(words in head for head in heads) == 1, words
-    assert lines[-1].startswith("no fault, but noted: points left out, as they have no area: 4 (")
+    assert lines[-2].startswith("no fault, but noted: points left out, as they have no area: 4 (")
     with pytest.raises(DataError, match="has 2 points"):  # what training says is the first of them
         open_data(spoiled)
 
@@ -119,10 +113,7 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
 def test_kinds_of_faults_differ_in_more_than_numbers_and_names():
     same = [
         ("x is '2', wanted a finite number", "x is 'a b', wanted a finite number"),
-        (
-            "file name 'a.png': no such photo in my/data; put it there",
-            "file name 'b.png': no such photo in d; put it there",
-        ),
+        ("file name 'a.png': no such photo in my/data; ..", "file name 'b.png': no such photo in other/data; .."),
         ("bbox is [1, 2, -3.5], wanted 4", "bbox is [], wanted 4"),
         ("width 3 and height 4, but /x/a.png is 4 wide", "width 30 and height 4, but /x/y/b.jpg is 7 wide"),
     ]
@@ -185,14 +176,11 @@ def test_captions_and_labels_stay_in_the_picture():
     assert caption.shape == (82, 300, 3)
     assert (caption[60:, :3] == 255).all() and (caption[60:, -3:] == 255).all()
     names = ("background", "a" * 90, "b")
-    drawn = draw_objects(
-        np.zeros((400, 200, 3), np.uint8), np.array([[50, 50, 90, 90]]), None, np.array([1]), names=names
-    )
-    label = (drawn == (230, 159, 0)).all(axis=-1)
-    rows = label.sum(axis=1) > 100  # the rows of the label's ground
-    dark = (drawn[rows].sum(axis=-1) < 60) & (drawn[rows].max(axis=-1) < 30)
-    assert rows.any() and dark[:, 2:-2].any(), "letters"
-    assert contact_sheet([[drawn]]).shape == (424, 224, 3)
+    picture, boxes = np.zeros((400, 200, 3), np.uint8), np.array([[50, 50, 90, 90]])
+    drawn = draw_objects(picture, boxes, None, np.array([1]), names=names)
+    ground = (drawn == (230, 159, 0)).all(axis=-1)
+    label = drawn[ground.sum(axis=1) > 100]  # its rows; the box has fewer
+    assert len(label) > 5 and (label[:, 0] == 0).all() and (label[:, -1] == 0).all(), "both ends of its frame"
 
 
 def test_convert_data(tmp_path, capsys):

@@ -258,13 +258,12 @@ def test_documents_of_any_other_kind_end_in_data_errors(tmp_path):
     documents = (via_project(via_entry("a.png", [region(SQUARE, kind="x")])), labelme([shape("polygon", POINTS)]))
     for document in documents:
         for place in list(places(document)):
-            for value in (None, 5, "x", [], {}, [None], {"x": None}, -1e400, True):
+            for value in (None, 5, "x", [], {"x": None}, -1e400):
                 spoiled = copy.deepcopy(document)
                 put(spoiled, place, value)
                 write(path, spoiled)
                 try:
-                    open_data(tmp_path, gather=True)
-                    open_data(tmp_path).describe()
+                    open_data(tmp_path, gather=True).describe()
                 except DataError as error:
                     assert str(tmp_path) in str(error), (place, value)
 

@@ -20,7 +20,7 @@ EXAMPLES = 3  # places named for each kind of fault
 
 # What differs between two faults of one kind: quoted words, lists, paths, numbers.
 PARTICULARS = re.compile(
-    r"""'[^']*' | "[^"]*" | \[[^\]]*\] | \S*[/\\]\S* | \S+\.\w{2,4}(?=[:,;\s])"""
+    r"""'[^']*' | "[^"]*" | \[[^\]]*\] | [^\s;:,]*[/\\][^\s;:,]* | \S+\.\w{2,4}(?=[:,;\s])"""
     r"""| [-+]?\d[\d.e+-]* | \bnan\b | \binf\b""",
     re.VERBOSE,
 )
