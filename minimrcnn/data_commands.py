@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
@@ -48,6 +47,9 @@ def show(options) -> int:
     """Look at a data set: statistics in the terminal, photos and plots in a picture; or only its faults."""
     if options.check:
         return check(options)
+    output = Path(options.output)
+    if output.suffix.lower() != ".png":
+        raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
     dataset = open_dataset(options, options.data)
     config, found = fit_small(options, dataset), measure(dataset)
     ious = best_ious(dataset.annotations(), config)
@@ -60,13 +62,9 @@ def show(options) -> int:
             f"best IoU with an anchor: {(ious < low).mean():.0%} of the objects below {low} (background to the RPN but "
             f"for their best anchor), {(ious < high).mean():.0%} below {high} (one positive anchor)"
         )
-    output = Path(options.output)
-    buffer = io.BytesIO()
-    Image.fromarray(draw_overview(dataset, found, ious, config, options.photos)).save(buffer, "PNG")
-    if output.suffix.lower() != ".png":
-        raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
+    picture = Image.fromarray(draw_overview(dataset, found, ious, config, options.photos))
     with atomic_file(output) as file:
-        file.write(buffer.getvalue())
+        picture.save(file, "PNG")
     print(f"look at {output}")
     return 0
 
