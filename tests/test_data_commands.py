@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minimrcnn import cli
 from minimrcnn.cli import main
 from minimrcnn.data.coco import CocoFolder
 from minimrcnn.data.faults import Fault, Faults
-from minimrcnn.data.formats import open_data
+from minimrcnn.data.formats import FORMATS, open_data
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
@@ -75,6 +76,10 @@ def test_check_lists_all_faults_by_kind(spoiled, capsys):
     assert lines[-2].startswith("no fault, but noted: points left out, as they have no area: 4 (")
     with pytest.raises(DataError, match="has 2 points"):  # what training says is the first of them
         open_data(spoiled)
+
+
+def test_the_formats_of_the_options_are_those_there_are():
+    assert cli.FORMATS == tuple(FORMATS)
 
 
 def test_check_of_good_data(tmp_path, capsys):
@@ -205,7 +210,7 @@ def test_train_says_what_it_found_and_chose(tmp_path, capsys):
     code, _, err = run(capsys, *arguments, "--anchors", 64, 128, 256, 512, 999, "-o", tmp_path / "run")
     assert code == 0
     assert f"{tmp_path}/photos: LabelMe, 2 photos, 4 objects, 2 classes (cat 2, dog 2)" in err
-    assert f"{tmp_path}/val: LabelMe, 2 photos, 2 objects, 2 classes (cat 0, dog 2)" in err
+    assert f"{tmp_path}/val: LabelMe, 2 photos, 2 objects, 2 classes (dog 2, cat 0)" in err
     assert "anchors of 64, 128, 256, 512, 999 pixels; 4 of 4 objects (100%) have a best IoU below 0.5" in err
     assert (
         "warning: so many objects will hardly be learnt; leave out --anchors: with 4, 8, 16, 32, 64 they are 0" in err

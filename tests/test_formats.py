@@ -178,7 +178,8 @@ def test_classes_take_the_numbers_of_what_is_known(tmp_path):
     assert dataset.class_names == known[0] and dataset.category_ids == known[1]
     assert dataset[0][1].labels.tolist() == [2]
     write(path, via_entry("a.png", [region(SQUARE, kind="emu")]))
-    with pytest.raises(DataError, match=re.escape("class 'emu': wanted one of cat, dog; rename it")):
+    message = "a.png: regions[0]: the class is 'emu', wanted one of those that are known, cat, dog; rename it"
+    with pytest.raises(DataError, match=re.escape(message)):
         open_data(tmp_path, known=known)
     write(path, via_entry("a.png", [region(SQUARE)]))  # without attributes: the only class that is known
     assert open_data(tmp_path, known=(("background", "cell"), (None, 1))).dataset.class_names == ("background", "cell")

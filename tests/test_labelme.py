@@ -136,6 +136,21 @@ def test_labelme_faults_are_named(tmp_path, name):
     assert str(caught.value).startswith(f"{path}: shapes[1]: ") and len(str(caught.value)) < 400 + len(str(path))
 
 
+def test_labelme_photo_of_a_kind_that_cannot_be_read(tmp_path):
+    save(tmp_path / "b.png")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"ftypheic")
+    write(tmp_path / "IMG_1.json", labelme([shape("polygon", POINTS)], "IMG_1.HEIC"))
+    with pytest.raises(DataError, match="IMG_1.HEIC is of no kind that can be read; save the photo as JPEG or PNG"):
+        open_data(tmp_path)
+
+
+def test_labelme_file_with_a_mark_of_its_encoding(tmp_path):
+    save(tmp_path / "a.png")
+    path = write(tmp_path / "a.json", labelme([shape("polygon", POINTS)]))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(open_data(tmp_path).dataset) == 1
+
+
 def test_labelme_file_that_was_cut_short(tmp_path):
     for name in ("a", "b"):
         save(tmp_path / f"{name}.png")

@@ -82,9 +82,12 @@ def test_label_images_faults(tmp_path):
     save(tmp_path / "images" / "a.png", 60, 100)
     with pytest.raises(DataError, match="masks/a.png: holds 5999 values from 1 to 5999, .* is it a photo"):
         open_data(tmp_path)
+    save_values(label, np.eye(60, 100, dtype=np.uint8)[::-1] * (np.arange(100) % 4 == 0))
+    places = open_data(tmp_path).faults.notes["label images with one value in several places, taken for one object"]
+    assert places == ["masks/a.png"]
     label.unlink()
     Image.fromarray(numbers.astype(np.uint8)).save(tmp_path / "masks" / "a.jpg")
-    with pytest.raises(DataError, match="JPEG changes the values of pixels"):
+    with pytest.raises(DataError, match="label image is a JPEG, which changes the values of pixels"):
         open_data(tmp_path)
 
 

@@ -113,6 +113,11 @@ class DataFolder:
                 raise DataError(
                     f"file name {name!r} may mean {' or '.join(found[:4])}; give the photos names of their own"
                 )
+        unread = [other for other in self.files if plain(posixpath.basename(other)) == plain(last)]
+        if unread:
+            raise DataError(
+                f"file name {name!r}: {unread[0]} is of no kind that can be read; save the photo as JPEG or PNG"
+            )
         near = difflib.get_close_matches(plain(last), list(self._by_name)[:10_000], n=1)
         advice = f"the nearest name there is {self._by_name[near[0]][0]}" if near else "put the photo into the folder"
         raise DataError(f"file name {name!r}: no such photo in {self.root}; {advice}")

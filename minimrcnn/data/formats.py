@@ -59,6 +59,7 @@ class Opened:
     def describe(self) -> str:
         """Format, photos, objects and classes in a line."""
         counts = count_objects(self.dataset)
+        counts = dict(sorted(counts.items(), key=lambda item: -item[1]))  # the most frequent first
         objects = sum(counts.values())
         names = [f"{name} {count}" for name, count in list(counts.items())[:MOST_LISTED]]
         names += ["..."] if len(counts) > MOST_LISTED else []

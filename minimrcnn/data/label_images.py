@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.ndimage
 
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.folder import DataFolder, plain, stem
@@ -53,8 +54,6 @@ def read_label_images(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
         photo = None
         with faults.at(path):
             values = read_values(path, "label image")  # (H, W)
-            if path.suffix.lower() in (".jpg", ".jpeg"):
-                raise DataError("JPEG changes the values of pixels, and so the numbers of objects; save it as PNG")
             check_declared(values.shape, picture_size(folder.path(name)), folder.path(name))
             numbers = np.unique(values)
             numbers = numbers[numbers != 0]
@@ -63,6 +62,8 @@ def read_label_images(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
                     f"holds {len(numbers)} values from {numbers[0]} to {numbers[-1]}, wanted the numbers of objects "
                     f"from 1 on, at most {MOST_OBJECTS}; is it a photo?"
                 )
+            if len(numbers) == 1 and scipy.ndimage.label(values)[1] > 1:
+                faults.note("label images with one value in several places, taken for one object", label)
             photo = Photo(str(path), name)
             for number in numbers.tolist():
                 runs = {"size": list(values.shape), "counts": run_lengths.encode(values == number)}

@@ -124,11 +124,14 @@ def to_coco(
     only = next(iter(numbers)) if len(numbers) == 1 else ONLY_CLASS
     kept = []
     for row in annotations:
-        name = row.pop("category")
+        name, where = row.pop("category"), row.pop("where")
         name = only if name is None else name
-        with faults.at(f"{folder.root}: class {name!r}"):
+        with faults.at(where):
             if name not in numbers:
-                raise DataError(f"wanted one of {', '.join(map(str, numbers))}; rename it, or annotate photos with it")
+                raise DataError(
+                    f"the class is {name!r}, wanted one of those that are known, {', '.join(numbers)}; rename it, or "
+                    "train with it"
+                )
             kept.append({**row, "category_id": numbers[name]})
     if not images and not faults.gather:
         raise DataError(f"{folder.root}: there is no annotated photo in it")
@@ -190,6 +193,7 @@ def to_row(marked: Marked, where: str, size: tuple[int, int], faults: Faults) ->
     segmentation = {"size": [height, width], "counts": run_lengths.to_string(counts)} if whole else polygons
     return {
         "category": marked.name,
+        "where": where,
         "bbox": [left, top, right - left, bottom - top],
         "area": area,
         "iscrowd": 0,

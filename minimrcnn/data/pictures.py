@@ -122,6 +122,10 @@ def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     try:
         with Image.open(source) as image:
+            if image.format == "JPEG":
+                raise DataError(
+                    f"the {name} is a JPEG, which changes the values of pixels; save it as PNG from the start"
+                )
             if image.width * image.height > max_pixels:
                 raise DataError(
                     f"the {name} has {image.width} x {image.height} pixels, more than the {max_pixels} that are allowed"

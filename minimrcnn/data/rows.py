@@ -17,7 +17,7 @@ def read_json(path: str | os.PathLike):
     try:
         if os.stat(path).st_size > MOST_BYTES:
             raise DataError(f"{path}: has more than {MOST_BYTES} bytes; split the annotations into several files")
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some tools begin with a mark of the encoding
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
