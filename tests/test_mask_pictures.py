@@ -72,6 +72,13 @@ def test_label_images(tmp_path, photos, masks, name, label, mode, words):
     assert opened.faults.notes == {"photos without annotation, left out": [f"{photos}/unseen.png"]}
 
 
+def test_a_label_image_of_the_very_name_goes_before_one_with_an_ending(tmp_path):
+    save(tmp_path / "images" / "a.png")
+    for name, height in (("a.png", 3), ("a_mask.png", 7)):
+        save_values(tmp_path / "masks" / name, (np.mgrid[:HEIGHT, :WIDTH][0] < height).astype(np.uint8))
+    assert open_data(tmp_path).dataset[0][1].boxes.tolist() == [[0, 0, WIDTH, 3]]
+
+
 def test_label_images_faults(tmp_path):
     save(tmp_path / "images" / "a.png")
     label = save_values(tmp_path / "masks" / "a.png", np.zeros((WIDTH, HEIGHT), np.uint8))

@@ -31,17 +31,17 @@ MOST_OBJECTS = 5000  # in a photo; a picture with more values is no label image
 
 def find_pairs(folder: DataFolder) -> dict[str, str]:
     """The label image of every photo that has one."""
-    labels = {}
+    exact, similar = {}, {}  # by the folder and the place in it
     for name in folder.pictures:
         top, _, rest = name.partition("/")
-        if top in LAYOUTS.values():
-            key = re.sub("_(mask|label)s?$", "", plain(stem(rest)))
-            labels[top, plain(posixpath.dirname(rest)), key] = name
-            labels[top, plain(posixpath.dirname(rest)), plain(stem(rest))] = name
+        place = plain(posixpath.join(posixpath.dirname(rest), stem(rest)))
+        exact[top, place] = name
+        similar[top, re.sub("_(mask|label)s?$", "", place)] = name
     pairs = {}
     for name in folder.pictures:
         top, _, rest = name.partition("/")
-        label = labels.get((LAYOUTS.get(top), plain(posixpath.dirname(rest)), plain(stem(rest))))
+        key = LAYOUTS.get(top), plain(posixpath.join(posixpath.dirname(rest), stem(rest)))
+        label = exact.get(key) or similar.get(key)
         if label:
             pairs[name] = label
     return pairs
