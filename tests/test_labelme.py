@@ -1,13 +1,17 @@
 """LabelMe's files: every shape, photos that are called otherwise, and what is refused."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from minimrcnn.data.coco import CocoFolder
 from minimrcnn.data.formats import open_data
 from minimrcnn.errors import DataError
 from tests.photos_made import HEIGHT, POINTS, WIDTH, inside, labelme, png, rows_of, save, shape, write
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_labelme_reads_every_shape(tmp_path):
@@ -38,6 +42,33 @@ def test_labelme_reads_every_shape(tmp_path):
     np.testing.assert_array_equal(masks["mask"], (x > 12) & (x < 18) & (y > 4) & (y < 8))
     assert "road" not in opened.dataset.class_names
     assert "lines and points left out, as they have no area: 3" in opened.faults.describe_notes()
+
+
+def test_real_photos_and_polygons_survive_labelme(tmp_path):
+    """Photos of COCO, written as LabelMe would have them: objects of several polygons as groups, no crowd regions."""
+    if not (DATA / "coco").exists():
+        pytest.skip(f"{DATA / 'coco'} is not on this machine")
+    truth = CocoFolder(DATA / "coco").subset(range(0, 23, 4))
+    document = truth.annotations()
+    name_of = dict(zip(truth.category_ids, truth.class_names, strict=True))
+    for image, path in zip(document["images"], truth.paths, strict=True):
+        shapes = []
+        for row in document["annotations"]:
+            if row["image_id"] == image["id"] and not row["iscrowd"]:
+                parts = [np.reshape(polygon, (-1, 2)).tolist() for polygon in row["segmentation"]]
+                shapes += [shape("polygon", part, name_of[row["category_id"]], group=row["id"]) for part in parts]
+        write(tmp_path / f"{path.stem}.json", labelme(shapes, path.name, image["height"], image["width"]))
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    dataset = open_data(tmp_path, known=(truth.class_names, truth.category_ids)).dataset
+    assert len(dataset) == len(truth) == 6
+    for index in range(len(truth)):
+        picture, wanted = truth[index]
+        again, target = dataset[[path.name for path in dataset.paths].index(truth.paths[index].name)]
+        np.testing.assert_array_equal(picture, again)
+        np.testing.assert_array_equal(wanted.masks, target.masks)
+        np.testing.assert_array_equal(wanted.labels, target.labels)
+        if len(wanted.boxes):
+            assert np.abs(wanted.boxes - target.boxes).max() <= 5  # tight around the pixels, not the tips of polygons
 
 
 def test_labelme_groups_join_parts(tmp_path):

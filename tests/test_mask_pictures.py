@@ -1,15 +1,19 @@
 """Objects as pictures: one PNG an object, and label images."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from minimrcnn.data.coco import CocoFolder
 from minimrcnn.data.formats import open_data
 from minimrcnn.data.pictures import read_values
 from minimrcnn.errors import DataError
 from tests.photos_made import HEIGHT, WIDTH, save, save_values, write_nuclei
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture
@@ -26,6 +30,31 @@ def test_mask_files(nuclei):
     _, target = opened.dataset[0]
     assert target.boxes.tolist() == [[2, 3, 10, 9], [12, 5, 20, 11], [20, 14, 28, 20]]
     assert target.masks.sum(axis=(1, 2)).tolist() == [48] * 3
+
+
+def test_real_nuclei_survive_both_ways(tmp_path):
+    if not (DATA / "nuclei").exists():
+        pytest.skip(f"{DATA / 'nuclei'} is not on this machine")
+    truth = CocoFolder(DATA / "nuclei" / "val").subset(range(0, 20, 5))
+    for index, path in enumerate(truth.paths):
+        _, target = truth[index]
+        numbers = np.zeros(target.masks.shape[1:], np.uint16)
+        for number, mask in enumerate(target.masks, 1):
+            save_values(tmp_path / "files" / path.stem / "masks" / f"{number:04d}.png", mask * 255)
+            numbers[mask > 0] = number
+        save_values(tmp_path / "labels" / "masks" / path.name, numbers)
+        for folder in (tmp_path / "files" / path.stem / "images", tmp_path / "labels" / "images"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / path.name).write_bytes(path.read_bytes())
+    known = truth.class_names, truth.category_ids
+    for name in ("files", "labels"):
+        dataset = open_data(tmp_path / name, known=known).dataset
+        assert dataset.class_names == ("background", "nucleus")
+        for index in range(len(truth)):
+            (picture, wanted), (again, target) = truth[index], dataset[index]
+            np.testing.assert_array_equal(picture, again)
+            np.testing.assert_array_equal(wanted.masks, target.masks)
+            np.testing.assert_array_equal(wanted.boxes, target.boxes)
 
 
 def test_mask_files_faults(nuclei):
