@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minimrcnn.config import Config
 from minimrcnn.data.statistics import Statistics, octaves, ratio_bins
-from minimrcnn.models.coverage import FAIR
+from minimrcnn.models.coverage import FAIR, resized_boxes
 from minimrcnn.models.prepare import resize_target
 from minimrcnn.show import LEAST_SIDE, PALETTE, draw_target, shorten
 
@@ -37,7 +37,9 @@ def draw_overview(dataset, found: Statistics, ious: np.ndarray, config: Config, 
     -------
     ndarray (H, W, 3) uint8
     """
-    return np.concatenate([draw_photos(dataset, photos), draw_plots(found, ious, config)])
+    boxes, _ = resized_boxes(dataset.annotations(), config)
+    sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))  # (G,)
+    return np.concatenate([draw_photos(dataset, photos), draw_plots(found, sizes, ious, config)])
 
 
 def draw_photos(dataset, photos: int) -> np.ndarray:
@@ -89,8 +91,8 @@ def add_caption(picture: np.ndarray, name: str, words: str) -> np.ndarray:
     return np.array(image)
 
 
-def draw_plots(found: Statistics, ious: np.ndarray, config: Config) -> np.ndarray:
-    """Classes, objects a photo, sizes, forms, and what the anchors cover."""
+def draw_plots(found: Statistics, sizes: np.ndarray, ious: np.ndarray, config: Config) -> np.ndarray:
+    """Classes, objects a photo, sizes as the model sees them, forms, and what the anchors cover."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: nothing opens, nothing leaks
     from matplotlib.figure import Figure
 
@@ -104,7 +106,7 @@ def draw_plots(found: Statistics, ious: np.ndarray, config: Config) -> np.ndarra
     plot_per_photo(axes[0, 1], found)
     plot_photo_sizes(axes[0, 2], found, config)
     if len(found.sizes):
-        plot_sizes(axes[1, 0], found, config)
+        plot_sizes(axes[1, 0], sizes, config)
         plot_ratios(axes[1, 1], found, config)
         plot_coverage(axes[1, 2], ious, config)
     else:
@@ -153,17 +155,18 @@ def plot_photo_sizes(axes, found: Statistics, config: Config) -> None:
     axes.set(xlabel="width", ylabel="height", title=f"photos in pixels; {resized}")
 
 
-def plot_sizes(axes, found: Statistics, config: Config) -> None:
-    edges = octaves(found.sizes)[0]
+def plot_sizes(axes, sizes: np.ndarray, config: Config) -> None:
+    edges = octaves(sizes)[0]
     fine = 2.0 ** np.arange(np.log2(edges[0]), np.log2(edges[-1]) + 0.01, 0.25)
-    axes.hist(found.sizes, fine, color=shade(0), edgecolor="white")
+    axes.hist(sizes, fine, color=shade(0), edgecolor="white")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    if config.min_size is None:  # otherwise anchors and sizes are not in the same pixels
-        for size in config.anchor_sizes:
-            axes.axvline(size, color="black", linestyle=":", linewidth=1.2)
-    where = "; dotted: anchors" if config.min_size is None else ", in the photos"
-    axes.set(xlabel="side of a square as large as the box, pixels", ylabel="objects", title=f"size{where}")
+    for size in config.anchor_sizes:
+        axes.axvline(size, color="black", linestyle=":", linewidth=1.2)
+    resized = "" if config.min_size is None else " of the resized photo"
+    axes.set(
+        xlabel=f"side of a square as large as the box, pixels{resized}", ylabel="objects", title="size; dotted: anchors"
+    )
 
 
 def plot_ratios(axes, found: Statistics, config: Config) -> None:

@@ -72,6 +72,9 @@ def test_nothing_that_is_known(tmp_path):
         open_data(tmp_path)
     assert "1 photo, but no annotations that are known" in str(caught.value)
     assert all(words in str(caught.value) for words, _ in FORMATS.values())
+    (tmp_path / "photos" / "a.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match="of its .xml files the annotation tool can make one of these"):
+        open_data(tmp_path)
     with pytest.raises(DataError, match="nowhere: no such folder"):
         open_data(tmp_path / "nowhere")
     with pytest.raises(DataError, match=re.escape("notes.json: wanted annotations in JSON, of COCO, VIA or LabelMe")):
@@ -256,7 +259,11 @@ def test_documents_of_any_other_kind_end_in_data_errors(tmp_path):
     """Whatever stands where an object, a list or a number is wanted: an error that names the file, never another."""
     save(tmp_path / "a.png")
     path = tmp_path / "a.json"
-    documents = (via_project(via_entry("a.png", [region(SQUARE, kind="x")])), labelme([shape("polygon", POINTS)]))
+    documents = (
+        via_project(via_entry("a.png", [region(SQUARE, kind="x")])),
+        labelme([shape("polygon", POINTS)]),
+        coco(),
+    )
     for document in documents:
         for place in list(places(document)):
             for value in (None, 5, "x", [], {"x": None}, -1e400):

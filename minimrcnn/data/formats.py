@@ -32,6 +32,7 @@ FORMATS = {
     "label-images": ("label images", "images/ and masks/, or PNGImages/ and PedMasks/"),
 }
 MOST_DOCUMENTS = 50  # JSON files not called like a photo that are looked into
+FOREIGN = (".xml", ".csv", ".txt")  # of Pascal VOC, of VIA's other export, of YOLO
 MASK_FOLDERS = {"masks", "PedMasks"}  # what is in them is no photo
 MOST_LISTED = 4  # classes named in the line about a data set
 
@@ -250,4 +251,6 @@ def nothing_found(folder: DataFolder) -> str:
         return f"{folder.root}: no data set itself, but {', '.join(inside[:6])} may be; name one of them"
     wanted = "; ".join(f"{words}: {layout}" for words, layout in FORMATS.values())
     photos = plural(len(folder.pictures), "photo")
-    return f"{folder.root}: {photos}, but no annotations that are known; wanted {wanted}"
+    other = [suffix for suffix in FOREIGN if any(name.lower().endswith(suffix) for name in folder.files)]
+    advice = f"; of its {' and '.join(other)} files the annotation tool can make one of these" if other else ""
+    return f"{folder.root}: {photos}, but no annotations that are known; wanted {wanted}{advice}"
