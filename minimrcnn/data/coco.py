@@ -33,6 +33,7 @@ from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
 from minimrcnn.structures import Target
 
+MOST_MASK_PIXELS = 4 * 10**9  # of all objects of a picture, a byte each
 MOST_PIXELS = 10 * MAX_PIXELS  # a declared size beyond this is a mistake, whatever pictures may be read
 
 
@@ -132,11 +133,16 @@ class CocoDataset:
         """The picture (H, W, 3) uint8 and its Target; G may be 0."""
         image = self._images[index]
         size = image["height"], image["width"]
-        picture = read_picture(self._paths[image["id"]], self.max_pixels)
+        path, rows = self._paths[image["id"]], self._annotations_of[image["id"]]
+        rows = [row for row in rows if not row["iscrowd"]]
+        if len(rows) * size[0] * size[1] > MOST_MASK_PIXELS:
+            raise DataError(
+                f"{path}: {len(rows)} masks of {size[1]} x {size[0]} pixels are more than the {MOST_MASK_PIXELS} bytes "
+                "that are allowed; scale the picture and its annotations down, or cut it into tiles"
+            )
+        picture = read_picture(path, self.max_pixels)
         boxes, labels, masks = [], [], []
-        for annotation in self._annotations_of[image["id"]]:
-            if annotation["iscrowd"]:
-                continue
+        for annotation in rows:
             counts = run_lengths.segmentation_to_counts(annotation["segmentation"], size)
             if not run_lengths.area(counts):
                 self.empty_masks.add(annotation["id"])
@@ -149,7 +155,7 @@ class CocoDataset:
             labels=np.array(labels, np.int64),
             masks=np.array(masks, np.uint8).reshape(-1, *size),
         )
-        check_target(target, picture.shape, str(self._paths[image["id"]]))
+        check_target(target, picture.shape, str(path))
         return picture, target
 
     def annotations(self) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -65,7 +64,6 @@ def free_name(path: Path, taken: set[str]) -> str:
 
 def check_apart(source, output) -> None:
     """Raise `DataError` if a folder lies in another, whose data set it would become a part of."""
-    inner, outer = os.path.realpath(output), os.path.realpath(source)
-    outer = outer if os.path.isdir(outer) else os.path.dirname(outer)
-    if os.path.commonpath([inner, outer]) == outer:
+    inner, outer = Path(output).resolve(), Path(source).resolve()
+    if inner.is_relative_to(outer if outer.is_dir() else outer.parent):
         raise DataError(f"{output}: lies in {source} and would become a part of it; name a folder outside")

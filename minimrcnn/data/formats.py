@@ -43,6 +43,8 @@ class Opened:
 
     Attributes
     ----------
+    folder : Path
+        As it was named; or the file.
     dataset : CocoDataset
     format : str
         A key of `FORMATS`.
