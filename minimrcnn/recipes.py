@@ -108,13 +108,15 @@ def explain_fit(options, dataset, config: Config) -> list[str]:
 
     ious = best_ious(annotations, config)
     given = given_anchors(options)
-    lines.append(f"anchors of {list_sizes(config.anchor_sizes)} pixels; {describe_coverage(ious)}")
+    others = choose_anchor_sizes(annotations, config.min_size)
+    fitted = "from half of the middle object's size on" if tuple(config.anchor_sizes) == others else "as published"
+    why = "as given" if given else fitted
+    lines.append(f"anchors of {list_sizes(config.anchor_sizes)} pixels, {why}; {describe_coverage(ious)}")
     if covers_badly(ious):
-        others = choose_anchor_sizes(annotations, config.min_size)
         better = best_ious(annotations, dataclasses.replace(config, anchor_sizes=others))
         if given and better.mean() > ious.mean():
             few = int((better < 0.5).sum())
-            advice = f"leave out --anchors: with {list_sizes(others)} they are {few}"
+            advice = f"leave out --anchors: with {list_sizes(others)} there are {few}"
         elif middle < LEAST_OBJECT:
             advice = "they are small: train at a larger --size, or cut the pictures into tiles"
         else:

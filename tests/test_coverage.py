@@ -102,12 +102,14 @@ def test_what_was_chosen_is_explained():
     lines = explain_fit(chosen, dataset(NUCLEI), fit_small(chosen, dataset(NUCLEI)))
     assert len(lines) == 2
     assert lines[0].startswith("pictures keep their size") and lines[0].endswith("are then smaller than 16 x 16")
-    assert lines[1].startswith("anchors of 8, 16, 32, 64, 128 pixels; 3 of 30 objects (10%)")
+    assert lines[1].startswith(
+        "anchors of 8, 16, 32, 64, 128 pixels, from half of the middle object's size on; 3 of 30 objects (10%)"
+    )
 
     chosen = options(anchors=(32.0, 64.0, 128.0, 256.0, 512.0))
     lines = explain_fit(chosen, dataset(NUCLEI), fit_small(chosen, dataset(NUCLEI)))
-    assert lines[1].startswith("anchors of 32, 64, 128, 256, 512 pixels; 30 of 30 objects (100%)")
-    assert lines[2].endswith("leave out --anchors: with 8, 16, 32, 64, 128 they are 3")
+    assert lines[1].startswith("anchors of 32, 64, 128, 256, 512 pixels, as given; 30 of 30 objects (100%)")
+    assert lines[2].endswith("leave out --anchors: with 8, 16, 32, 64, 128 there are 3")
 
     thin = dataset(annotate(256, 256, [(5, 10 * k, 200, 6) for k in range(20)]))
     lines = explain_fit(options(), thin, fit_small(options(), thin))
@@ -135,7 +137,11 @@ def test_published_anchors_are_kept_where_they_fit(monkeypatch):
 
     monkeypatch.setattr(recipes.models, "maskrcnn_resnet50_fpn", make, raising=False)
     published = options(architecture="maskrcnn_resnet50_fpn", init="coco.pth")
-    assert make_published(published, dataset(NUCLEI)).config.anchor_sizes == (32, 64, 128, 256, 512)  # enlarged to 800
+    config = make_published(published, dataset(NUCLEI)).config
+    assert config.anchor_sizes == (32, 64, 128, 256, 512)  # pictures are enlarged to 800
+    large = dataset(annotate(256, 256, [(4 * k, 5 * k, 100, 100) for k in range(30)]))
+    config = make_published(published, large).config
+    assert "512 pixels, as published; " in explain_fit(published, large, config)[1]
     tiny = dataset(annotate(3000, 4000, [(40 * k, 50 * k, 60, 60) for k in range(30)]))
     assert make_published(published, tiny).config.anchor_sizes == (8, 16, 32, 64, 128)
     given = options(architecture="maskrcnn_resnet50_fpn", anchors=(9.0, 18.0, 36.0, 72.0, 144.0))
