@@ -1,7 +1,8 @@
-"""The command line: ``minimrcnn demo | train | evaluate | predict | convert | lessons | check``.
+"""The command line: ``minimrcnn demo | show | train | evaluate | predict | convert | convert-data | lessons | check``.
 
-Only arguments are dealt with here; the commands stand in `minimrcnn.commands`, the last two in modules of their own,
-which are imported when one is run, so that ``--help`` answers at once.
+Only arguments are dealt with here; the commands stand in `minimrcnn.commands`, those about data alone in
+`minimrcnn.data_commands`, the last two in modules of their own, which are imported when one is run, so that ``--help``
+answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import minimrcnn
 from minimrcnn.models import PUBLISHED  # names; the models are imported when they are made
 
+FORMATS = ("coco", "via", "labelme", "mask-files", "label-images")
 EXAMPLES = {
     "demo": """\
 examples:
@@ -19,6 +21,19 @@ examples:
   minimrcnn demo --quick -o trial     the same in short, to see that everything works
 
 Leaves DIR/index.html (truth beside prediction, loss curves), results.json, model.npz and log.jsonl.""",
+    "show": """\
+examples:
+  minimrcnn show photos -o photos.png     what is in the data, and how well the anchors would fit it
+  minimrcnn show photos --check           all that is wrong with it; the exit code is 1 if anything is
+  minimrcnn show photos/via.json --class-attribute species
+
+Leaves a picture: photos with boxes, masks and names, and plots of the statistics that the terminal has in words.""",
+    "convert-data": """\
+examples:
+  minimrcnn convert-data photos coco              VIA, LabelMe, masks, .. to coco/annotations.json and coco/images/
+  minimrcnn convert-data photos/via.json coco
+
+The photos are copied. What the data's format is, is recognized; see minimrcnn show.""",
     "train": """\
 examples:
   minimrcnn train --data photos -o run
@@ -26,7 +41,8 @@ examples:
   minimrcnn train --data photos -o run --resume         go on after Ctrl-C or a power cut
   minimrcnn train --data photos --architecture maskrcnn_resnet50_fpn --init coco.pth --optimizer sgd -o run
 
-photos/ holds annotations.json (COCO's format) and images/.
+photos/ holds the photos and their annotations: COCO's, VIA's or LabelMe's JSON, one PNG an object (ID/images, ID/masks)
+or label images (images/, masks/). minimrcnn show photos looks at them first.
 Leaves DIR/model.npz, index.html (truth beside prediction, loss curves), results.json and log.jsonl.""",
     "evaluate": """\
 examples:
@@ -76,6 +92,10 @@ def main(arguments: list[str] | None = None) -> int:
             from minimrcnn.lessons import lessons_command
 
             return lessons_command(options, others)
+        if options.command in ("show", "convert-data"):
+            from minimrcnn import data_commands
+
+            return getattr(data_commands, options.command.replace("-", "_"))(options)
         if options.command == "check":
             from minimrcnn.grader import check_command
 
@@ -104,8 +124,18 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--quick", action="store_true", help="30 steps on 10 pictures: shows that it works, not how well")
     demo.add_argument("-o", "--output", default="minimrcnn-demo", metavar="DIR", help="default: %(default)s")
 
+    show = add_command(commands, "show", "look at a data set, and at what is wrong with it")
+    show.add_argument("data", metavar="DATA", help="folder of photos and annotations, or their file")
+    show.add_argument("-o", "--output", default="minimrcnn-data.png", metavar="FILE", help="default: %(default)s")
+    show.add_argument("--check", action="store_true", help="list all faults instead; exit code 1 if there are any")
+    show.add_argument("--photos", type=at_least(1), default=12, metavar="N", help="in the picture: %(default)s")
+    add_format(show)
+    add_fit(show)
+    show.set_defaults(architecture="small", backbone=None)
+
     train = add_command(commands, "train", "train on your pictures")
-    train.add_argument("--data", required=True, metavar="DIR", help="folder with annotations.json and images/")
+    train.add_argument("--data", required=True, metavar="DIR", help="folder of photos and annotations, or their file")
+    add_format(train)
     train.add_argument("--val", metavar="DIR", help="another such folder to validate on; default: a fifth of --data")
     train.add_argument("-o", "--output", required=True, metavar="DIR", help="where the model and its figures go")
     train.add_argument("--steps", type=at_least(1), default=1000, metavar="N", help="default: %(default)s")
@@ -142,18 +172,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="D",
         help="of normalizations; biases are then decayed too, as in torchvision's reference",
     )
-    train.add_argument(
-        "--size", type=at_least(32), metavar="N", help="resize pictures to this shorter side; default: only large ones"
-    )
+    add_fit(train)
     train.add_argument(
         "--crop", type=at_least(32), metavar="N", help="train on crops of at most N x N; default: 256 unless resized"
-    )
-    train.add_argument(
-        "--anchors",
-        type=positive,
-        nargs=5,
-        metavar="N",
-        help="five anchor sizes in pixels; default: fitted to the data",
     )
     train.add_argument(
         "--flips", choices=("none", "horizontal", "both"), help="default: both if small, else horizontal"
@@ -164,7 +185,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = add_command(commands, "evaluate", "score a model on a data set, or detections against annotations")
     add_model(evaluate, required=False)
-    evaluate.add_argument("--data", metavar="DIR", help="folder with annotations.json and images/")
+    evaluate.add_argument("--data", metavar="DIR", help="folder of photos and annotations, or their file")
+    add_format(evaluate)
     evaluate.add_argument("--annotations", metavar="FILE", help="COCO annotations, with --detections")
     evaluate.add_argument("--detections", metavar="FILE", help="COCO results")
     evaluate.add_argument("--json", metavar="FILE", help="write the figures there, too")
@@ -189,6 +211,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="EPS",
         help="of the batch norm; default: 0 if published with COCO, else 1e-5",
     )
+
+    convert_data = add_command(commands, "convert-data", "write a data set of any format in COCO's")
+    convert_data.add_argument("data", metavar="IN", help="folder of photos and annotations, or their file")
+    convert_data.add_argument("output", metavar="OUT", help="a new folder")
+    add_format(convert_data)
 
     lessons = add_command(commands, "lessons", "list the lessons, or run one")
     lessons.add_argument("number", type=at_least(0), nargs="?", metavar="N", help="the lesson to run")
@@ -222,6 +249,27 @@ def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
     )
 
 
+def add_format(command) -> None:
+    """What says how data are to be read, where they do not say it themselves."""
+    command.add_argument("--format", choices=FORMATS, help="of the annotations; default: recognized")
+    command.add_argument("--class-attribute", metavar="NAME", help="the region attribute of VIA that is the class")
+
+
+def add_fit(command) -> None:
+    """What is fitted to the data unless it is given."""
+    command.add_argument(
+        "--size", type=at_least(32), metavar="N", help="resize pictures to this shorter side; default: only large ones"
+    )
+    command.add_argument(
+        "--anchors",
+        type=anchor_size,
+        nargs="+",
+        default=["auto"],
+        metavar="N",
+        help="five anchor sizes in pixels, or auto, the default: fitted to the data",
+    )
+
+
 def add_model(command, required: bool) -> None:
     """The two ways to name a model."""
     model = command.add_mutually_exclusive_group(required=required)
@@ -249,6 +297,10 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
+
+
+def anchor_size(text: str) -> float | str:
+    return text if text == "auto" else positive(text)
 
 
 def not_negative(text: str) -> float:

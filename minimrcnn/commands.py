@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.config import Config
-from minimrcnn.data.coco import CocoFolder, read_annotations
+from minimrcnn.data.coco import read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
+from minimrcnn.data_commands import open_dataset
 from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
@@ -26,7 +27,7 @@ from minimrcnn.evaluate import evaluate as evaluate_results
 from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
-from minimrcnn.recipes import list_parts, make_published, make_recipe, make_small
+from minimrcnn.recipes import explain_fit, list_parts, make_published, make_recipe, make_small
 from minimrcnn.show import contact_sheet, draw_detections, draw_target, write_page
 from minimrcnn.training.checkpoint import initialize
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
@@ -83,9 +84,9 @@ def train(options) -> None:
         raise DataError(
             f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
         )
-    dataset = CocoFolder(options.data)
+    dataset = open_dataset(options, options.data)
     if options.val:
-        validation = CocoFolder(options.val)
+        validation = open_dataset(options, options.val, (dataset.class_names, dataset.category_ids))
         check_classes(dataset.class_names, validation, options.val, options.data)
     elif len(dataset) > 1:
         dataset, validation = dataset.split(max(HELD_BACK, 1 / len(dataset)), options.seed)
@@ -105,9 +106,8 @@ def train(options) -> None:
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
-    count = model.config.num_classes - 1
-    classes = "1 class" if count == 1 else f"{count} classes"
-    say(f"{len(dataset)} pictures, {classes}, anchors of {model.config.anchor_sizes} pixels")
+    for line in explain_fit(options, dataset, model.config):
+        say(line)
     try:
         times = run_training(on_device(model, options), dataset, recipe, folder, resume=options.resume)
     except KeyboardInterrupt as stop:
@@ -119,7 +119,9 @@ def evaluate(options) -> None:
     """Score a model on a data folder, or detections against annotations."""
     given = {name for name in ("model", "weights", "data", "annotations", "detections") if getattr(options, name)}
     if given in ({"model", "data"}, {"weights", "data"}):
-        model, dataset = on_device(load_either(options), options), CocoFolder(options.data)
+        model = on_device(load_either(options), options)
+        known = model.config.class_names, model.config.category_ids
+        dataset = open_dataset(options, options.data, known if all(known) else None)
         if names_contain(model.config, dataset):
             model = InTermsOf(model, dataset)
         else:

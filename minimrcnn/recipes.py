@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from minimrcnn import models
 from minimrcnn.config import Config
 from minimrcnn.errors import DataError
+from minimrcnn.models.coverage import best_ious, covers_badly, describe_coverage
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import (
     CROP,
+    LARGE,
+    LEAST_OBJECT,
     LONGEST,
     choose_anchor_sizes,
     choose_detections,
     choose_min_size,
+    object_sizes,
     small_config,
 )
 from minimrcnn.training.options import TrainOptions
@@ -22,18 +28,33 @@ ADAMW_RATE = 5e-4
 SGD_RATE = 0.00125  # a picture in a step: torchvision's reference has 0.02 for 16
 
 
-def make_small(options, dataset) -> MaskRCNN:
-    """The small model, fitted to the data."""
+def given_anchors(options) -> tuple[float, ...] | None:
+    """The sizes of ``--anchors``; None for auto."""
+    if options.anchors == ["auto"]:
+        return None
+    if len(options.anchors) != 5 or "auto" in options.anchors:
+        got = " ".join(size if size == "auto" else f"{size:g}" for size in options.anchors)
+        raise DataError(f"--anchors {got}: wanted five sizes in pixels, as 8 16 32 64 128, or auto")
+    return tuple(options.anchors)
+
+
+def fit_small(options, dataset) -> Config:
+    """The small model's Config, fitted to the data where the options leave it open."""
     annotations = dataset.annotations()
     min_size = options.size or choose_min_size(annotations)
-    config = small_config(
+    return small_config(
         dataset.class_names,
         dataset.category_ids,
         backbone=options.backbone or "resnet18",
-        anchor_sizes=options.anchors or choose_anchor_sizes(annotations, min_size),
+        anchor_sizes=given_anchors(options) or choose_anchor_sizes(annotations, min_size),
         min_size=min_size,
         detections=choose_detections(annotations),
     )
+
+
+def make_small(options, dataset) -> MaskRCNN:
+    """The small model, fitted to the data."""
+    config = fit_small(options, dataset)
     if options.trainable_backbone_layers is not None:
         config = dataclasses.replace(config, trainable_backbone_layers=options.trainable_backbone_layers)
     return MaskRCNN(config, seed=options.seed)
@@ -60,9 +81,53 @@ def make_published(options, dataset) -> MaskRCNN:
         fields |= {"norm": "group", "head_norm": "group"}
     if options.size:
         fields |= {"min_size": options.size, "max_size": round(LONGEST * options.size)}
-    if options.anchors:
-        fields["anchor_sizes"] = tuple(options.anchors)
-    return getattr(models, options.architecture)(seed=options.seed, **fields)
+    make = getattr(models, options.architecture)
+    if given_anchors(options):
+        return make(seed=options.seed, **fields, anchor_sizes=given_anchors(options))
+    model, annotations = make(seed=options.seed, **fields), dataset.annotations()
+    if covers_badly(best_ious(annotations, model.config)):  # otherwise those that published weights are used to
+        sizes = choose_anchor_sizes(annotations, model.config.min_size)
+        model = make(seed=options.seed, **fields, anchor_sizes=sizes)
+    return model
+
+
+def explain_fit(options, dataset, config: Config) -> list[str]:
+    """The input size and the anchors, and why these, in two lines; a third warns of anchors that do not fit."""
+    annotations = dataset.annotations()
+    objects = object_sizes(annotations, config.min_size)
+    if not objects:
+        return ["there is no object in the pictures to fit the anchors to"]
+    middle = float(np.median(objects))
+    if config.min_size is None:
+        size = f"pictures keep their size, as most have a shorter side of at most {LARGE} pixels"
+    elif options.size or options.architecture != "small":
+        size = f"pictures are resized to a shorter side of {config.min_size} pixels"
+    else:
+        size = f"pictures are resized to a shorter side of {config.min_size} pixels, as most have more than {LARGE}"
+    lines = [f"{size}; half of the objects are then smaller than {middle:.0f} x {middle:.0f}"]
+
+    ious = best_ious(annotations, config)
+    given = given_anchors(options)
+    others = choose_anchor_sizes(annotations, config.min_size)
+    fitted = "from half of the middle object's size on" if tuple(config.anchor_sizes) == others else "as published"
+    why = "as given" if given else fitted
+    lines.append(f"anchors of {list_sizes(config.anchor_sizes)} pixels, {why}; {describe_coverage(ious)}")
+    if covers_badly(ious):
+        better = best_ious(annotations, dataclasses.replace(config, anchor_sizes=others))
+        if given and better.mean() > ious.mean():
+            few = int((better < 0.5).sum())
+            advice = f"leave out --anchors: with {list_sizes(others)} there are {few}"
+        elif middle < LEAST_OBJECT:
+            advice = "they are small: train at a larger --size, or cut the pictures into tiles"
+        else:
+            advice = "they are long and thin, or of very different sizes: expect the model to miss some"
+        lines.append(f"warning: so many objects will hardly be learnt; {advice}")
+    return lines
+
+
+def list_sizes(sizes) -> str:
+    """Anchor sizes in words."""
+    return ", ".join(f"{size:g}" for size in sizes)
 
 
 def make_recipe(options, config: Config) -> TrainOptions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +28,7 @@ PALETTE = np.array(
 )
 HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250, 164, 40), (252, 255, 190)], np.float64)
 MASK_OPACITY = 0.35
+SMALL = 3  # heights of a line: objects no larger are not to be hidden by labels
 LEAST_SIDE = 384  # pixels: pictures whose longer side is shorter are enlarged
 
 
@@ -179,23 +180,38 @@ def caption(label: int, score: float | None, names: Sequence[str]) -> str:
 def draw_labels(
     draw: ImageDraw.ImageDraw, size: tuple[int, int], boxes: np.ndarray, captions: list[str], colors: np.ndarray
 ) -> None:
-    """Write captions above, below or inside their boxes, where no earlier one is; in a crowd the last go without."""
+    """Write captions above, below or inside their boxes, where no earlier one is; in a crowd the last go without.
+
+    Of several free places the one is taken that hides least of the small objects.
+    """
     font = ImageFont.load_default(max(13, min(size) // 36))
+    small = [tuple(box) for box in boxes if (box[2:] - box[:2]).max() < SMALL * font.size]
     taken: list[tuple[int, int, int, int]] = []
     for (left, top, right, bottom), text, color in zip(boxes, captions, colors, strict=True):
         if not text:
             continue
+        text = shorten(text, lambda one: draw.textlength(one, font) + 8 <= size[0])
         width, height = int(draw.textlength(text, font)) + 8, int(font.size) + 6
         corners = ((left, top - height), (left, bottom), (left, top), (right - width, top - height))
         places = [_within(x, y, width, height, size) for x, y in corners]
-        place = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)
-        if place is None:
+        places = [place for place in places if not any(_overlap(place, other) for other in taken)]
+        if not places:
             continue
+        place = min(places, key=lambda place: sum(_overlap(place, other) for other in small))  # the first of equals
         taken.append(place)
         draw.rectangle([place[0], place[1], place[2] - 1, place[3] - 1], fill=tuple(color.tolist()), outline=(0, 0, 0))
         bright = color @ (0.299, 0.587, 0.114) > 110
         middle = (place[0] + width / 2, place[1] + height / 2)
         draw.text(middle, text, fill=(0, 0, 0) if bright else (255, 255, 255), font=font, anchor="mm")
+
+
+def shorten(text: str, fits: Callable[[str], bool]) -> str:
+    """The text, its middle left out as far as it has to be to fit."""
+    kept, short = len(text), text
+    while not fits(short) and kept > 2:
+        kept -= 1
+        short = f"{text[: kept - kept // 2]}..{text[len(text) - kept // 2 :]}"
+    return short
 
 
 def _within(x: float, y: float, width: int, height: int, size: tuple[int, int]) -> tuple[int, int, int, int]:

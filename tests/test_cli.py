@@ -83,7 +83,7 @@ def test_help_shows_an_example(command, capsys):
 
 
 def test_examples_parse(capsys):
-    for command in COMMANDS:
+    for command in (*COMMANDS, "show", "convert-data"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  minimrcnn ")]
@@ -114,6 +114,9 @@ def test_version(capsys):
         (["predict", "p", "--model", "m", "--weights", "w", "-o", "y"], "--weights: not allowed with argument --model"),
         (["train", "--data", "x", "-o", "y", "--trainable-backbone-layers", "6"], "6 is more than 5"),
         (["train", "--data", "x", "-o", "y", "--architecture", "vgg"], "invalid choice: 'vgg'"),
+        (["train", "--data", "x", "-o", "y", "--anchors", "8", "-1"], "-1 is not a number above 0"),
+        (["show", "x", "--format", "voc"], "invalid choice: 'voc'"),
+        (["convert-data", "x"], "OUT"),
         (["train", "--data", "x", "-o", "y", "--weight-decay", "-1"], "-1 is not a number from 0 on"),
         (["convert", "x", "-o", "y", "--norm-eps", "nan"], "nan is not a number from 0 on"),
     ],
@@ -283,7 +286,8 @@ def test_presets_fit_the_data():
         return {"images": [{"id": 1, "height": height, "width": width}], "annotations": rows}
 
     assert choose_min_size(annotate(480, 640, 9)) is None
-    assert choose_min_size(annotate(3000, 4000, 9)) == 480
+    assert choose_min_size(annotate(3000, 4000, 400)) == 480
+    assert choose_min_size(annotate(3000, 4000, 9)) == 960  # the largest, for small objects
     assert choose_anchor_sizes(annotate(256, 256, 16)) == (8, 16, 32, 64, 128)
     assert choose_anchor_sizes(Shapes(50, seed=0).annotations()) == (16, 32, 64, 128, 256)
     assert choose_anchor_sizes(annotate(3000, 4000, 400), 480) == (32, 64, 128, 256, 512)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minimrcnn.data import coco
 from minimrcnn.data.coco import CocoDataset, CocoFolder, read_annotations
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
@@ -292,6 +293,14 @@ def test_too_many_pixels_and_a_picture_that_changes_later(tmp_path):
     Image.fromarray(np.zeros((10, 8, 3), np.uint8)).save(tmp_path / "images" / "a.png")
     with pytest.raises(DataError, match=r"a.png: .*masks of shape \(2, 8, 10\) uint8, wanted \(2, 10, 8\)"):
         dataset[0]
+
+
+def test_masks_that_would_eat_the_memory_are_refused(tmp_path, monkeypatch):
+    dataset = CocoFolder(write(tmp_path))
+    monkeypatch.setattr(coco, "MOST_MASK_PIXELS", 159)
+    with pytest.raises(DataError, match=r"a.png: 2 masks of 10 x 8 pixels are more than the 159 bytes .* into tiles"):
+        dataset[0]
+    assert len(dataset[1][1].masks) == 1  # of 6 x 8
 
 
 GOOD = Target(

@@ -31,7 +31,7 @@ ALLOWED = {
         *("nn", "functional", "tensor", "device", "kernels", "geometry"),
         *("structures", "config", "archive", "errors", "weights", "data.pictures"),
     },
-    "data": {"geometry", "structures", "errors"},
+    "data": {"archive", "geometry", "structures", "errors"},
     "evaluate": {"geometry", "structures", "errors", "data"},
     "show": {"geometry", "structures", "errors", "data"},
     "training": {
@@ -39,10 +39,12 @@ ALLOWED = {
         *("archive", "environment", "show", "structures", "errors", "weights"),
     },
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
+    "overview": {"config", "data", "models", "show"},
+    "data_commands": {"archive", "data", "models", "overview", "recipes", "errors"},
     "recipes": {"models", "training", "config", "errors"},
     "lessons": {"errors"},
     "grader": {"reference", "errors"},
-    "cli": {"__init__", "commands", "models", "lessons", "grader", "errors"},
+    "cli": {"__init__", "commands", "data_commands", "models", "lessons", "grader", "errors"},
     "__main__": {"cli"},
 }
 ANYTHING = {"commands"}

@@ -19,11 +19,13 @@ import copy
 import os
 import reprlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from minimrcnn.data.faults import Faults
+from minimrcnn.data.photos import check_declared
 from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, safe_join
 from minimrcnn.data.rows import read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
@@ -31,6 +33,7 @@ from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
 from minimrcnn.structures import Target
 
+MOST_MASK_PIXELS = 4 * 10**9  # of all objects of a picture, a byte each
 MOST_PIXELS = 10 * MAX_PIXELS  # a declared size beyond this is a mistake, whatever pictures may be read
 
 
@@ -45,6 +48,10 @@ class CocoDataset:
         Where the ``file_name`` of every image is.
     max_pixels : int
         Pictures with more are refused.
+    faults : Faults, optional
+        Gathers what is wrong; without it the first fault is raised. Rows with faults are not part of the data set.
+    find : callable, optional
+        From a ``file_name`` to the path of the picture; by default `safe_join` to the folder.
 
     Attributes
     ----------
@@ -64,11 +71,42 @@ class CocoDataset:
         Anything in the files does not hold together; the message names the file, the row and what was wanted.
     """
 
-    def __init__(self, annotation_file, picture_folder, max_pixels: int = MAX_PIXELS):
-        self.annotation_file, self.picture_folder = Path(annotation_file), Path(picture_folder)
-        self.max_pixels = max_pixels
-        document = read_annotations(self.annotation_file)
-        self._images = document["images"]
+    def __init__(
+        self,
+        annotation_file,
+        picture_folder,
+        max_pixels: int = MAX_PIXELS,
+        faults: Faults | None = None,
+        find: Callable[[str], Path] | None = None,
+    ):
+        faults = faults or Faults()
+        find = find or (lambda name: safe_join(picture_folder, name))
+        document = read_annotations(annotation_file, faults)
+        paths = {}  # image id -> file
+        for row, image in enumerate(document["images"]):
+            with faults.at(f"{annotation_file}: {_name('images', row, image)}"):
+                paths[image["id"]] = _find_picture(image, find, max_pixels)
+        self._fill(document, paths, max_pixels)
+
+    @classmethod
+    def of_rows(cls, document: dict, paths: dict[int, Path], max_pixels: int = MAX_PIXELS) -> CocoDataset:
+        """The data set of rows that are checked already.
+
+        Parameters
+        ----------
+        document : dict
+            ``images``, ``annotations`` and ``categories``, as `read_annotations` gives them.
+        paths : dict
+            From image ids to files; images without one are left out.
+        max_pixels : int
+        """
+        dataset = cls.__new__(cls)
+        dataset._fill(document, paths, max_pixels)
+        return dataset
+
+    def _fill(self, document: dict, paths: dict[int, Path], max_pixels: int) -> None:
+        self.max_pixels, self._paths = max_pixels, paths
+        self._images = [image for image in document["images"] if image["id"] in paths]
         self._categories = sorted(document["categories"], key=lambda category: category["id"])
         self.class_names = ("background", *(category["name"] for category in self._categories))
         self.category_ids = (None, *(category["id"] for category in self._categories))
@@ -78,35 +116,15 @@ class CocoDataset:
         self._annotations_of = defaultdict(list)  # image id -> its rows
         for annotation in document["annotations"]:
             self._annotations_of[annotation["image_id"]].append(annotation)
-        self._paths = {}  # image id -> file
-        for row, image in enumerate(self._images):
-            self._paths[image["id"]] = self._find_picture(
-                image, f"{self.annotation_file}: {_name('images', row, image)}"
-            )
-
-    def _find_picture(self, image: dict, where: str) -> Path:
-        """The path of a picture that is there and has the size the file says."""
-        try:
-            path = safe_join(self.picture_folder, image["file_name"])
-            height, width = picture_size(path, self.max_pixels)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        declared = image["width"], image["height"]
-        if declared != (width, height):
-            advice = (
-                "was it annotated before it was rotated? Remove its EXIF rotation, or turn the annotations"
-                if declared == (height, width)
-                else "use the picture that was annotated, or correct the annotations"
-            )
-            raise DataError(
-                f"{where}: width {declared[0]} and height {declared[1]}, "
-                f"but {path} is {width} wide and {height} high; {advice}"
-            )
-        return path
 
     @property
     def image_ids(self) -> list[int]:
         return [image["id"] for image in self._images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the pictures, in the order of the file."""
+        return [self._paths[image["id"]] for image in self._images]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -115,11 +133,16 @@ class CocoDataset:
         """The picture (H, W, 3) uint8 and its Target; G may be 0."""
         image = self._images[index]
         size = image["height"], image["width"]
-        picture = read_picture(self._paths[image["id"]], self.max_pixels)
+        path, rows = self._paths[image["id"]], self._annotations_of[image["id"]]
+        rows = [row for row in rows if not row["iscrowd"]]
+        if len(rows) * size[0] * size[1] > MOST_MASK_PIXELS:
+            raise DataError(
+                f"{path}: {len(rows)} masks of {size[1]} x {size[0]} pixels are more than the {MOST_MASK_PIXELS} bytes "
+                "that are allowed; scale the picture and its annotations down, or cut it into tiles"
+            )
+        picture = read_picture(path, self.max_pixels)
         boxes, labels, masks = [], [], []
-        for annotation in self._annotations_of[image["id"]]:
-            if annotation["iscrowd"]:
-                continue
+        for annotation in rows:
             counts = run_lengths.segmentation_to_counts(annotation["segmentation"], size)
             if not run_lengths.area(counts):
                 self.empty_masks.add(annotation["id"])
@@ -132,7 +155,7 @@ class CocoDataset:
             labels=np.array(labels, np.int64),
             masks=np.array(masks, np.uint8).reshape(-1, *size),
         )
-        check_target(target, picture.shape, str(self._paths[image["id"]]))
+        check_target(target, picture.shape, str(path))
         return picture, target
 
     def annotations(self) -> dict:
@@ -172,8 +195,29 @@ class CocoFolder(CocoDataset):
         super().__init__(folder / "annotations.json", folder / "images", max_pixels)
 
 
-def read_annotations(path: str | os.PathLike) -> dict:
+def _find_picture(image: dict, find: Callable[[str], Path], max_pixels: int) -> Path:
+    """The path of a picture that is there and has the size the file says."""
+    path = find(image["file_name"])
+    check_declared((image["height"], image["width"]), picture_size(path, max_pixels), path)
+    return path
+
+
+def count_objects(dataset) -> dict[str, int]:
+    """How many objects of each class a data set has, crowd regions not counted."""
+    counts = {id: 0 for id in dataset.category_ids[1:]}
+    for row in dataset.annotations()["annotations"]:
+        counts[row["category_id"]] += not row.get("iscrowd")
+    return {name: counts[id] for name, id in zip(dataset.class_names[1:], counts, strict=True)}
+
+
+def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> dict:
     """A COCO annotation file, every row checked.
+
+    Parameters
+    ----------
+    path : path
+    faults : Faults, optional
+        Gathers the rows that are wrong, which are then left out; without it the first one is raised.
 
     Returns
     -------
@@ -197,27 +241,36 @@ def read_annotations(path: str | os.PathLike) -> dict:
     for key in ("images", "categories"):
         if not document[key]:
             raise DataError(f"{path}: {key!r} is empty, wanted at least one")
-    categories = _by_id(document["categories"], "categories", path, _check_category)
-    images = _by_id(document["images"], "images", path, _check_image)
-    _by_id(document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories))
-    return {key: document[key] for key in ("images", "annotations", "categories")}
+    faults = faults or Faults()
+    categories = _by_id(document["categories"], "categories", path, _check_category, faults)
+    images = _by_id(document["images"], "images", path, _check_image, faults)
+    annotations = _by_id(
+        document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories), faults
+    )
+    return {
+        "images": [row for row in images.values() if row],
+        "annotations": [
+            row for row in annotations.values() if row and images[row["image_id"]] and categories[row["category_id"]]
+        ],
+        "categories": [row for row in categories.values() if row],
+    }
 
 
-def _by_id(rows: list, key: str, path, check) -> dict[int, dict]:
-    """Check every row; give them by their ids, which must be distinct."""
-    first_with = {}
+def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict | None]:
+    """Check every row; give them by their ids, which must be distinct, None for those with a fault."""
+    found, first_with = {}, {}
     for position, row in enumerate(rows):
-        try:
+        with faults.at(f"{path}: {_name(key, position, row)}"):
             if not isinstance(row, dict):
                 raise DataError(f"holds a {type(row).__name__}, wanted an object")
             wanted_integer(row, "id")
             if row["id"] in first_with:
                 raise DataError(f"id {row['id']} is taken by {key}[{first_with[row['id']]}]; ids must differ")
+            first_with[row["id"]] = position
+            found[row["id"]] = None
             check(row)
-        except DataError as error:
-            raise DataError(f"{path}: {_name(key, position, row)}: {error}") from None
-        first_with[row["id"]] = position
-    return {id: rows[position] for id, position in first_with.items()}
+            found[row["id"]] = row
+    return found
 
 
 def _check_category(category: dict) -> None:
@@ -235,7 +288,7 @@ def _check_image(image: dict) -> None:
         raise DataError(f"file_name is {reprlib.repr(image.get('file_name', 'missing'))}, wanted a text")
 
 
-def _check_annotation(annotation: dict, images: dict[int, dict], categories: dict[int, dict]) -> None:
+def _check_annotation(annotation: dict, images: dict[int, dict | None], categories: dict[int, dict | None]) -> None:
     for key, known in (("image_id", images), ("category_id", categories)):
         if wanted_integer(annotation, key) not in known:
             what = "image" if key == "image_id" else "category"
@@ -243,6 +296,8 @@ def _check_annotation(annotation: dict, images: dict[int, dict], categories: dic
     if wanted_integer(annotation, "iscrowd", default=0) not in (0, 1):
         raise DataError(f"iscrowd is {annotation['iscrowd']}, wanted 0 or 1")
     image = images[annotation["image_id"]]
+    if image is None:  # its own fault is known, and what is in it cannot be held against its size
+        return
     size = image["height"], image["width"]
     if "segmentation" not in annotation:
         raise DataError("segmentation is missing; wanted polygons or run lengths")

@@ -99,6 +99,51 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
         return _decode(image, path)
 
 
+def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The values of a picture as they are stored, for those that number objects: masks and label images.
+
+    Parameters
+    ----------
+    source : path or file object
+    name : str
+        What errors call it; the file is the caller's to name.
+    max_pixels : int
+        A larger one is refused by its header.
+
+    Returns
+    -------
+    ndarray (H, W) of integers
+        Gray values, indices of a palette, or what all three colors agree on.
+
+    Raises
+    ------
+    DataError
+        Not a picture, cut short, too large, or in colors.
+    """
+    try:
+        with Image.open(source) as image:
+            if image.format == "JPEG":
+                raise DataError(
+                    f"the {name} is a JPEG, which changes the values of pixels; save it as PNG from the start"
+                )
+            if image.width * image.height > max_pixels:
+                raise DataError(
+                    f"the {name} has {image.width} x {image.height} pixels, more than the {max_pixels} that are allowed"
+                )
+            values = np.asarray(image)
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError("no such file") from None
+    except Exception as error:  # see _open
+        raise DataError(f"the {name} is not a picture that can be read ({error}); save it as PNG again") from error
+    if values.ndim == 3 and values.shape[2] in (3, 4) and (values[:, :, :3] == values[:, :, :1]).all():
+        values = values[:, :, 0]  # gray, saved in colors
+    if values.ndim != 2 or values.dtype.kind not in "biu":
+        raise DataError(f"the {name} has colors or fractions, wanted one whole number a pixel; save it as a gray PNG")
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
 def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of a picture file as `read_picture` would return it, from the header alone."""
     with _open(path, max_pixels) as image:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from minimrcnn.errors import DataError
 
+MOST_BYTES = 2**30  # of a JSON file; COCO's own annotations of 118,000 photos take half of it
+
 
 def read_json(path: str | os.PathLike):
-    """What a JSON file holds; `DataError` if it is missing or not JSON."""
+    """What a JSON file holds; `DataError` if it is missing, not JSON, or too large to be one of annotations."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        if os.stat(path).st_size > MOST_BYTES:
+            raise DataError(f"{path}: has more than {MOST_BYTES} bytes; split the annotations into several files")
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some tools begin with a mark of the encoding
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -22,6 +26,8 @@ def read_json(path: str | os.PathLike):
         raise DataError(
             f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}; was it cut short?"
         ) from None
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON in UTF-8 ({error})") from None
 

@@ -14,7 +14,8 @@ from minimrcnn.config import Config
 
 CROP = 256  # pixels, in training on pictures that are not resized
 LARGE = 720  # a shorter side beyond which pictures are resized
-REDUCED = 480  # to this shorter side
+REDUCED = (480, 640, 800, 960)  # to the first of these shorter sides at which objects are large enough:
+LEAST_OBJECT = 16  # pixels, of all but the smallest quarter; a cell of the finest level has 4
 LONGEST = 5 / 3  # the longer side, in shorter sides, beyond which a resized picture is reduced further
 
 
@@ -67,9 +68,41 @@ def small_config(
 
 
 def choose_min_size(annotations: dict) -> int | None:
-    """To what shorter side pictures are resized: None, not at all, unless most are large, as those of phones."""
+    """To what shorter side pictures are resized: None, not at all, unless most are large, as those of phones.
+
+    As small as objects allow, since time and memory grow with the square of it.
+    """
     sides = [min(image["height"], image["width"]) for image in annotations["images"]]
-    return REDUCED if sides and np.median(sides) > LARGE else None
+    if not sides or np.median(sides) <= LARGE:
+        return None
+    for size in REDUCED:
+        objects = object_sizes(annotations, size)
+        if not objects or np.percentile(objects, 25) >= LEAST_OBJECT:
+            return size
+    return REDUCED[-1]
+
+
+def object_sizes(annotations: dict, min_size: int | None = None, longest: float = LONGEST) -> list[float]:
+    """The side of a square as large as the box, of every object, in pixels of pictures resized to ``min_size``.
+
+    Parameters
+    ----------
+    annotations : dict
+        In COCO's form, as ``dataset.annotations()``; crowd regions are passed over.
+    min_size : int or None
+        The shorter side, as the Config's.
+    longest : float
+        Most shorter sides that the longer side may have.
+    """
+    scale = {}
+    for image in annotations["images"]:
+        short, long = sorted((image["height"], image["width"]))
+        scale[image["id"]] = min(min_size / short, longest * min_size / long) if min_size else 1.0
+    return [
+        scale[row["image_id"]] * math.sqrt(row["bbox"][2] * row["bbox"][3])
+        for row in annotations["annotations"]
+        if not row.get("iscrowd")
+    ]
 
 
 def choose_anchor_sizes(annotations: dict, min_size: int | None = None) -> tuple[int, ...]:
@@ -84,15 +117,7 @@ def choose_anchor_sizes(annotations: dict, min_size: int | None = None) -> tuple
     min_size : int or None
         As the Config's: objects are measured in resized pixels.
     """
-    scale = {}
-    for image in annotations["images"]:
-        short, long = sorted((image["height"], image["width"]))
-        scale[image["id"]] = min(min_size / short, LONGEST * min_size / long) if min_size else 1.0
-    sides = [
-        scale[row["image_id"]] * math.sqrt(row["bbox"][2] * row["bbox"][3])
-        for row in annotations["annotations"]
-        if not row.get("iscrowd")
-    ]
+    sides = object_sizes(annotations, min_size)
     middle = float(np.median(sides)) if sides else 64.0
     smallest = min(max(2 ** round(math.log2(max(middle, 1.0) / 2)), 4), 64)
     return tuple(smallest * 2**level for level in range(5))

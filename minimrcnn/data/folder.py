@@ -1,0 +1,138 @@
+"""The files of a data folder, listed once: an annotation file can name what is in this list and nothing else.
+
+Annotation tools write the names of photos in many ways: with Windows' backslashes, relative to a folder that was
+called otherwise on another computer, absolute, or in capitals that the file does not have. `DataFolder.find` therefore
+never joins such a name to a path and opens it. It looks for the file in the list that the name can only mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+import unicodedata
+from pathlib import Path
+
+from minimrcnn.errors import DataError
+
+PICTURES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm".split())
+MOST_FILES = 1_000_000  # a folder with more was named by mistake, such as the root of a disk
+
+
+class DataFolder:
+    """All files below a folder, by their names relative to it, with slashes.
+
+    Hidden files and folders, and links that lead out of the folder, are left out.
+
+    Parameters
+    ----------
+    root : path
+
+    Attributes
+    ----------
+    root : Path
+    files : list of str
+        Sorted.
+    pictures : list of str
+        Those whose suffix is a picture's.
+    """
+
+    def __init__(self, root):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{root}: no such folder; wanted a folder of photos and annotations")
+        self.files = sorted(self._walk())
+        self.pictures = [name for name in self.files if Path(name).suffix.lower() in PICTURES]
+        self._known = set(self.pictures)
+        self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self.pictures:
+            self._by_name.setdefault(plain(posixpath.basename(name)), []).append(name)
+            self._by_stem.setdefault(plain(stem(name)), []).append(name)
+
+    def _walk(self) -> list[str]:
+        inside, found = os.path.realpath(self.root), []
+        for folder, folders, names in os.walk(self.root):
+            hidden = [name for name in folders if name.startswith(".") or name == "__MACOSX"]
+            for name in hidden:
+                folders.remove(name)
+            folders.sort()
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.startswith("."):
+                    continue
+                if os.path.islink(path) and not os.path.realpath(path).startswith(inside + os.sep):
+                    continue
+                found.append(Path(path).relative_to(self.root).as_posix())
+            if len(found) > MOST_FILES:
+                raise DataError(f"{self.root}: holds more than {MOST_FILES} files; name the folder of the data set")
+        return found
+
+    def path(self, name: str) -> Path:
+        """Where a listed file is."""
+        return self.root / name
+
+    def find(self, name: str, beside: str = "", size: int | None = None) -> str:
+        """The picture that ``name``, as an annotation file has it, means.
+
+        1. The file of this name, relative to the folder ``beside``, to the data folder, or to ``images/`` in either.
+        2. The one file whose path ends like that; failing that, the one file of this name in whichever folder; failing
+           that, the same without regard to capitals.
+
+        Parameters
+        ----------
+        name : str
+        beside : str
+            The folder of the annotation file, relative to the data folder.
+        size : int, optional
+            Bytes; tells files of the same name apart, where the annotations know it.
+
+        Raises
+        ------
+        DataError
+            No file or several can be meant.
+        """
+        wanted = name.replace("\\", "/").strip()
+        for base in (beside, posixpath.join(beside, "images"), "", "images"):
+            near = posixpath.normpath(posixpath.join(base, wanted))
+            if near in self._known:
+                return near
+        last, tail = posixpath.basename(wanted), "/" + wanted.lstrip("./")
+        same = self._by_name.get(plain(last), [])
+        for found in (
+            [other for other in same if ("/" + other).endswith(tail)],
+            [other for other in same if posixpath.basename(other) == last],
+            [other for other in same if plain("/" + other).endswith(plain(tail))],
+            same,
+        ):
+            if len(found) > 1 and size is not None:
+                found = [other for other in found if self.path(other).stat().st_size == size] or found
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise DataError(
+                    f"file name {name!r} may mean {' or '.join(found[:4])}; give the photos names of their own"
+                )
+        unread = [other for other in self.files if plain(posixpath.basename(other)) == plain(last)]
+        if unread:
+            raise DataError(
+                f"file name {name!r}: {unread[0]} is of no kind that can be read; save the photo as JPEG or PNG"
+            )
+        near = difflib.get_close_matches(plain(last), list(self._by_name)[:10_000], n=1)
+        advice = f"the nearest name there is {self._by_name[near[0]][0]}" if near else "put the photo into the folder"
+        raise DataError(f"file name {name!r}: no such photo in {self.root}; {advice}")
+
+    def find_stem(self, name: str) -> list[str]:
+        """The pictures whose name without its suffix is that of the file ``name``; those in its folder if any."""
+        found = self._by_stem.get(plain(stem(name)), [])
+        return [other for other in found if posixpath.dirname(other) == posixpath.dirname(name)] or found
+
+
+def stem(name: str) -> str:
+    """The last part of a relative name, without its suffix."""
+    return Path(name).stem
+
+
+def plain(name: str) -> str:
+    """A name in small letters, its accents in one spelling of the two that Unicode has."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,258 @@
+"""Which format a data folder is in, and the one data set that all of them become.
+
+A format is recognized by what is in the files, not by what they are called. Where several are found, nothing is
+guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimrcnn.data.coco import CocoDataset, count_objects
+from minimrcnn.data.faults import Faults
+from minimrcnn.data.folder import DataFolder
+from minimrcnn.data.label_images import find_pairs, read_label_images
+from minimrcnn.data.labelme import is_labelme, read_labelme
+from minimrcnn.data.mask_files import find_photos, read_mask_files
+from minimrcnn.data.photos import Photo, to_coco
+from minimrcnn.data.pictures import MAX_PIXELS, safe_join
+from minimrcnn.data.rows import read_json
+from minimrcnn.data.via import is_via, read_via
+from minimrcnn.errors import DataError
+
+# By their names for --format: in words, and what makes a folder one of them.
+FORMATS = {
+    "coco": ("COCO", "annotations.json with images, annotations and categories, and images/"),
+    "via": ("VIA", "a project or an export of the VGG Image Annotator in JSON"),
+    "labelme": ("LabelMe", "a JSON file for each photo"),
+    "mask-files": ("one PNG an object", "ID/images/ID.png and ID/masks/*.png"),
+    "label-images": ("label images", "images/ and masks/, or PNGImages/ and PedMasks/"),
+}
+MOST_DOCUMENTS = 50  # JSON files not called like a photo that are looked into
+FOREIGN = (".xml", ".csv", ".txt")  # of Pascal VOC, of VIA's other export, of YOLO
+MASK_FOLDERS = {"masks", "PedMasks"}  # what is in them is no photo
+MOST_LISTED = 4  # classes named in the line about a data set
+
+
+@dataclass
+class Opened:
+    """A data set and how it was found.
+
+    Attributes
+    ----------
+    folder : Path
+        As it was named; or the file.
+    dataset : CocoDataset
+    format : str
+        A key of `FORMATS`.
+    source : str
+        The annotation file, relative to the folder; empty where the format has none, or many.
+    faults : Faults
+    """
+
+    folder: Path
+    dataset: CocoDataset
+    format: str
+    source: str
+    faults: Faults
+
+    def describe(self) -> str:
+        """Format, photos, objects and classes in a line."""
+        counts = count_objects(self.dataset)
+        counts = dict(sorted(counts.items(), key=lambda item: -item[1]))  # the most frequent first
+        objects = sum(counts.values())
+        names = [f"{name} {count}" for name, count in list(counts.items())[:MOST_LISTED]]
+        names += ["..."] if len(counts) > MOST_LISTED else []
+        source = f" ({self.source})" if self.source else ""
+        return (
+            f"{self.folder}: {FORMATS[self.format][0]}{source}, {plural(len(self.dataset), 'photo')}, "
+            f"{plural(objects, 'object')}, {plural(len(counts), 'class', 'classes')} ({', '.join(names)})"
+        )
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def open_data(
+    path,
+    format: str | None = None,
+    class_attribute: str | None = None,
+    known: tuple[tuple, tuple] | None = None,
+    gather: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Opened:
+    """The data set in a folder, or of an annotation file, whichever format it is in.
+
+    Parameters
+    ----------
+    path : path
+        A data folder; or the one annotation file in it that is meant.
+    format : str, optional
+        A key of `FORMATS`; otherwise it is recognized.
+    class_attribute : str, optional
+        The region attribute of VIA that is the class.
+    known : (class_names, category_ids), optional
+        Of what the data set is to be compared with, the background first: a format that only knows the names of its
+        classes takes their numbers from there.
+    gather : bool
+        Faults are gathered in ``faults`` of the result, instead of the first being raised.
+    max_pixels : int
+        Photos with more are refused.
+
+    Raises
+    ------
+    DataError
+        The folder holds no data set or several, or, unless ``gather``, something in it is wrong.
+    """
+    faults = Faults(gather)
+    path = Path(path)
+    if path.is_file():
+        folder, only = DataFolder(root_of(path)), path
+    else:
+        folder, only = DataFolder(path), None
+    format, source = choose(folder, format, only)
+    if class_attribute is not None and format != "via":
+        raise DataError(f"{path}: --class-attribute is for VIA's files; this is {FORMATS[format][0]}")
+    if format == "coco":
+        dataset = open_coco(folder, source, faults, max_pixels)
+    else:
+        photos = read_photos(folder, format, source, faults, class_attribute)
+        document = to_coco(photos, folder, faults, known, max_pixels)
+        paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
+        dataset = CocoDataset.of_rows(document, paths, max_pixels)
+    note_left_out(folder, dataset, faults)
+    return Opened(path, dataset, format, source, faults)
+
+
+def read_photos(
+    folder: DataFolder, format: str, source: str, faults: Faults, class_attribute: str | None
+) -> Iterator[Photo]:
+    """The photos that the reader of a format finds."""
+    return {
+        "via": lambda: read_via(folder, source, faults, class_attribute),
+        "labelme": lambda: read_labelme(folder, faults),
+        "mask-files": lambda: read_mask_files(folder, faults),
+        "label-images": lambda: read_label_images(folder, faults),
+    }[format]()
+
+
+def root_of(file: Path) -> Path:
+    """The folder of an annotation file; the one above if there are no photos below its own, as in COCO's layout."""
+    own = file.resolve().parent
+    return own.parent if not DataFolder(own).pictures else file.parent
+
+
+def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int) -> CocoDataset:
+    """COCO's format; photos are in images/, beside the annotation file, or wherever there is one of that name."""
+    path = folder.path(source)
+    beside = "" if path.parent == folder.root else path.parent.relative_to(folder.root).as_posix()
+
+    def find(name: str) -> Path:
+        for base in (folder.root / "images", path.parent):
+            try:
+                found = safe_join(base, name)
+            except DataError:
+                continue
+            if found.is_file():
+                return found
+        return folder.path(folder.find(name, beside))
+
+    return CocoDataset(path, folder.root, max_pixels, faults=faults, find=find)
+
+
+def note_left_out(folder: DataFolder, dataset: CocoDataset, faults: Faults) -> None:
+    """Photos in the folder that no annotation is about."""
+    used = set(dataset.paths)
+    for name in folder.pictures:
+        if folder.path(name) not in used and not MASK_FOLDERS.intersection(name.split("/")[:-1]):
+            faults.note("photos without annotation, left out", name)
+
+
+def choose(folder: DataFolder, format: str | None, only: Path | None) -> tuple[str, str]:
+    """The one format and annotation file that a folder holds."""
+    if only is not None:
+        found = candidates_of(folder, [os.path.relpath(only.resolve(), folder.root.resolve()).replace(os.sep, "/")])
+        if not found:
+            raise DataError(f"{only}: wanted annotations in JSON, of COCO, VIA or LabelMe")
+    else:
+        found = candidates_of(folder)
+    if format is not None:
+        others = found
+        found = [candidate for candidate in found if candidate[0] == format]
+        if not found:
+            there = f"there is {listing(others)}" if others else "there are no annotations"
+            raise DataError(f"{only or folder.root}: wanted {FORMATS[format][1]} (--format {format}); {there}")
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DataError(nothing_found(folder))
+    if len({name for name, _ in found}) > 1:
+        names = " or ".join(f"--format {name}" for name in dict.fromkeys(name for name, _ in found))
+        raise DataError(f"{folder.root}: holds {listing(found)}; say which is meant: {names}")
+    raise DataError(
+        f"{folder.root}: holds {listing(found)}; name the file that is meant, as {folder.path(found[0][1])}, "
+        "in place of the folder"
+    )
+
+
+def listing(candidates: list[tuple[str, str]]) -> str:
+    """Candidates in words."""
+    return ", ".join(f"{FORMATS[name][0]} ({source})" if source else FORMATS[name][0] for name, source in candidates)
+
+
+def candidates_of(folder: DataFolder, documents: list[str] | None = None) -> list[tuple[str, str]]:
+    """The formats that can be meant, each with its annotation file: (format, source)."""
+    found, unreadable = [], []
+    if documents is None:
+        names = [name for name in folder.files if name.lower().endswith(".json")]
+        like_photos = [name for name in names if folder.find_stem(name)]
+        documents = [name for name in names if name not in set(like_photos)][:MOST_DOCUMENTS] + like_photos[:1]
+        if find_photos(folder):
+            found.append(("mask-files", ""))
+        if find_pairs(folder):
+            found.append(("label-images", ""))
+    for source in documents:
+        try:
+            name = recognize(read_json(folder.path(source)))
+        except DataError as error:
+            unreadable.append(error)
+            continue
+        if name == "labelme":
+            found.append((name, ""))
+        elif name:
+            found.append((name, source))
+    if unreadable and not found:
+        raise unreadable[0]
+    return list(dict.fromkeys(found))
+
+
+def recognize(document) -> str | None:
+    """The format of a JSON document."""
+    if is_via(document):
+        return "via"
+    if is_labelme(document):
+        return "labelme"
+    return "coco" if isinstance(document, dict) and {"images", "annotations"} <= document.keys() else None
+
+
+def nothing_found(folder: DataFolder) -> str:
+    """What to say of a folder without a data set: one folder too high, or what was looked for."""
+    below = sorted({name.partition("/")[0] for name in folder.files if "/" in name})
+    inside = []
+    for name in below[:MOST_DOCUMENTS]:
+        try:
+            if candidates_of(DataFolder(folder.root / name)):
+                inside.append(str(folder.root / name))
+        except DataError:
+            continue
+    if inside:
+        return f"{folder.root}: no data set itself, but {', '.join(inside[:6])} may be; name one of them"
+    wanted = "; ".join(f"{words}: {layout}" for words, layout in FORMATS.values())
+    photos = plural(len(folder.pictures), "photo")
+    other = [suffix for suffix in FOREIGN if any(name.lower().endswith(suffix) for name in folder.files)]
+    advice = f"; of its {' and '.join(other)} files the annotation tool can make one of these" if other else ""
+    return f"{folder.root}: {photos}, but no annotations that are known; wanted {wanted}{advice}"

@@ -1,0 +1,108 @@
+"""What ``minimrcnn show`` and ``minimrcnn convert-data`` do, and how every command opens its data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from minimrcnn.archive import atomic_file
+from minimrcnn.data.coco import CocoDataset
+from minimrcnn.data.convert import check_apart, write_coco
+from minimrcnn.data.faults import Faults
+from minimrcnn.data.formats import Opened, open_data
+from minimrcnn.data.statistics import describe_statistics, measure
+from minimrcnn.errors import DataError
+from minimrcnn.models.coverage import best_ious
+from minimrcnn.overview import draw_overview
+from minimrcnn.recipes import explain_fit, fit_small
+
+
+def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> CocoDataset:
+    """The data set of ``--data`` or the like, once it was said what it is.
+
+    Parameters
+    ----------
+    options : namespace
+        With ``format`` and ``class_attribute``.
+    path : path
+    known : (class_names, category_ids), optional
+        See `open_data`.
+    """
+    opened = open_data(path, options.format, options.class_attribute, known)
+    say_found(opened)
+    return opened.dataset
+
+
+def say_found(opened: Opened) -> None:
+    """Format, photos, objects and classes in a line, and what was noticed, if anything was, in another."""
+    tqdm.write(opened.describe(), file=sys.stderr)
+    if opened.faults.notes:
+        tqdm.write(f"{opened.folder}: {opened.faults.describe_notes()}", file=sys.stderr)
+
+
+def show(options) -> int:
+    """Look at a data set: statistics in the terminal, photos and plots in a picture; or only its faults."""
+    if options.check:
+        return check(options)
+    output = Path(options.output)
+    if output.suffix.lower() != ".png":
+        raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
+    dataset = open_dataset(options, options.data)
+    config, found = fit_small(options, dataset), measure(dataset)
+    ious = best_ious(dataset.annotations(), config)
+    print(describe_statistics(found))
+    print()
+    print("\n".join(explain_fit(options, dataset, config)))
+    if len(ious):
+        low, high = config.rpn_bg_iou_thresh, config.rpn_fg_iou_thresh
+        print(
+            f"best IoU with an anchor: {(ious < low).mean():.0%} of the objects below {low} (background to the RPN but "
+            f"for their best anchor), {(ious < high).mean():.0%} below {high} (one positive anchor)"
+        )
+    picture = Image.fromarray(draw_overview(dataset, found, ious, config, options.photos))
+    with atomic_file(output) as file:
+        picture.save(file, "PNG")
+    print(f"look at {output}")
+    return 0
+
+
+def check(options) -> int:
+    """All faults of a data set; 1 if there are any."""
+    opened = open_data(options.data, options.format, options.class_attribute, gather=True)
+    print(opened.describe())
+    look_at_pixels(opened.dataset, opened.faults)
+    if opened.faults.report():
+        print(opened.faults.report())
+    if not opened.faults.found:
+        print("no faults")
+    return 1 if opened.faults.found else 0
+
+
+def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
+    """What only shows when every photo is decoded and every mask drawn, and objects that are there twice."""
+    document = dataset.annotations()
+    rows_of: dict[int, list] = {}
+    for row in document["annotations"]:
+        rows_of.setdefault(row["image_id"], []).append(row)
+    for index, path in enumerate(tqdm(dataset.paths, desc="checking", unit=" photos", leave=False, delay=2)):
+        with faults.at(path):
+            dataset[index]
+        first: dict[str, int] = {}
+        for row in rows_of.get(dataset.image_ids[index], []):
+            with faults.at(f"{path}: object {row['id']}"):
+                same = first.setdefault(str((row["category_id"], row["segmentation"])), row["id"])
+                if same != row["id"]:
+                    raise DataError(f"is the same as object {same}, class and outline; remove one of them")
+    for id in sorted(dataset.empty_masks):
+        faults.note("objects left out, as they cover no pixel", f"annotation {id}")
+
+
+def convert_data(options) -> int:
+    """Write a data set of any format as one of COCO's."""
+    check_apart(options.data, options.output)
+    dataset = open_dataset(options, options.data)
+    print(f"{write_coco(dataset, options.output)}: COCO's format; the photos are copied to images/ beside it")
+    return 0

@@ -1,0 +1,148 @@
+"""How well anchors cover objects: the short way to the best anchor against all anchors, and what is chosen from it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimrcnn import recipes
+from minimrcnn.config import Config
+from minimrcnn.errors import DataError
+from minimrcnn.geometry import box_iou, make_anchors
+from minimrcnn.models.coverage import best_ious, covers_badly, describe_coverage
+from minimrcnn.models.presets import choose_min_size, object_sizes
+from minimrcnn.recipes import explain_fit, fit_small, given_anchors, make_published
+
+LEVELS = {"fpn": (4, 8, 16, 32, 64), "c4": (16,), "c5": (32,)}
+
+
+def annotate(height, width, boxes):
+    """One picture and its objects, ``x, y, width, height``."""
+    rows = [{"image_id": 1, "bbox": list(box), "iscrowd": 0} for box in boxes]
+    crowd = {"image_id": 1, "bbox": [0, 0, width, height], "iscrowd": 1}
+    return {"images": [{"id": 1, "height": height, "width": width}], "annotations": [crowd, *rows]}
+
+
+def search_all(boxes, size, config):
+    """The best IoU of boxes with any anchor of a padded picture, looked for among all of them."""
+    padded = [-(-side // config.size_divisible) * config.size_divisible for side in size]
+    strides = LEVELS[config.pyramid]
+    cells = [tuple(-(-side // stride) for side in padded) for stride in strides]
+    if len(strides) > 1:
+        anchors = make_anchors(config.anchor_sizes, config.aspect_ratios, cells, padded)
+    else:
+        anchors = [make_anchors([one], config.aspect_ratios, cells, padded)[0] for one in config.anchor_sizes]
+    return box_iou(np.float32(boxes), np.concatenate(anchors)).max(axis=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(sorted(LEVELS)), st.integers(20, 150), st.integers(20, 150))
+def test_the_best_anchor_is_the_best_of_all(data, pyramid, height, width):
+    boxes = []
+    for _ in range(data.draw(st.integers(1, 6))):
+        x, y = data.draw(st.floats(0, width - 1)), data.draw(st.floats(0, height - 1))
+        boxes.append((x, y, data.draw(st.floats(0.5, width - x)), data.draw(st.floats(0.5, height - y))))
+    config = Config(min_size=None, pyramid=pyramid, anchor_sizes=(6, 17, 32, 64, 120), aspect_ratios=(0.4, 1.0, 2.0))
+    corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
+    wanted = search_all(corners, (height, width), config)
+    np.testing.assert_allclose(best_ious(annotate(height, width, boxes), config), wanted, atol=2e-6)
+
+
+def test_objects_are_measured_in_resized_pixels():
+    annotations = annotate(300, 600, [(30, 60, 96, 96), (300, 60, 48, 192)])
+    config = Config(min_size=100, max_size=1000, anchor_sizes=(16, 32, 64, 128, 256))
+    wanted = search_all(np.array([[10, 20, 42, 52], [100, 20, 116, 84]]), (100, 200), config)
+    np.testing.assert_allclose(best_ious(annotations, config), wanted, atol=1e-6)
+    assert object_sizes(annotations, 100) == pytest.approx([16 * 5 / 3, 16 * 5 / 3])  # the longer side is bounded
+    assert best_ious(annotate(9, 9, []), config).shape == (0,)
+
+
+def test_nuclei_under_the_usual_anchors_are_noticed():
+    """Objects of 16 pixels: sizes from 8 on cover them, those of COCO from 32 on do not."""
+    annotations = annotate(256, 256, [(20 * k % 230, 37 * k % 230, 15 + k % 3, 16) for k in range(30)])
+    small, usual = (Config(min_size=None, anchor_sizes=tuple(n * 2**k for k in range(5))) for n in (8, 32))
+    assert not covers_badly(best_ious(annotations, small)) and covers_badly(best_ious(annotations, usual))
+    assert describe_coverage(best_ious(annotations, usual)) == (
+        "30 of 30 objects (100%) have a best IoU below 0.5 with them"
+    )
+    assert not covers_badly(np.zeros(0))
+
+
+def test_large_photos_stay_large_enough_for_their_objects():
+    assert choose_min_size(annotate(3000, 4000, [(0, 0, 400, 400)])) == 480
+    assert choose_min_size(annotate(3000, 4000, [(0, 0, 80, 80)])) == 640
+    assert choose_min_size(annotate(3000, 4000, [(0, 0, 9, 9)])) == 960
+    assert choose_min_size(annotate(3000, 4000, [])) == 480
+    assert choose_min_size(annotate(480, 640, [(0, 0, 9, 9)])) is None
+
+
+def options(anchors=("auto",), size=None, architecture="small", init=None):
+    return SimpleNamespace(
+        anchors=list(anchors),
+        size=size,
+        architecture=architecture,
+        backbone=None,
+        init=init,
+        seed=0,
+        trainable_backbone_layers=None,
+    )
+
+
+def dataset(annotations):
+    return SimpleNamespace(annotations=lambda: annotations, class_names=("background", "cell"), category_ids=(None, 1))
+
+
+NUCLEI = annotate(256, 256, [(20 * k % 230, 37 * k % 230, 15 + k % 3, 16) for k in range(30)])
+
+
+def test_what_was_chosen_is_explained():
+    chosen = options()
+    lines = explain_fit(chosen, dataset(NUCLEI), fit_small(chosen, dataset(NUCLEI)))
+    assert len(lines) == 2
+    assert lines[0].startswith("pictures keep their size") and lines[0].endswith("are then smaller than 16 x 16")
+    assert lines[1].startswith(
+        "anchors of 8, 16, 32, 64, 128 pixels, from half of the middle object's size on; 3 of 30 objects (10%)"
+    )
+
+    chosen = options(anchors=(32.0, 64.0, 128.0, 256.0, 512.0))
+    lines = explain_fit(chosen, dataset(NUCLEI), fit_small(chosen, dataset(NUCLEI)))
+    assert lines[1].startswith("anchors of 32, 64, 128, 256, 512 pixels, as given; 30 of 30 objects (100%)")
+    assert lines[2].endswith("leave out --anchors: with 8, 16, 32, 64, 128 there are 3")
+
+    thin = dataset(annotate(256, 256, [(5, 10 * k, 200, 6) for k in range(20)]))
+    lines = explain_fit(options(), thin, fit_small(options(), thin))
+    assert "long and thin" in lines[2]
+    tiny = dataset(annotate(4000, 6000, [(5, 100 * k, 9, 9) for k in range(20)]))
+    lines = explain_fit(options(), tiny, fit_small(options(), tiny))
+    assert "resized to a shorter side of 960 pixels, as most have more than 720" in lines[0]
+    assert "train at a larger --size, or cut the pictures into tiles" in lines[2]
+    empty = dataset(annotate(9, 9, []))
+    assert len(explain_fit(options(), empty, fit_small(options(), empty))) == 1
+
+
+@pytest.mark.parametrize("given", [(8.0, 16.0), ("auto", 8.0), (8.0,) * 6])
+def test_anchors_are_five_or_auto(given):
+    with pytest.raises(DataError, match="--anchors .*: wanted five sizes in pixels, as 8 16 32 64 128, or auto"):
+        given_anchors(options(anchors=given))
+
+
+def test_published_anchors_are_kept_where_they_fit(monkeypatch):
+    made = []
+
+    def make(seed, **fields):
+        made.append(fields)
+        return SimpleNamespace(config=Config(**fields))
+
+    monkeypatch.setattr(recipes.models, "maskrcnn_resnet50_fpn", make, raising=False)
+    published = options(architecture="maskrcnn_resnet50_fpn", init="coco.pth")
+    config = make_published(published, dataset(NUCLEI)).config
+    assert config.anchor_sizes == (32, 64, 128, 256, 512)  # pictures are enlarged to 800
+    large = dataset(annotate(256, 256, [(4 * k, 5 * k, 100, 100) for k in range(30)]))
+    config = make_published(published, large).config
+    assert "512 pixels, as published; " in explain_fit(published, large, config)[1]
+    tiny = dataset(annotate(3000, 4000, [(40 * k, 50 * k, 60, 60) for k in range(30)]))
+    assert make_published(published, tiny).config.anchor_sizes == (8, 16, 32, 64, 128)
+    given = options(architecture="maskrcnn_resnet50_fpn", anchors=(9.0, 18.0, 36.0, 72.0, 144.0))
+    assert make_published(given, tiny).config.anchor_sizes == (9, 18, 36, 72, 144)

@@ -1,0 +1,220 @@
+"""show, show --check and convert-data, and the lines that train says about its data."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimrcnn import cli
+from minimrcnn.cli import main
+from minimrcnn.data.coco import CocoFolder
+from minimrcnn.data.faults import Fault, Faults
+from minimrcnn.data.formats import FORMATS, open_data
+from minimrcnn.data.shapes import Shapes
+from minimrcnn.data.statistics import describe_statistics, measure
+from minimrcnn.errors import DataError
+from minimrcnn.overview import add_caption
+from minimrcnn.show import draw_objects
+from tests.photos_made import (
+    POINTS,
+    RECT,
+    SQUARE,
+    coco,
+    labelme,
+    region,
+    save,
+    shape,
+    via_entry,
+    write,
+    write_nuclei,
+)
+
+
+def run(capsys, *arguments):
+    """Exit code, output and errors of a command."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    """VIA's file of four photos with six faults of five kinds."""
+    entries = {}
+    for name in "abcd":
+        line = {"name": "polygon", "all_points_x": [1, int(name, 16)], "all_points_y": [1, 2]}
+        good = [region(SQUARE, kind="cat"), region({"name": "point", "cx": 1, "cy": 1}, kind="cat")]
+        bad = {
+            "a": [region(line, kind="cat"), region(RECT)],
+            "b": [region(line, kind="cat"), region(SQUARE, kind="cat")],
+            "c": [region({"name": "heart"}, kind="cat")],
+            "d": [],
+        }
+        entries |= via_entry(f"{name}.png", good + bad[name])
+        save(tmp_path / f"{name}.png")
+    entries |= via_entry("e.png", [])
+    write(tmp_path / "via.json", entries)
+    path = tmp_path / "d.png"
+    path.write_bytes(path.read_bytes()[:60])
+    return tmp_path
+
+
+def test_check_lists_all_faults_by_kind(spoiled, capsys):
+    code, out, _ = run(capsys, "show", spoiled, "--check")
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[0] == f"{spoiled}: VIA (via.json), 4 photos, 5 objects, 1 class (cat 5)"
+    assert lines[1] == "2 faults: the polygon has 2 points, wanted 3 or more; draw it again, or remove it"
+    assert lines[2:4] == [f"    {spoiled}/via.json: {name}.png: regions[2]" for name in "ab"]
+    heads = [line for line in lines if re.match(r"\d+ fault", line)]
+    assert [head.split(":")[0] for head in heads] == ["2 faults"] + ["1 fault"] * 5
+    for words in ("attribute 'kind' is missing", "'heart'", "no such photo", "is the same as object", "damaged or cut"):
+        assert sum(words in head for head in heads) == 1, words
+    assert lines[-2].startswith("no fault, but noted: points left out, as they have no area: 4 (")
+    with pytest.raises(DataError, match="has 2 points"):  # what training says is the first of them
+        open_data(spoiled)
+
+
+def test_the_formats_of_the_options_are_those_there_are():
+    assert cli.FORMATS == tuple(FORMATS)
+
+
+def test_check_of_good_data(tmp_path, capsys):
+    code, out, _ = run(capsys, "show", write_nuclei(tmp_path), "--check")
+    assert code == 0 and out.endswith("one PNG an object, 2 photos, 4 objects, 1 class (object 4)\nno faults\n")
+
+
+def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
+    document = coco()
+    save(tmp_path / "images" / "a.png")
+    first = document["annotations"][0]
+    document["images"] += [
+        {"id": 5, "file_name": "b.png", "width": 9, "height": 9},
+        {"id": 6, "file_name": "c.png", "width": 0, "height": 9},
+    ]
+    document["categories"].append({"id": 10, "name": ""})
+    document["annotations"] += [
+        {**first, "id": 2, "segmentation": [[1, 1, 3, 3]]},
+        {**first, "id": 3, "segmentation": [[1, 1, 3, 3]]},
+        {**first, "id": 4, "bbox": [4, 2, 0, 8]},
+        {**first, "id": 5, "image_id": 6},  # of a row with a fault: not one more
+        {**first, "id": 6, "category_id": 10},
+        {**first, "id": 7, "image_id": 77},
+        {**first, "id": 1},
+    ]
+    write(tmp_path / "annotations.json", document)
+    code, out, _ = run(capsys, "show", tmp_path, "--check")
+    assert code == 1 and out.splitlines()[0].endswith("1 photo, 1 object, 1 class (cat 1)")
+    heads = [line for line in out.splitlines() if re.match(r"\d+ fault", line)]
+    assert heads[0].startswith("2 faults: segmentation: polygon 0 has 4 coordinates") and len(heads) == 7
+    write(tmp_path / "annotations.json", {"images": 5})
+    code, _, err = run(capsys, "show", tmp_path, "--check", "--format", "coco")
+    assert code == 2 and "annotations.json" in err
+
+
+def test_kinds_of_faults_differ_in_more_than_numbers_and_names():
+    same = [
+        ("x is '2', wanted a finite number", "x is 'a b', wanted a finite number"),
+        ("file name 'a.png': no such photo in my/data; ..", "file name 'b.png': no such photo in other/data; .."),
+        ("bbox is [1, 2, -3.5], wanted 4", "bbox is [], wanted 4"),
+        ("width 3 and height 4, but /x/a.png is 4 wide", "width 30 and height 4, but /x/y/b.jpg is 7 wide"),
+    ]
+    for one, other in same:
+        assert Fault("a", one).kind == Fault("b", other).kind, (one, other)
+    assert Fault("a", "x is 3, wanted more").kind != Fault("a", "y is 3, wanted more").kind
+
+
+def test_faults_raise_the_first_or_gather_all():
+    with pytest.raises(DataError, match="^here: wrong$"), Faults().at("here"):
+        raise DataError("here: wrong")  # a reader that named its file already
+    faults = Faults(gather=True)
+    for number in range(5):
+        with faults.at(f"row {number}"):
+            raise DataError(f"number {number} is wrong")
+    assert faults.report() == "5 faults: number 0 is wrong\n    row 0\n    row 1\n    row 2\n    and 2 more"
+    with pytest.raises(ZeroDivisionError), faults.at("elsewhere"):
+        1 / 0  # noqa: B018
+
+
+def test_show_says_and_draws_what_is_in_the_data(tmp_path, capsys):
+    Shapes(5, seed=3, size=64).write(tmp_path / "data")
+    code, out, err = run(capsys, "show", tmp_path / "data", "-o", tmp_path / "look.png", "--photos", 3)
+    assert code == 0 and "COCO (annotations.json), 5 photos" in err
+    objects = sum(len(target.labels) for _, target in (Shapes(5, seed=3, size=64)[k] for k in range(5)))
+    assert f"objects     {objects}, " in out and "photos      5, 64 wide, 64 high, 0 without an object" in out
+    for words in ("square", "disc", "triangle", "size in pixels", "height over width", "anchors of 16, 32", "best IoU"):
+        assert words in out
+    with Image.open(tmp_path / "look.png") as picture:
+        assert picture.mode == "RGB" and picture.width >= 1500 and picture.height > 1000
+    code, _, err = run(capsys, "show", tmp_path / "data", "-o", tmp_path / "look.jpg")
+    assert code == 2 and "written as .png" in err and not (tmp_path / "look.jpg").exists()
+
+
+def test_show_of_photos_without_objects(tmp_path, capsys):
+    save(tmp_path / "a_very_long_name_of_a_photo_that_somebody_took_last_summer_by_the_lake_before_it_rained.png")
+    name = next(tmp_path.iterdir()).name
+    write(tmp_path / "x.json", labelme([], name))
+    code, out, err = run(capsys, "show", tmp_path, "-o", tmp_path / "look.png")
+    assert code == 0 and "photos without an object, kept: 1" in err and "no object in the pictures" in out
+
+
+def test_statistics_count(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    write(tmp_path / "a.json", labelme([shape("polygon", POINTS), shape("rectangle", [[0, 0], [4, 16]], "dog")]))
+    write(tmp_path / "b.json", labelme([], "b.png"))
+    found = measure(open_data(tmp_path).dataset)
+    assert found.objects_of == {"cat": 1, "dog": 1} and found.photos_of == {"cat": 1, "dog": 1}
+    assert found.per_photo.tolist() == [2, 0] and found.sizes.tolist() == [8, 8]
+    assert found.ratios.tolist() == [1, 4] and found.crowds == 0
+    text = describe_statistics(found)
+    assert "2, 0 to 2 a photo, 1 in the middle one" in text and "1 without an object" in text
+    assert "  8 to 16  ######################################## 2" in text
+
+
+def test_captions_and_labels_stay_in_the_picture():
+    picture = np.zeros((60, 300, 3), np.uint8)
+    caption = add_caption(picture, "n" * 200 + ".png", "3 objects")
+    assert caption.shape == (82, 300, 3)
+    assert (caption[60:, :3] == 255).all() and (caption[60:, -3:] == 255).all()
+    names = ("background", "a" * 90, "b")
+    picture, boxes = np.zeros((400, 200, 3), np.uint8), np.array([[50, 50, 90, 90]])
+    drawn = draw_objects(picture, boxes, None, np.array([1]), names=names)
+    ground = (drawn == (230, 159, 0)).all(axis=-1)
+    label = drawn[ground.sum(axis=1) > 100]  # its rows; the box has fewer
+    assert len(label) > 5 and (label[:, 0] == 0).all() and (label[:, -1] == 0).all(), "both ends of its frame"
+
+
+def test_convert_data(tmp_path, capsys):
+    write_nuclei(tmp_path / "in")
+    code, out, err = run(capsys, "convert-data", tmp_path / "in", tmp_path / "out")
+    assert code == 0 and "one PNG an object, 2 photos" in err and "copied" in out
+    assert len(CocoFolder(tmp_path / "out")) == 2
+    code, _, err = run(capsys, "convert-data", tmp_path / "in", tmp_path / "out")
+    assert code == 2 and "name a new folder" in err
+    code, _, err = run(capsys, "convert-data", tmp_path / "in", tmp_path / "in" / "coco")
+    assert code == 2 and "a part of it" in err and not (tmp_path / "in" / "coco").exists()
+
+
+def test_train_says_what_it_found_and_chose(tmp_path, capsys):
+    """From LabelMe's files, validated on others that lack a class, with anchors that do not fit."""
+    for folder, labels in (("photos", ("cat", "dog")), ("val", ("dog",))):
+        for number in range(2):
+            save(tmp_path / folder / f"{number}.png", 64, 64)
+            shapes = [shape("polygon", POINTS, label) for label in labels]
+            write(tmp_path / folder / f"{number}.json", labelme(shapes, f"{number}.png", 64, 64))
+    arguments = ["train", "--data", tmp_path / "photos", "--val", tmp_path / "val", "--steps", 1]
+    code, _, err = run(capsys, *arguments, "--anchors", 64, 128, 256, 512, 999, "-o", tmp_path / "run")
+    assert code == 0
+    assert f"{tmp_path}/photos: LabelMe, 2 photos, 4 objects, 2 classes (cat 2, dog 2)" in err
+    assert f"{tmp_path}/val: LabelMe, 2 photos, 2 objects, 2 classes (dog 2, cat 0)" in err
+    assert "anchors of 64, 128, 256, 512, 999 pixels, as given; 4 of 4 objects (100%) have a best IoU below 0.5" in err
+    assert "hardly be learnt; leave out --anchors: with 4, 8, 16, 32, 64 there are 0" in err
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["pictures_scored"] == 2
+    code, out, err = run(capsys, "evaluate", "--model", tmp_path / "run" / "model.npz", "--data", tmp_path / "val")
+    assert code == 0 and "AP50" in out
+    code, _, err = run(capsys, *arguments, "--anchors", 8, "-o", tmp_path / "other")
+    assert code == 2 and "wanted five sizes" in err

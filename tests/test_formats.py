@@ -1,0 +1,290 @@
+"""What all formats have in common: recognizing them, the rules for photos and objects, and writing COCO's."""
+
+import copy
+import os
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from minimrcnn.data import outlines
+from minimrcnn.data.coco import CocoFolder
+from minimrcnn.data.convert import check_apart, write_coco
+from minimrcnn.data.folder import DataFolder
+from minimrcnn.data.formats import FORMATS, open_data
+from minimrcnn.errors import DataError
+from tests.photos_made import (
+    HEIGHT,
+    POINTS,
+    RECT,
+    SQUARE,
+    WIDTH,
+    coco,
+    inside,
+    labelme,
+    region,
+    rows_of,
+    save,
+    save_values,
+    shape,
+    via_entry,
+    via_project,
+    write,
+    write_nuclei,
+)
+
+
+@pytest.fixture
+def several(tmp_path):
+    """A folder with VIA's and LabelMe's annotations of the same photo."""
+    save(tmp_path / "a.png")
+    write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE)]))
+    write(tmp_path / "a.json", labelme([shape("polygon", POINTS)]))
+    return tmp_path
+
+
+def test_ambiguity_names_the_candidates_and_the_option(several):
+    with pytest.raises(DataError) as caught:
+        open_data(several)
+    assert str(caught.value) == (
+        f"{several}: holds VIA (via.json), LabelMe; say which is meant: --format via or --format labelme"
+    )
+    assert open_data(several, "via").dataset.class_names[1] == "object"
+    assert open_data(several, "labelme").dataset.class_names[1] == "cat"
+    assert open_data(several / "via.json").format == "via"
+    write(several / "via2.json", via_project(via_entry("a.png", [])))
+    with pytest.raises(DataError, match=re.escape("holds VIA (via.json), VIA (via2.json); name the file that is mea")):
+        open_data(several, "via")
+    assert len(rows_of(open_data(several / "via2.json").dataset)) == 0
+    with pytest.raises(DataError, match=re.escape("wanted annotations.json with images, annotations and categories")):
+        open_data(several, "coco")
+    with pytest.raises(DataError, match="--class-attribute is for VIA's files; this is LabelMe"):
+        open_data(several, "labelme", class_attribute="kind")
+
+
+def test_nothing_that_is_known(tmp_path):
+    save(tmp_path / "photos" / "a.png")
+    write(tmp_path / "notes.json", {"hello": 1})
+    with pytest.raises(DataError) as caught:
+        open_data(tmp_path)
+    assert "1 photo, but no annotations that are known" in str(caught.value)
+    assert all(words in str(caught.value) for words, _ in FORMATS.values())
+    (tmp_path / "photos" / "a.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match="of its .xml files the annotation tool can make one of these"):
+        open_data(tmp_path)
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        open_data(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=re.escape("notes.json: wanted annotations in JSON, of COCO, VIA or LabelMe")):
+        open_data(tmp_path / "notes.json")
+    (tmp_path / "via.json").write_text("{")
+    with pytest.raises(DataError, match="via.json: not JSON at line 1"):
+        open_data(tmp_path)
+
+
+def test_one_folder_too_high_is_said(tmp_path):
+    for part in ("train", "val"):
+        save(tmp_path / part / "images" / "a.png")
+        save(tmp_path / part / "images" / "b.png")
+        save_values(tmp_path / part / "masks" / "a.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    with pytest.raises(DataError, match="no data set itself, but .*train, .*val may be; name one of them"):
+        open_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source, photo, name",
+    [
+        ("annotations.json", "images/a.png", "a.png"),
+        ("annotations.json", "images/a.png", "images\\A.png"),
+        ("_annotations.coco.json", "a.png", "a.png"),
+        ("annotations/instances_train.json", "train/a.png", "a.png"),
+        ("annotations.json", "b/a.png", "/home/me/a.png"),
+    ],
+)
+def test_coco_layouts(tmp_path, source, photo, name):
+    write(tmp_path / source, coco(name))
+    save(tmp_path / photo)
+    for path in (tmp_path, tmp_path / source):
+        opened = open_data(path)
+        assert opened.format == "coco" and opened.dataset.paths[0].resolve() == (tmp_path / photo).resolve()
+
+
+def test_links_that_lead_out_are_not_followed(tmp_path):
+    save(tmp_path / "outside" / "a.png")
+    data = tmp_path / "data"
+    write(data / "a.json", labelme([shape("polygon", POINTS)]))
+    (data / "a.png").symlink_to(tmp_path / "outside" / "a.png")
+    (data / "deep").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="file name 'a.png': no such photo"):
+        open_data(data)
+    assert DataFolder(data).files == ["a.json"]
+
+
+def test_what_is_beyond_the_photo_is_cut_off(tmp_path):
+    corner = {"name": "polygon", "all_points_x": [-10, 6, 6, -10], "all_points_y": [-5, -5, 7, 7]}
+    slight = {"name": "polygon", "all_points_x": [20, 32.4, 32.4, 20], "all_points_y": [4, 4, 24.5, 24.5]}
+    dot = {"name": "polygon", "all_points_x": [3, 3.1, 3], "all_points_y": [3, 3, 3.1]}
+    write(tmp_path / "via.json", via_entry("a.png", [region(corner), region(slight), region(dot)]))
+    save(tmp_path / "a.png")
+    opened = open_data(tmp_path)
+    rows = rows_of(opened.dataset)
+    assert [row["bbox"] for row in rows] == [[0, 0, 6, 7], [20, 4, 12, 20]]
+    assert [row["area"] for row in rows] == [42, 240]
+    _, target = opened.dataset[0]
+    x, y = inside()
+    np.testing.assert_array_equal(target.masks[0], (x < 6) & (y < 7))
+    assert list(opened.faults.notes) == [
+        "objects clipped at the edge of their photo",
+        "objects left out, as they cover no pixel",
+    ]
+    assert all(len(places) == 1 for places in opened.faults.notes.values())
+
+
+def test_negatives_are_kept_and_photos_without_annotation_left_out(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / "images" / name)
+    write(tmp_path / "via.json", {**via_entry("a.png", [region(SQUARE)]), **via_entry("b.png", [])})
+    opened = open_data(tmp_path)
+    assert [path.name for path in opened.dataset.paths] == ["a.png", "b.png"]
+    assert opened.dataset[1][1].masks.shape == (0, HEIGHT, WIDTH)
+    assert opened.faults.describe_notes() == (
+        "photos without an object, kept: 1; photos without annotation, left out: 1"
+    )
+    assert opened.faults.notes["photos without annotation, left out"] == ["images/c.png"]
+
+
+def test_a_photo_annotated_twice_is_refused(tmp_path):
+    save(tmp_path / "a.png")
+    write(tmp_path / "via.json", {**via_entry("a.png", [region(SQUARE)]), **via_entry("A.PNG", [])})
+    with pytest.raises(DataError, match=re.escape("A.PNG: a.png is annotated in")):
+        open_data(tmp_path)
+
+
+def test_rotated_photos_are_annotated_as_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "a.jpg", exif=exif)
+    low = {"name": "rect", "x": 2, "y": 26, "width": 5, "height": 5}  # seen, the photo is 32 high
+    write(tmp_path / "via.json", via_entry("a.jpg", [region(low)]))
+    dataset = open_data(tmp_path).dataset
+    picture, target = dataset[0]
+    assert picture.shape == (WIDTH, HEIGHT, 3) and target.boxes.tolist() == [[2, 26, 7, 31]]
+
+
+def test_classes_take_the_numbers_of_what_is_known(tmp_path):
+    save(tmp_path / "a.png")
+    path = write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="dog")]))
+    known = ("background", "cat", "dog"), (None, 3, 18)
+    dataset = open_data(tmp_path, known=known).dataset
+    assert dataset.class_names == known[0] and dataset.category_ids == known[1]
+    assert dataset[0][1].labels.tolist() == [2]
+    write(path, via_entry("a.png", [region(SQUARE, kind="emu")]))
+    message = "a.png: regions[0]: the class is 'emu', wanted one of those that are known, cat, dog; rename it"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_data(tmp_path, known=known)
+    write(path, via_entry("a.png", [region(SQUARE)]))  # without attributes: the only class that is known
+    assert open_data(tmp_path, known=(("background", "cell"), (None, 1))).dataset.class_names == ("background", "cell")
+
+
+def test_classes_in_capitals_and_not_are_noticed(tmp_path):
+    save(tmp_path / "a.png")
+    write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="Dog"), region(RECT, kind="dog")]))
+    notes = open_data(tmp_path).faults.notes
+    assert notes["class whose name another has in other letters"] == ["'Dog'", "'dog'"]
+
+
+@pytest.fixture
+def nuclei(tmp_path):
+    return write_nuclei(tmp_path)
+
+
+def test_every_format_goes_to_coco_and_back(tmp_path, nuclei):
+    made = {"mask-files": nuclei}
+    for name in ("via", "labelme", "label-images", "coco"):
+        made[name] = tmp_path.parent / f"{tmp_path.name}-{name}"
+        save(made[name] / "images" / "a.png", value=9)
+    beyond = {"name": "circle", "cx": 2, "cy": 2, "r": 6.3}
+    write(made["via"] / "v.json", via_entry("a.png", [region(SQUARE, kind="b"), region(beyond, kind="a")]))
+    write(
+        made["labelme"] / "images" / "a.json", labelme([shape("polygon", POINTS, group=1), shape("circle", POINTS[:2])])
+    )
+    save_values(made["label-images"] / "masks" / "a.png", np.tri(HEIGHT, WIDTH, dtype=np.uint8) * 5)
+    write(made["coco"] / "annotations.json", coco())
+    for name, folder in made.items():
+        before = open_data(folder)
+        assert before.format == name
+        out = tmp_path.parent / f"{tmp_path.name}-{name}-coco"
+        write_coco(before.dataset, out)
+        after = CocoFolder(out)
+        assert open_data(out).format == "coco"
+        assert len(after) == len(before.dataset) > 0 and after.class_names == before.dataset.class_names
+        for (one, truth), (other, copied) in zip(
+            map(before.dataset.__getitem__, range(len(after))), map(after.__getitem__, range(len(after))), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(truth.masks, copied.masks)
+            np.testing.assert_array_equal(truth.boxes, copied.boxes)
+            np.testing.assert_array_equal(truth.labels, copied.labels)
+            assert len(truth.masks)
+
+
+def test_photos_of_one_name_are_numbered(tmp_path):
+    for folder, name in (("x", "a.png"), ("y", "A.png"), ("z", "a.png")):
+        save(tmp_path / "in" / folder / name)
+        write(tmp_path / "in" / folder / "a.json", labelme([], name))
+    write_coco(open_data(tmp_path / "in").dataset, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out" / "images")) == ["A-2.png", "a-3.png", "a.png"]
+    with pytest.raises(DataError, match="out: there is something already; name a new folder"):
+        write_coco(open_data(tmp_path / "in").dataset, tmp_path / "out")
+    with pytest.raises(DataError, match="would become a part of it"):
+        check_apart(tmp_path / "in", tmp_path / "in" / "coco")
+    check_apart(tmp_path / "in", tmp_path / "in-coco")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-20, 60), st.floats(-20, 60), st.floats(0.6, 30), st.floats(0.6, 30), st.floats(-4, 4))
+def test_an_ellipse_has_its_area_and_stays_within_its_radii(x, y, radius_x, radius_y, angle):
+    points = np.reshape(outlines.ellipse(x, y, radius_x, radius_y, angle), (-1, 2)) - (x, y)
+    along = points @ (np.cos(angle), np.sin(angle)) / radius_x
+    across = points @ (-np.sin(angle), np.cos(angle)) / radius_y
+    np.testing.assert_allclose(along**2 + across**2, 1, atol=0.01)
+    following = np.roll(points, -1, axis=0)
+    area = abs(points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]).sum() / 2
+    assert 0.95 * np.pi * radius_x * radius_y <= area <= 1.01 * np.pi * radius_x * radius_y
+
+
+def test_documents_of_any_other_kind_end_in_data_errors(tmp_path):
+    """Whatever stands where an object, a list or a number is wanted: an error that names the file, never another."""
+    save(tmp_path / "a.png")
+    path = tmp_path / "a.json"
+    documents = (
+        via_project(via_entry("a.png", [region(SQUARE, kind="x")])),
+        labelme([shape("polygon", POINTS)]),
+        coco(),
+    )
+    for document in documents:
+        for place in list(places(document)):
+            for value in (None, 5, "x", [], {"x": None}, -1e400):
+                spoiled = copy.deepcopy(document)
+                put(spoiled, place, value)
+                write(path, spoiled)
+                try:
+                    open_data(tmp_path, gather=True).describe()
+                except DataError as error:
+                    assert str(tmp_path) in str(error), (place, value)
+
+
+def places(value, path=()):
+    """The paths to all parts of a JSON document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def put(document, path, value):
+    for key in path[:-1]:
+        document = document[key]
+    document[path[-1]] = value
