@@ -69,10 +69,14 @@ def measure(ptx: str, capability: tuple[int, int]) -> Resources:
         nvjitlink.get_info_log(linker, log)
     finally:
         nvjitlink.destroy(linker)
-    said = log.decode()
-    stores, loads = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said).groups()
-    shared = re.search(r"(\d+) bytes smem", said)
-    registers = re.search(r"Used (\d+) registers", said)
+    return read_report(log.decode())
+
+
+def read_report(report: str) -> Resources:
+    """The numbers in the linker's words about one kernel."""
+    registers = re.search(r"Used (\d+) registers", report)
+    stores, loads = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report).groups()
+    shared = re.search(r"(\d+) bytes smem", report)
     return Resources(int(registers[1]), int(stores) + int(loads), int(shared[1]) if shared else 0)
 
 
