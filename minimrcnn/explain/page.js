@@ -9,6 +9,7 @@ const [photoHeight, photoWidth] = data.sizes.resized;
 const [paddedHeight, paddedWidth] = data.sizes.padded;
 const model = data.model;
 const hasPyramid = model.pyramid === "fpn", hasMasks = model.mask_head !== null;
+data.followed.forEach((it, d) => { it.title = `${it.name} (${d + 1})`; });
 let chosen = 0; // the detection that is followed
 let head = "box", rule = "floor"; // what section "align" shows
 
@@ -25,7 +26,8 @@ const make = (tag, attributes = {}, ...children) => fill(document.createElement(
 const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 /** A number with so many decimals; JSON's null stands for one that was not finite. */
-const show = (value, digits = 2) => value === null ? "not finite" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
+const show = (value, digits = 2) => value === null ? "not finite" :
+  value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
 const signed = (value, digits = 2) => value === null ? "not finite" : (value < 0 ? "\u2212 " : "+ ") + show(Math.abs(value), digits);
 const size = ([height, width]) => `${width}\u00d7${height}`;
 const count = (value) => value.toLocaleString("en-US");
@@ -63,7 +65,8 @@ function picture(label, caption, layers, view = [0, 0, photoWidth, photoHeight],
   const pixelated = photoWidth < 400 ? "cells" : "";
   return make("figure", { class: style },
     draw("svg", { viewBox: `${x1} ${y1} ${x2 - x1} ${y2 - y1}`, role: "img", "aria-label": label },
-      draw("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: "pad" }),
+      draw("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: "outside" }),
+      draw("rect", { width: paddedWidth, height: paddedHeight, class: "pad" }),
       draw("use", { href: "#photo", class: pixelated }), layers),
     caption && make("figcaption", {}, caption));
 }
@@ -161,7 +164,7 @@ const whole = {
       box.anchors.slice().reverse().map((anchor) => colored(anchor.box, COLORS[anchor.level]))), levelTable());
   },
   objectness() {
-    return figures("", data.objectness.map((level, k) => {
+    return figures("maps", data.objectness.map((level, k) => {
       const map = data.levels[k];
       const area = [0, 0, map.size[1] * map.stride, map.size[0] * map.stride];
       return make("div", { "data-level": k }, picture(`Objectness on ${level.name}`, [bold(level.name),
@@ -213,33 +216,32 @@ const one = {
   input(it) {
     const rows = ["red", "green", "blue"].map((color, c) => [color, show(it.pixel.values[c], 0),
       `(${show(it.pixel.values[c], 0)} / 255 \u2212 ${data.mean[c]}) / ${data.deviation[c]}`, show(it.pixel.normalized[c], 3)]);
-    return table(`The pixel in the middle of ${it.name}, column ${it.pixel.x}, row ${it.pixel.y} of the resized photo`,
+    return table(`The pixel in the middle of ${it.title}, column ${it.pixel.x}, row ${it.pixel.y} of the resized photo`,
       ["color", "value", "formula", "normalized"], rows);
   },
   anchors(it) {
     const anchor = it.anchor, cell = [anchor.column, anchor.row, anchor.column + 1, anchor.row + 1].map((k) => k * anchor.stride);
-    return figures("wide", picture(`The anchors of the cell from which ${it.name} came`, [bold(`The cell of ${it.name}`),
-      `: row ${anchor.row}, column ${anchor.column} of ${anchor.name}. Its anchors:`],
+    return figures("wide", picture(`The anchors of the cell from which ${it.title} came`, [bold(`The cell of ${it.title}`),
+      `: row ${anchor.row}, column ${anchor.column} of ${anchor.name}. Its anchors lie about its upper left corner; dotted is the one that became ${it.title}.`],
       [draw("rect", { x: cell[0], y: cell[1], width: anchor.stride, height: anchor.stride, class: "cell even" }),
         anchor.cell.filter((other) => !other.own).map((other) => colored(other.box, "#fff", "thin faint")),
         outline(anchor.box, "anchor")], around(anchor.cell.map((other) => other.box).concat([it.box]), 0.1)),
       make("div", {}, table(`Anchors of this cell`, ["box x1, y1, x2, y2", "object?"],
         anchor.cell.map((other) => [other.box.map((side) => show(side, 0)).join(", "), show(other.score, 3)]),
         (k) => anchor.cell[k].own),
-      make("p", {}, `${it.name} began as the marked one: side ${anchor.side}, height over width ${anchor.ratio}. Its logit is ` +
-        `${show(anchor.logit)}, its objectness 1 / (1 + e^${show(-anchor.logit)}) = ${show(anchor.score, 3)}, ` +
+      make("p", {}, `${it.title} began as the marked one: side ${anchor.side}, height over width ${anchor.ratio}. Its logit is ` +
+        `${show(anchor.logit)}, its objectness 1 / (1 + e^(${show(-anchor.logit)})) = ${show(anchor.score, 3)}, ` +
         (anchor.rank === 1 ? "the highest of all anchors." : `number ${count(anchor.rank)} of all ${count(data.fired.total)} anchors.`))));
   },
   proposals(it) {
     const proposal = it.proposal, boxes = proposal.losers.map((loser) => loser.box);
-    return figures("wide", picture(`The proposal of ${it.name} and what it suppressed`,
-      [bold(`Proposal ${proposal.rank}`), ` became ${it.name}. ` + (proposal.dropped ? `NMS dropped ` +
+    return figures("wide", picture(`The proposal of ${it.title} and what it suppressed`,
+      [bold(`Proposal ${proposal.rank}`), ` became ${it.title}. ` + (proposal.dropped ? `NMS dropped ` +
         `${plural(proposal.dropped, "candidate")} for it, as they overlap it by more than ${model.rpn_nms}` +
         (proposal.dropped > boxes.length ? `; the best ${boxes.length} are drawn.` : ".") : "No candidate was dropped for it.")],
       [boxes.map((box) => outline(box, "dropped thin")), outline(it.anchor.box, "anchor"), outline(proposal.box, "proposal")],
       around([proposal.box, it.anchor.box, ...boxes], 0.12)),
     make("div", {}, key([["anchor", "anchor"], ["proposal", "proposal"], ["dropped", "dropped for it"]]),
-      moveTable(`From anchor to proposal ${proposal.rank}`, it.anchor.move),
       losers("Dropped for it", proposal, "objectness")));
   },
   level(it) {
@@ -295,7 +297,7 @@ const one = {
       return now === 0 ? "anchor" : now === 20 ? "proposal" : now === 40 ? "box" : now < 20 ? "anchor \u2192 proposal" : "proposal \u2192 box";
     });
     update();
-    return [figures("wide", picture(`Anchor, proposal and box of ${it.name}`, null, [outline(stops[0], "anchor"),
+    return [figures("wide", picture(`Anchor, proposal and box of ${it.title}`, null, [outline(stops[0], "anchor"),
       outline(stops[1], "proposal"), layer, outline(stops[2], "final")], around(stops, 0.15)),
       make("div", {}, key([["anchor", `anchor on ${it.anchor.name}`], ["proposal", `proposal ${it.proposal.rank}`],
         ["final", "box of the detection"], ["current", "where the slider is"]]), control,
@@ -328,18 +330,19 @@ const one = {
 };
 
 function moveTable(caption, move) {
-  const words = { dx: "middle, x", dy: "middle, y", dw: "width", dh: "height" };
+  const words = { dx: "middle x", dy: "middle y", dw: "width", dh: "height" };
   const weighted = move.steps.some((step) => step.weight !== 1);
-  const rows = move.steps.map((step, k) => [step.name, ...(weighted ? [`${show(step.raw, 3)} / ${step.weight}`] : []),
-    show(step.delta, 3), words[step.name], k < 2 ? `${show(step.before, 1)} ${signed(step.delta, 3)} \u00b7 ${show(step.span, 1)}` :
-      `${show(step.before, 1)} \u00b7 e^${show(step.delta, 3)}`, show(step.after, 1)]);
-  return [table(caption, ["delta", ...(weighted ? ["network / weight"] : []), "value", "of", "formula", "result"], rows),
+  const rows = move.steps.map((step, k) => [`${step.name} = ${weighted ? `${show(step.raw, 3)} / ${step.weight} = ` : ""}${show(step.delta, 3)}`,
+    words[step.name], (k < 2 ? `${show(step.before, 1)} ${signed(step.delta, 3)} \u00b7 ${show(step.span, 1)}` :
+      `${show(step.before, 1)} \u00b7 e^${show(step.delta, 3)}`) + ` = ${show(step.after, 1)}`]);
+  return [table(caption, [weighted ? "delta, by its weight" : "delta", "moves", "by"], rows),
     move.clipped && make("p", {}, "What reached out of the photo was cut off.")];
 }
 function losers(caption, some, word) {
   if (!some.losers.length) return null;
-  return table(`${caption}: ${some.losers.length < some.dropped ? `the best ${some.losers.length} of ${count(some.dropped)}` :
-    count(some.dropped)}`, [word, "IoU"], some.losers.slice(0, 6).map((loser) => [show(loser.score, 3), show(loser.iou)]));
+  const listed = some.losers.slice(0, 6);
+  return table(`${caption}: ${listed.length < some.dropped ? `the best ${listed.length} of ${count(some.dropped)}` :
+    count(some.dropped)}`, [word, "IoU"], listed.map((loser) => [show(loser.score, 3), show(loser.iou)]));
 }
 
 /** The levels as stretches of a line of sizes, and where the detections are on it. */
@@ -357,7 +360,7 @@ function ruler(it) {
     `Sizes and levels: ${it.levels.map((level) => `the ${level.what} of side ${show(level.side, 1)} is cut from ${level.name}`).join("; ")}` },
     bands.map(([label, from, to], k) => [draw("rect", { x: place(from), y: 42, width: place(to) - place(from), height: 28, fill: COLORS[k], class: "band" }),
       draw("text", { x: (place(from) + place(to)) / 2, y: 61, "text-anchor": "middle", class: "name" }, label)]),
-    [112, 224, 448].map((side) => [line(place(side), 38, place(side), 76, "axis"),
+    [112, 224, 448].map((side) => [line(place(side), 38, place(side), 112, "axis"),
       draw("text", { x: place(side), y: 128, "text-anchor": "middle" }, `${side}`)]),
     data.followed.map((other) => draw("circle", { cx: place(other.levels[0].side ?? 0), cy: 66, r: 3, class: "other" })),
     mark(it.levels[0], "var(--proposal)", true), it.levels[1] && mark(it.levels[1], "var(--final)", false)),
@@ -377,6 +380,7 @@ const cutView = (cut) => around([cut.roi, [cut.edges[1][0], cut.edges[0][0], cut
 function alignFigure(it, cut) {
   const view = cutView(cut), [ys, xs] = cut.edges, bin = cut.bin;
   const radius = Math.min((view[2] - view[0]) / 110, (xs.at(-1) - xs[0]) / cut.size / (cut.xs[0].length || 1) / 3.2);
+  const box = [xs[bin.column], ys[bin.row], xs[bin.column + 1], ys[bin.row + 1]];
   const points = cut.ys.flatMap((rows, p) => rows.flatMap((y) => cut.xs.flatMap((columns, q) => columns.map((x) =>
     draw("circle", { cx: x, cy: y, r: radius, class: p === bin.row && q === bin.column ? "sample one" : "sample" })))));
   const corners = new Set(bin.samples.flatMap((sample) => sample.corners.map(([i, j]) => `${i},${j}`)));
@@ -391,7 +395,8 @@ function alignFigure(it, cut) {
       xs.slice(1, -1).map((x) => line(x, ys[0], x, ys.at(-1), "edge grid")), ys.slice(1, -1).map((y) => line(xs[0], y, xs.at(-1), y, "edge grid")),
       outline([xs[0], ys[0], xs.at(-1), ys.at(-1)], "thin"), points,
       [...corners].map((place) => { const [i, j] = place.split(",").map(Number);
-        return draw("circle", { cx: (j + cut.shift) * cut.stride, cy: (i + cut.shift) * cut.stride, r: radius * 1.7, class: "corner" }); })], view);
+        return draw("circle", { cx: (j + cut.shift) * cut.stride, cy: (i + cut.shift) * cut.stride, r: radius * 0.8, class: "corner" }); }),
+      bin.samples.length > 0 && outline(box, "thin")], view);
 }
 
 function poolFigure(it, cut) {
@@ -404,7 +409,7 @@ function poolFigure(it, cut) {
   const lost = rule === "floor" && (used[0] < columns.size || used[1] < rows.size);
   return picture(`RoI pooling: the RoI and its bins in whole cells`, [bold("RoI pooling"), model.operation === "pool" ?
     " (this model\u2019s, by the second rule)" : " (for comparison)", `: the RoI (dashed) becomes ${columns.size} \u00d7 ${rows.size} whole cells (green), ` +
-    `its bins become whole cells again. ` + (lost ? "What is hatched is in no bin: lost." : rule === "caffe" ?
+    `its bins become whole cells again. ` + (lost ? "What is red is in no bin: lost." : rule === "caffe" ?
       "Bins reach out to whole cells, so neighbors overlap." : "")],
     [gridLines(view, stride), lost && draw("rect", { x: whole[0], y: whole[1], width: Math.max(whole[2] - whole[0], 0),
       height: Math.max(whole[3] - whole[1], 0), class: "cell lost" }), cells, outline(whole, "whole"), outline(cut.roi, cut.head === "box" ? "proposal" : "final")], view);
@@ -426,17 +431,21 @@ function roundings(cut) {
 function binText(it, cut) {
   const bin = cut.bin, where = `row ${bin.row + 1}, column ${bin.column + 1}, channel ${bin.channel}`;
   const title = make("h3", {}, "One bin, down to the last number");
-  const crop = image(cut.crop, `The crop, ${cut.size} by ${cut.size} bins: mean absolute value`, [bold("The crop"),
-    `: what the ${cut.head} head ${model.pyramid === "c4" ? "is given, by way of the backbone\u2019s last stage" : "is given"}, ${cut.size}\u00d7${cut.size}\u00d7${cut.map[2]}; the mean of the absolute values.`]);
+  const unit = draw("svg", { viewBox: `0 0 ${cut.size} ${cut.size}`, role: "img", "aria-label":
+    `The crop, ${cut.size} by ${cut.size} bins: mean absolute value` }, overlay(cut.crop, [0, 0, cut.size, cut.size]),
+    outline([bin.column, bin.row, bin.column + 1, bin.row + 1], "current"));
+  const crop = make("figure", {}, unit, make("figcaption", {}, bold("The crop"), `: what the ${cut.head} head ` +
+    `${model.pyramid === "c4" ? "is given, by way of the backbone\u2019s last stage" : "is given"}, ` +
+    `${cut.size}\u00d7${cut.size}\u00d7${cut.map[2]}; the mean of the absolute values.`));
   if (bin.cells) {
     const [top, bottom, left, right] = bin.cells;
-    return [title, figures("", crop, make("div", {}, make("p", {}, `The largest value of the crop is in ${where}: the largest of the cells in rows ` +
+    return [title, figures("bin", crop, make("div", {}, make("p", {}, `The largest value of the crop is in ${where}: the largest of the cells in rows ` +
       `${top} to ${bottom - 1}, columns ${left} to ${right - 1}.`), formula("max = ", bold(show(bin.value, 4)))))];
   }
   if (!bin.samples.length) return [title, crop];
   const samples = bin.samples.slice(0, 4);
   const rows = samples.map((sample) => [`y ${show(sample.y)}, x ${show(sample.x)}`, sample.corners.map(([, , weight, value]) =>
-    `${show(weight, 3)} \u00b7 ${show(value, 3)}`).join(" + ").replaceAll("+ -", "+ \u2212").replaceAll("\u00b7 -", "\u00b7 \u2212") || "outside the map", show(sample.value, 4)]);
+    `${show(weight, 3)} \u00b7 ${show(value, 3)}`).join(" + ") || "outside the map", show(sample.value, 4)]);
   const last = model.mode === "max" ? "their largest" : `their average, (${bin.samples.slice(0, 4).map((sample) => show(sample.value, 3)).join(" + ")}` +
     `${bin.samples.length > 4 ? " + \u2026" : ""}) / ${bin.samples.length}`;
   return [title, figures("bin", crop, make("div", {}, make("p", {}, `The largest value of the crop is in ${where}. Each of its ` +
@@ -544,6 +553,7 @@ function start() {
   const photo = document.getElementById("photo");
   photo.setAttribute("width", photoWidth);
   photo.setAttribute("height", photoHeight);
+  document.getElementById("hatch").setAttribute("patternTransform", `rotate(45) scale(${paddedWidth / 400})`);
   document.getElementById("title").textContent = `How the network saw ${data.name}`;
   const classes = new Map();
   data.followed.forEach((it) => classes.set(it.name, (classes.get(it.name) ?? 0) + 1));

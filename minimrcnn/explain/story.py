@@ -20,7 +20,7 @@ MOST_FOLLOWED = 60  # detections, the best ones: what can be followed by hand, i
 CHANNELS = 4  # shown of each map, besides the mean over all
 FIRED = 40  # anchors drawn
 STEPS = 120  # candidates that NMS can be watched with
-SHOWN_PROPOSALS = 100
+SHOWN_PROPOSALS = 50
 
 
 def tell(trace: Trace, name: str) -> dict:
