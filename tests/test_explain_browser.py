@@ -58,12 +58,12 @@ def test_every_page_draws_itself(kind, pages, browser):
     assert (followed == 0) == (kind in ("nothing found", "no proposals"))
     assert ("there is nothing to follow here" in text) == (followed == 0)
     assert browser.run("document.querySelector('#masks [data-when=masks]').hidden") == (kind == "boxes only")
-    for d in range(followed):  # no detection trips over its own numbers
-        browser.run(f"follow({d})")
+    for d in sorted({0, 1, followed - 1} & set(range(followed))):  # no detection trips over its own numbers
+        browser.run(
+            f"follow({d}), [...document.querySelectorAll('.choice input')].forEach((_, k) => "
+            "document.querySelectorAll('.choice input')[k].click())"
+        )
         assert status(browser).endswith(f"{d + 1} of {followed}")
-        for value in browser.run("[...document.querySelectorAll('.choice input')].map(i => i.name + ' ' + i.value)"):
-            name, _, option = value.partition(" ")
-            browser.run(f"document.querySelector('[name={name}][value={option}]').click()")
     assert browser.errors() == []
 
 

@@ -4,7 +4,7 @@
 
 `trace.py` runs the model and computes nothing of its own that the model does not; `cuts.py` says how RoIAlign and RoI
 pooling lay their grids; `pictures.py` turns arrays into pictures that stand within the page. page.html, page.css and
-page.js are written by hand and put together by page.py.
+the scripts are written by hand and put together by page.py.
 """
 
 from __future__ import annotations

@@ -13,14 +13,14 @@ import json
 from html import escape
 from importlib.resources import files
 
+PARTS = ("page.html", "page.css", "elements.js", "photo.js", "detection.js", "cuts.js", "page.js")
+
 
 def make_page(story: dict) -> str:
     """The page that tells a story, as `tell` makes one."""
     folder = files("minimrcnn.explain")
-    template, style, script = (
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
-    )
-    script = "\n" + script  # exactly what stands between the tags is what the policy's hash is of
+    template, style, *scripts = (folder.joinpath(name).read_text(encoding="utf-8") for name in PARTS)
+    script = "\n" + "\n".join(scripts)  # exactly what stands between the tags is what the policy's hash is of
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(f"{story['name']}: how the network saw it"),

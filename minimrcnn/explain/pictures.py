@@ -49,6 +49,11 @@ def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
+def block_side(size: tuple[int, int], most: int = MOST_CELLS) -> int:
+    """Cells on a side of the blocks that a map of (height, width) is reduced to."""
+    return -(-max(size) // most)
+
+
 def heat_uri(values: np.ndarray, low: float, high: float, over: bool = False, most: int = MOST_CELLS) -> str:
     """A map (H, W) in the colors of heat: ``low`` and less dark, ``high`` and more bright.
 
@@ -56,7 +61,7 @@ def heat_uri(values: np.ndarray, low: float, high: float, over: bool = False, mo
     reduced, each block to its largest value.
     """
     values = np.nan_to_num(np.asarray(values, np.float64), nan=low, posinf=high, neginf=low)
-    step = -(-max(values.shape) // most)
+    step = block_side(values.shape, most)
     if step > 1:
         down, right = (-side % step for side in values.shape)
         blocks = np.pad(values, ((0, down), (0, right)), mode="edge")

@@ -11,7 +11,7 @@ import numpy as np
 from minimrcnn import geometry
 from minimrcnn.explain.follow import follow
 from minimrcnn.explain.numbers import box_list, number, whole
-from minimrcnn.explain.pictures import heat_uri, photo_uri
+from minimrcnn.explain.pictures import block_side, heat_uri, photo_uri
 from minimrcnn.explain.trace import Trace
 from minimrcnn.functional.math import sigmoid_array
 from minimrcnn.show import PALETTE
@@ -121,6 +121,7 @@ def tell_map(name: str, features: np.ndarray, stride: int) -> dict:
         "size": whole(features.shape[:2]),
         "channels": features.shape[2],
         "stride": stride,
+        "block": block_side(features.shape[:2]),
         "low": number(low, 3),
         "high": number(high, 3),
         "picture": heat_uri(mean, low, high),
