@@ -16,7 +16,7 @@ from PIL import Image
 from minimrcnn import Config, MaskRCNN, geometry, reference
 from minimrcnn.cli import main
 from minimrcnn.explain import cuts, make_page, pictures, tell, trace_picture
-from minimrcnn.explain.follow import tell_level, tell_move
+from minimrcnn.explain.follow import tell_anchor, tell_level, tell_move
 from minimrcnn.explain.page import to_script
 from minimrcnn.explain.trace import suppress
 
@@ -232,17 +232,20 @@ def test_levels_are_the_textbooks(side, traces):
 
 @pytest.mark.parametrize("kind", ["pyramid", "c4", "c5"])
 def test_the_anchor_that_is_told_stands_in_its_cell(kind, traces):
+    """Of any proposal: those of P6 have steps of their own where the photo is not a multiple of its stride."""
     model, traced, story = traces(kind)
-    for told in story["followed"]:
-        anchor = told["anchor"]
+    for row in range(len(traced.proposals)):
+        anchor = tell_anchor(traced, row)
         features = traced.levels[anchor["name"].lower()]
         (cell,) = [other for other in anchor["cell"] if other["own"]]
         expected = reference.make_anchors(anchor["side"], [anchor["ratio"]], (1, 1), (1, 1))[0]
-        corner = np.array([anchor["column"], anchor["row"]] * 2) * anchor["stride"]
+        corner = np.array([anchor["column"], anchor["row"]] * 2) * (anchor["step"][::-1] * 2)
         assert anchor["row"] < features.shape[0] and anchor["column"] < features.shape[1]
         np.testing.assert_array_equal(anchor["box"], expected + corner)
         assert cell["box"] == anchor["box"] == anchor["move"]["start"]
-        assert anchor["move"]["end"] == told["proposal"]["box"] == told["move"]["start"]
+        assert anchor["move"]["end"] == pytest.approx(traced.proposals[row], abs=0.006)
+    for told in story["followed"]:
+        assert told["anchor"]["move"]["end"] == told["proposal"]["box"] == told["move"]["start"]
         assert told["move"]["end"] == told["box"]
 
 

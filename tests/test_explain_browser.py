@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get insta
 
 ALL = {  # fields of the model, least score
     **{kind: (fields, SCORE) for kind, fields in KINDS.items()},
+    "strict": ({"rpn_nms_thresh": 0.1}, SCORE),
     "nothing found": ({}, 1.0),
     "no proposals": ({"rpn_post_nms_top_n_test": 0}, SCORE),
     "nasty names": ({"class_names": ("background", NASTY, "<!--", "]]>")}, SCORE),
@@ -133,7 +134,7 @@ def test_a_click_follows_a_detection(pages, browser):
 
 
 def test_the_slider_steps_through_suppression(pages, browser):
-    browser.open(pages("pyramid"))
+    browser.open(pages("strict"))
     browser.run("document.querySelector('#proposals input[type=range]').focus()")
     browser.press("Home", 36)
     said = "document.querySelector('#proposals [data-all] p').textContent"

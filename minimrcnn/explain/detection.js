@@ -16,7 +16,7 @@ const one = {
   },
   anchors(it) {
     const anchor = it.anchor,
-      cell = [anchor.column, anchor.row, anchor.column + 1, anchor.row + 1].map((k) => k * anchor.stride);
+      [height, width] = anchor.step;
     return figures(
       "wide",
       picture(
@@ -26,7 +26,7 @@ const one = {
           `: row ${anchor.row}, column ${anchor.column} of ${anchor.name}. Its anchors lie about its upper left corner; dotted is the one that became ${it.title}.`,
         ],
         [
-          draw("rect", { x: cell[0], y: cell[1], width: anchor.stride, height: anchor.stride, class: "cell even" }),
+          draw("rect", { x: anchor.column * width, y: anchor.row * height, width, height, class: "cell even" }),
           anchor.cell.filter((other) => !other.own).map((other) => colored(other.box, "#fff", "thin faint")),
           outline(anchor.box, "anchor"),
         ],

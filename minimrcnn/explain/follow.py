@@ -80,7 +80,7 @@ def tell_anchor(trace: Trace, row: int) -> dict:
     return {
         "level": level,
         "name": name.upper(),
-        "stride": trace.strides[level],
+        "step": anchor_step(trace, level),
         "row": cell // features.shape[1],
         "column": cell % features.shape[1],
         "side": number(side, 1),
@@ -95,6 +95,15 @@ def tell_anchor(trace: Trace, row: int) -> dict:
         ],
         "move": tell_move(trace.anchors[level][anchor], trace.deltas[level][anchor], (1, 1, 1, 1), trace.image_size),
     }
+
+
+def anchor_step(trace: Trace, level: int) -> list[int]:
+    """Pixels from the anchors of a cell to those of the next, along y and x; see `geometry.make_anchors`.
+
+    Where P5 has an odd number of cells, P6 reaches out of the padded photo, and its step is less than its stride.
+    """
+    cells = list(trace.levels.values())[level].shape[:2]
+    return [pixels // max(count, 1) for pixels, count in zip(trace.pixels.shape[:2], cells, strict=True)]
 
 
 def tell_proposal(trace: Trace, row: int) -> dict:

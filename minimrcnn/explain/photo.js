@@ -116,7 +116,7 @@ const whole = {
       "maps",
       data.objectness.map((level, k) => {
         const map = data.levels[k];
-        const area = [0, 0, map.size[1] * map.stride, map.size[0] * map.stride];
+        const area = [0, 0, map.size[1] * level.step[1], map.size[0] * level.step[0]];
         return make(
           "div",
           { "data-level": k },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn import geometry
-from minimrcnn.explain.follow import follow
+from minimrcnn.explain.follow import anchor_step, follow
 from minimrcnn.explain.numbers import box_list, number, whole
 from minimrcnn.explain.pictures import block_side, heat_uri, photo_uri
 from minimrcnn.explain.trace import Trace
@@ -138,6 +138,7 @@ def tell_objectness(trace: Trace, level: int) -> dict:
     return {
         "name": name.upper(),
         "picture": heat_uri(best, 0.0, 1.0, over=True),
+        "step": anchor_step(trace, level),
         "anchors": len(chances),
         "sides": [number(side, 1) for side in ([sizes[level]] if len(trace.levels) > 1 else sizes)],
         "highest": number(best.max(), 3),
