@@ -100,7 +100,7 @@ const one = {
                 ? "for the box head, the proposal: "
                 : "for the mask head, the detection\u2019s box: ",
               `k = \u230a4 + log\u2082(\u221a(${show(level.width)} \u00b7 ${show(level.height)}) / 224)\u230b = ` +
-                `\u230a4 + log\u2082(${show(level.side)} / 224)\u230b = ${rounded}${whole === null ? "" : ` = ${whole}`} \u2192 `,
+                `\u230a4 + log\u2082(${show(level.side)} / 224)\u230b = ${rounded}${whole === null ? "" : ` = ${show(whole, 0)}`} \u2192 `,
               bold(level.name),
               bound ? " (levels end at P2 and P5)" : "",
             )

@@ -13,8 +13,8 @@ data.followed.forEach((it, d) => {
   it.title = `${it.name} (${d + 1})`;
 });
 let chosen = 0; // the detection that is followed
-let head = "box",
-  rule = "floor"; // what section "align" shows
+let head = "box", // what section "align" shows
+  rule = model.operation === "pool" ? "caffe" : "floor";
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {

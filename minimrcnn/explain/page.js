@@ -60,7 +60,7 @@ function words() {
       (best
         ? `The best it had was ${best.name} with ${show(best.score)}` +
           (best.score > 0.02
-            ? `: with a lower --score, such as ${show(Math.floor(best.score * 50) / 50)}, it would be followed through all the stages.`
+            ? `: with a lower --score, such as ${show(Math.ceil(best.score * 50 - 1) / 50)}, it would be followed through all the stages.`
             : ".")
         : "No proposal was left to look at."),
   };
