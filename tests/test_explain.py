@@ -368,12 +368,20 @@ def test_odd_photos(size):
 
 
 def test_a_photo_of_twelve_megapixels_is_scaled_down():
-    """The worst case for the size: noise, which no format packs, and as many detections as are followed."""
+    """Of noise, which no format packs: the largest page a photo can make."""
     picture = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
-    model = make_model("resized", min_size=240, max_size=320, box_detections_per_img=70, box_nms_thresh=0.9)
-    story = tell(trace_picture(model, picture, 0.0), "large.jpg")
+    model = make_model("resized", min_size=240, max_size=320, box_detections_per_img=4)
+    story = tell(trace_picture(model, picture, SCORE), "large.jpg")
+    assert story["found"] == 4 and story["photo_scale"] == pytest.approx(1280 / 4000)
+    check_page(make_page(story))
+
+
+def test_no_more_are_followed_than_a_page_can_hold():
+    picture = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    model = make_model(num_classes=30, class_names=(), box_detections_per_img=70, box_nms_thresh=0.9)
+    story = tell(trace_picture(model, picture, 0.0), "crowd.png")
     assert story["found"] == 70 and len(story["followed"]) == 60
-    assert story["photo_scale"] == pytest.approx(1280 / 4000)
+    assert all(len(told["masks"]) == 10 for told in story["followed"])
     check_page(make_page(story))
 
 

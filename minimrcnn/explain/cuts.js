@@ -109,7 +109,9 @@ function alignFigure(it, cut) {
       model.operation === "pool" ? " (this model does not use it)" : "",
       `: ${show(cut.cells[0])} \u00d7 ${show(cut.cells[1])} cells of ${cut.level}, ${cut.size}\u00d7${cut.size} bins, ${per} samples in each. ` +
         (warp ? "The RoI was rounded to whole cells, then sampled." : "Nothing is rounded.") +
-        (!warp && !model.aligned && Math.min(...safe(cut.cells)) < 1 ? " A side of less than a cell counts as one." : "") +
+        (!warp && !model.aligned && Math.min(...safe(cut.cells)) < 1
+          ? " A side of less than a cell counts as one."
+          : "") +
         (corners.size ? " White: the samples of the bin below; green: the cells they are mixed from." : ""),
     ],
     [

@@ -207,7 +207,9 @@ function start() {
     input.addEventListener("change", () => follow(d));
     const dot = make("i");
     dot.style.background = it.color;
-    picker.append(make("label", {}, input, dot, make("span", {}, `${d + 1} ${it.name}`), make("small", {}, show(it.score))));
+    picker.append(
+      make("label", {}, input, dot, make("span", {}, `${d + 1} ${it.name}`), make("small", {}, show(it.score))),
+    );
   });
   if (!data.followed.length) picker.append(make("p", { class: "note" }, "nothing was found"));
   document.addEventListener("keydown", (event) => {
