@@ -7,6 +7,7 @@ masks.
 In the article: sections 1 to 4, put together. In the papers: He et al. 2017 (Mask R-CNN), section 3 and figure 4.
 Files: minimrcnn/models/mask_rcnn.py (read `predict` beside this lesson), models/stages.py, models/rpn.py,
 models/box_head.py, models/mask_head.py, models/prepare.py.
+`minimrcnn explain PHOTO --model FILE -o page.html` makes a page of the same way, for a photo and a model of yours.
 Know before: pyramid (05), anchors (06), proposals (07), NMS (08), RoIAlign (10), levels (11), heads (12), losses (13).
 
 Where `minimrcnn demo` has left minimrcnn-demo/model.npz in the current folder, that model is looked at, on a picture it

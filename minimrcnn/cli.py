@@ -1,4 +1,5 @@
-"""The command line: ``minimrcnn demo | show | train | evaluate | predict | convert | convert-data | lessons | check``.
+"""The command line: ``minimrcnn demo | show | train | evaluate | predict | explain | convert | convert-data | lessons |
+check``.
 
 Only arguments are dealt with here; the commands stand in `minimrcnn.commands`, those about data alone in
 `minimrcnn.data_commands`, the last two in modules of their own, which are imported when one is run, so that ``--help``
@@ -56,6 +57,13 @@ examples:
 
 Leaves a picture with boxes, masks, labels and scores for each, and detections.json (COCO's results format, with file
 names; image_id is the number that is the file's name if every name is one, else the place in the list from 1).""",
+    "explain": """\
+examples:
+  minimrcnn explain holiday.jpg --model run/model.npz -o holiday.html
+  minimrcnn explain holiday.jpg --weights maskrcnn_resnet50_fpn_coco.pth -o holiday.html --score 0.3
+
+Leaves one file that opens in any browser, without a network: the photo on its way through the model, from the feature
+maps to the anchors, the proposals, RoIAlign's samples and the masks, for each detection, with all numbers.""",
     "convert": """\
 examples:
   minimrcnn convert maskrcnn_resnet50_fpn_coco.pth -o model.npz
@@ -202,6 +210,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--score", type=share, default=0.5, metavar="S", help="leave out what scores less: %(default)s"
     )
 
+    explain = add_command(commands, "explain", "show on a page how the model came to what it found in a photo")
+    explain.add_argument("picture", metavar="PHOTO")
+    add_model(explain, required=True)
+    explain.add_argument("-o", "--output", required=True, metavar="FILE", help="the page, .html")
+    explain.add_argument(
+        "--score", type=share, default=0.5, metavar="S", help="follow no detection that scores less: %(default)s"
+    )
+
     convert = add_command(commands, "convert", "turn published weights into a model, or a model into published weights")
     convert.add_argument("file", metavar="FILE", help=".pth, .safetensors or .npz; or a model.npz")
     convert.add_argument("-o", "--output", required=True, metavar="FILE", help="model.npz; or .safetensors or .npz")
@@ -231,7 +247,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--time-limit", type=positive, default=10.0, metavar="S", help="seconds for a single call: %(default)s"
     )
 
-    for command in (demo, train, evaluate, predict, convert):
+    for command in (demo, train, evaluate, predict, explain, convert):
         command.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of all randomness: %(default)s")
         command.add_argument("--threads", type=at_least(1), metavar="N", help="default: all cores")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""What the five commands do. Everything heavy is imported here; `minimrcnn.cli` imports this file when one is run."""
+"""What the commands do. Everything heavy is imported here; `minimrcnn.cli` imports this file when one is run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
 from minimrcnn.evaluate import detections_to_results, evaluate_model, format_figures, load_results
 from minimrcnn.evaluate import evaluate as evaluate_results
+from minimrcnn.explain import make_page, tell, trace_picture
 from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
@@ -179,6 +180,21 @@ def predict(options) -> int:
         print(f"{path}: {', '.join(counts) or 'nothing'} -> {folder / output}")
     write_json(folder / "detections.json", results)
     return 2 if failed else 0
+
+
+def explain(options) -> None:
+    """Follow a photo through the model, onto a page of its own."""
+    source, output = Path(options.picture), Path(options.output)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"{output}: the page is written as .html; wanted a name such as page.html after -o")
+    picture = read_picture(source)
+    model = on_device(load_either(options), options)
+    compile_ahead(PREDICTING, progress=True, device=options.device)
+    found = trace_picture(model, picture, options.score)
+    page = make_page(tell(found, source.name)).encode()
+    with atomic_file(output) as file:
+        file.write(page)
+    print(f"{source}: {len(found.detections)} found -> {output} ({len(page) / 1e6:.1f} MB)")
 
 
 def convert(options) -> None:

@@ -21,7 +21,7 @@ from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.weights import load, save, state_of
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "convert")
+COMMANDS = ("demo", "train", "evaluate", "predict", "explain", "convert")
 TINY = {"backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8, "mask_head_channels": (8,)}
 FIGURES = {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"}
 TIMES = {"seconds_per_step", "seconds", "seconds_compiling", "peak_memory_mib"}

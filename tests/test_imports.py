@@ -34,6 +34,10 @@ ALLOWED = {
     "data": {"archive", "geometry", "structures", "errors"},
     "evaluate": {"geometry", "structures", "errors", "data"},
     "show": {"geometry", "structures", "errors", "data"},
+    "explain": {
+        *("models", "functional", "tensor", "kernels", "geometry"),
+        *("structures", "config", "show", "data.pictures", "errors"),
+    },
     "training": {
         *("models", "functional", "tensor", "device", "kernels", "geometry", "data"),
         *("archive", "environment", "show", "structures", "errors", "weights"),

@@ -134,18 +134,34 @@ class BoxHead(Module):
         deltas = deltas.numpy()
         detections, start = [], 0
         for boxes, size in zip(proposals, image_sizes, strict=True):
-            end = start + len(boxes)
-            rows, labels = np.nonzero(scores[start:end, 1:] > score_thresh)
-            labels = labels + 1  # background was left out
-            moves = deltas[start:end][rows, labels]  # (candidates, 4)
-            kept_boxes = geometry.decode_boxes(moves, boxes[rows], config.bbox_reg_weights)
-            kept_boxes = geometry.clip_boxes(kept_boxes, size)
-            kept_scores = scores[start:end][rows, labels]
-            large = geometry.keep_large_boxes(kept_boxes, SMALLEST)
-            kept_boxes, kept_scores, labels = kept_boxes[large], kept_scores[large], labels[large]
+            part = slice(start, start + len(boxes))
+            found, found_scores, labels, _ = self.find_candidates(scores[part], deltas[part], boxes, size, score_thresh)
             best = geometry.batched_nms(
-                kept_boxes, kept_scores, labels, config.box_nms_thresh, config.box_detections_per_img
+                found, found_scores, labels, config.box_nms_thresh, config.box_detections_per_img
             )
-            detections.append(Detections(kept_boxes[best], labels[best], kept_scores[best], names=config.class_names))
-            start = end
+            detections.append(Detections(found[best], labels[best], found_scores[best], names=config.class_names))
+            start = part.stop
         return detections
+
+    def find_candidates(self, scores, deltas, proposals, image_size, score_thresh):
+        """What NMS chooses the detections of one picture from: every class but background that a RoI scores high in.
+
+        Parameters
+        ----------
+        scores, deltas, proposals : ndarray (R, K), (R, K, 4) and (R, 4)
+        image_size : (int, int)
+        score_thresh : float
+
+        Returns
+        -------
+        boxes : ndarray (P, 4)
+        scores : ndarray (P,)
+        labels, rows : ndarray (P,) int64
+            The class of each, and the row of the proposal it was.
+        """
+        rows, labels = np.nonzero(scores[:, 1:] > score_thresh)
+        labels = labels + 1  # background was left out
+        boxes = geometry.decode_boxes(deltas[rows, labels], proposals[rows], self.config.bbox_reg_weights)
+        boxes = geometry.clip_boxes(boxes, image_size)
+        large = geometry.keep_large_boxes(boxes, SMALLEST)
+        return boxes[large], scores[rows, labels][large], labels[large], rows[large]

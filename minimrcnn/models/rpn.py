@@ -92,18 +92,40 @@ class RegionProposalNetwork(Module):
         deltas = [level.numpy().reshape(len(image_sizes), -1, 4) for level in deltas]  # (N, H_l * W_l * A, 4)
         proposals = []
         for n, size in enumerate(image_sizes):
-            boxes, scores, levels = [], [], []
-            for number, level_anchors in enumerate(anchors):
-                chosen = top(logits[number][n], best)
-                moved = geometry.decode_boxes(deltas[number][n][chosen], level_anchors[chosen])
-                boxes.append(geometry.clip_boxes(moved, size))
-                scores.append(logits[number][n][chosen])
-                levels.append(np.full(len(chosen), number))
-            boxes, scores, levels = np.concatenate(boxes), np.concatenate(scores), np.concatenate(levels)
-            large = geometry.keep_large_boxes(boxes, SMALLEST)
-            boxes, scores, levels = boxes[large], scores[large], levels[large]
+            rows = [level[n] for level in logits], [level[n] for level in deltas]
+            boxes, scores, levels, _ = self.find_candidates(*rows, anchors, size, best)
             proposals.append(boxes[geometry.batched_nms(boxes, scores, levels, config.rpn_nms_thresh, kept)])  # (R, 4)
         return proposals
+
+    def find_candidates(self, logits, deltas, anchors, image_size, most: int):
+        """What NMS chooses the proposals of one picture from: the best ``most`` anchors of every level, moved.
+
+        Parameters
+        ----------
+        logits, deltas, anchors : lists of ndarray (H_l * W_l * A,), (H_l * W_l * A, 4) and (H_l * W_l * A, 4)
+        image_size : (int, int)
+        most : int
+
+        Returns
+        -------
+        boxes : ndarray (P, 4)
+            Level by level, best first.
+        scores : ndarray (P,)
+            Logits.
+        levels, rows : ndarray (P,) int64
+            Which anchor each was: the number of its level, and its row there.
+        """
+        boxes, scores, levels, rows = [], [], [], []
+        for number, level_anchors in enumerate(anchors):
+            chosen = top(logits[number], most)
+            moved = geometry.decode_boxes(deltas[number][chosen], level_anchors[chosen])
+            boxes.append(geometry.clip_boxes(moved, image_size))
+            scores.append(logits[number][chosen])
+            levels.append(np.full(len(chosen), number))
+            rows.append(chosen)
+        boxes = np.concatenate(boxes)
+        large = geometry.keep_large_boxes(boxes, SMALLEST)
+        return boxes[large], *(np.concatenate(some)[large] for some in (scores, levels, rows))
 
     def losses(self, logits, deltas, anchors, targets, generator) -> dict:
         """``loss_objectness`` and ``loss_rpn_box_reg``, over the anchors drawn from all pictures together."""
