@@ -86,3 +86,24 @@ ARGUMENTS = {
     "matmul_tiled": [lambda rng: _matmul(rng, 18, 19, 17), lambda rng: _matmul(rng, 3, 40, 2)],
     "matmul_blocked": [lambda rng: _matmul(rng, 66, 17, 5)],
 }
+
+
+def _components_first(components, *_):
+    return components[0].size
+
+
+def _components_last(*arguments):
+    return arguments[-1][0].size
+
+
+# How many threads a kernel needs for its arguments, where it is not one for each number of the output.
+THREADS = {
+    "gather_patches": lambda *a: a[-1].shape[1] * a[0].shape[3],
+    "winograd_transform_input": _components_last,
+    "winograd_transform_gradient": _components_last,
+    "winograd_transform_kernel": _components_last,
+    "winograd_transform_output": _components_first,
+    "winograd_transform_kernel_back": _components_first,
+    "matmul_tiled": lambda a, b, c: -(-len(c) // 16) * -(-c.shape[1] // 16) * 256,
+    "matmul_blocked": lambda a, b, c: -(-len(c) // 64) * -(-c.shape[1] // 64) * 256,
+}

@@ -23,7 +23,7 @@ from minimrcnn.functional import conv, conv_cuda
 from minimrcnn.functional.conv_shapes import transposed_size
 from minimrcnn.kernels.twin import Twin, cuda
 from minimrcnn.tensor import Tensor
-from tests.convolution_twin_arguments import ARGUMENTS
+from tests.convolution_twin_arguments import ARGUMENTS, THREADS
 from tests.reference_cases import cases, relative_error
 
 IN_SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -109,7 +109,7 @@ SMALL = [  # x, weight, stride, padding, groups, algorithm
 @not_in_simulator
 def test_in_the_simulator():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "small", __file__]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
     folder = Path(__file__).parents[1]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -269,6 +269,26 @@ def test_bodies_take_the_same_arguments(name):
     twin = Twin.registry[name]
     cpu, of_cuda = getattr(twin.cpu, "py_func", twin.cpu).__code__, twin.cuda.__code__
     assert cpu.co_varnames[: cpu.co_argcount] == of_cuda.co_varnames[: of_cuda.co_argcount]
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@not_in_simulator
+def test_launches_as_many_threads_as_there_is_work(name, monkeypatch):
+    twin, grids = Twin.registry[name], []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda *arguments: None
+
+    monkeypatch.setitem(twin.__dict__, "kernel", Kernel())
+    arguments = ARGUMENTS[name][0](np.random.default_rng(0))
+    twin.launch(*arguments)
+    wanted = THREADS.get(name, lambda *a: a[-1].size)(*arguments)
+    block = 256 if name in ("matmul_tiled", "matmul_blocked") else 128
+    assert grids == [(-(-wanted // block), block)]
+    twin.launch(*arguments[:-1], arguments[-1][..., :0])
+    assert len(grids) == 1, "an empty output launched something"
 
 
 @not_in_simulator
