@@ -11,18 +11,20 @@ import pytest
 import minimrcnn.kernels
 from minimrcnn.kernels import nms, normalization, optimizer
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin
+from tests.convolution_twin_arguments import THREADS as OF_CONVOLUTION
 from tests.twin_arguments import ARGUMENTS
 
 for module in pkgutil.iter_modules(minimrcnn.kernels.__path__):
     importlib.import_module(f"minimrcnn.kernels.{module.name}")
 
-# Those whose CUDA body is still to be written.
+# Convolution on a CPU; a GPU does it in several kernels.
 CPU_ONLY = {
     "convolve_patches",
     "convolve_input_gradient",
     "convolve_weight_gradient",
     "winograd_kernel",
     "winograd",
+    "winograd_apart",
     "winograd_weight_gradient",
 }
 
@@ -123,6 +125,7 @@ THREADS = {
     "channel_sums": lambda x, *_: (
         len(x) * blocks(x.shape[1], normalization.PIECE) * blocks(x.shape[2], WARP) * THREADS_PER_BLOCK
     ),
+    **OF_CONVOLUTION,
 }
 
 
@@ -133,6 +136,6 @@ def test_launches_as_many_threads_as_there_is_work(name, number, monkeypatch):
     arguments = ARGUMENTS[name][number](np.random.default_rng(0))
     twin.launch(*arguments)
     wanted = THREADS.get(name, lambda *a: a[-1].size)(*arguments)
-    assert [grid for grid, _ in kernel.launches] == [(blocks(wanted, THREADS_PER_BLOCK), THREADS_PER_BLOCK)]
+    assert [grid for grid, _ in kernel.launches] == [(blocks(wanted, twin.block), twin.block)]
     twin.launch(*arguments[:-1], arguments[-1][..., :0])
     assert len(kernel.launches) == 1, "an empty output launched something"
