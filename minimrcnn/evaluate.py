@@ -23,11 +23,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from numba import njit
-from tqdm import tqdm
 
 from minimrcnn.data.rows import read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
+from minimrcnn.progress import tqdm
 from minimrcnn.structures import Detections
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -266,7 +266,7 @@ def evaluate_model(model, dataset, score_thresh: float | None = None, progress: 
     score_thresh : float, optional
         Least score of a detection; None leaves it to the model.
     progress : bool
-        Show a bar.
+        Show a bar; below that of a training it goes away when it is full.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def evaluate_model(model, dataset, score_thresh: float | None = None, progress: 
         All detections, see `detections_to_results`.
     """
     results, kinds = [], {"box": "bbox", "mask": "segm"}
-    for index in tqdm(range(len(dataset)), desc="evaluate", unit="picture", disable=not progress):
+    for index in tqdm(range(len(dataset)), desc="evaluate", unit="picture", disable=not progress, leave=None):
         picture, _ = dataset[index]
         (detections,) = model.predict([picture], score_thresh=score_thresh)
         if detections.masks is None:
