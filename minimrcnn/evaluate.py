@@ -327,13 +327,19 @@ def load_results(path: str | os.PathLike, annotations: dict) -> list[dict]:
 
 
 def _number_by_file(results: list, annotations: dict, where: str) -> None:
-    """Give every row with a ``file_name`` its picture's number, in place; folders in names do not count."""
-    ids: dict[str, list] = {}
+    """Give every row with a ``file_name`` its picture's number, in place.
+
+    Folders in names do not count, but where they tell pictures of one name apart.
+    """
+    whole: dict[str, list] = {}  # ids by names with and without folders
+    plain: dict[str, list] = {}
     for image in annotations["images"]:
-        ids.setdefault(PurePosixPath(str(image.get("file_name"))).name, []).append(image["id"])
+        name = str(image.get("file_name"))
+        whole.setdefault(name, []).append(image["id"])
+        plain.setdefault(PurePosixPath(name).name, []).append(image["id"])
     for position, row in enumerate(results):
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):
-            found = ids.get(PurePosixPath(row["file_name"]).name, [])
+            found = whole.get(row["file_name"]) or plain.get(PurePosixPath(row["file_name"]).name, [])
             if len(found) != 1:
                 raise DataError(
                     f"{where}: row {position}: file_name is {row['file_name']}, which the annotations have "

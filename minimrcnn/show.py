@@ -361,7 +361,7 @@ td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px 
 td {{ text-align: right; padding-right: 0; }}
 code {{ overflow-wrap: anywhere; }}
 progress {{ width: 100%; }}
-.side {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }}
+.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}
 .side figure {{ margin: .5rem 0; }}
 .side img, svg {{ width: 100%; box-sizing: border-box; }}
 svg text {{ font: 11px system-ui, sans-serif; fill: currentColor; }}

@@ -46,14 +46,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of which the page shows truth and prediction: files relative to the page, step, numbers of objects."""
+    """A picture on the page.
+
+    Attributes
+    ----------
+    name : str
+    step : int
+        After which it was drawn.
+    files : mapping of str to str
+        The truth and the prediction: files relative to the page, with captions.
+    """
 
     name: str
-    truth: str
-    prediction: str
     step: int
-    objects: int
-    found: int
+    files: Mapping[str, str]
 
 
 def write_run_page(
@@ -73,16 +79,11 @@ def write_run_page(
     if shown:
         parts.append(f"<h2>Truth and prediction</h2><p>{escape(caption[:1].upper() + caption[1:])}.</p>")
     for picture in shown:
-        when = f"after step {picture.step}" if picture.step else "before the first step"
-        pair = (
-            (picture.truth, f"the truth: {count(picture.objects)}"),
-            (picture.prediction, f"found {when}: {count(picture.found)}"),
-        )
         figures = [
             # The step, for a browser not to show what it has seen before under the same name.
             f'<figure><img src="{quote(file)}?step={picture.step}" alt="{escape(words)}">'
             f"<figcaption>{escape(words)}</figcaption></figure>"
-            for file, words in pair
+            for file, words in picture.files.items()
         ]
         parts.append(f'<h3>{escape(picture.name)}</h3><div class="side">{"".join(figures)}</div>')
     share = f"Of the training's time, {progress.watching:.1%} went into this page, {progress.evaluating:.1%} into AP."
@@ -158,5 +159,5 @@ def tell_time(seconds: float) -> str:
     return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def count(objects: int) -> str:
-    return "1 object" if objects == 1 else f"{objects} objects"
+def count_objects(labels: Sequence[int]) -> str:
+    return "1 object" if len(labels) == 1 else f"{len(labels)} objects"

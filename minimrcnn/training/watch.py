@@ -26,7 +26,7 @@ from PIL import Image
 from minimrcnn.archive import atomic_file, read_archive
 from minimrcnn.evaluate import evaluate_model
 from minimrcnn.show import draw_detections, draw_target, read_log, shrink
-from minimrcnn.training.page import Progress, Shown, write_run_page
+from minimrcnn.training.page import Progress, Shown, count_objects, write_run_page
 
 BEST, SCORES, PICTURES = "best.npz", "validation.jsonl", "watch"
 LOG = "log.jsonl"
@@ -161,19 +161,25 @@ class Watch:
             self.losses[name].append(value)
 
     def look(self, count: int) -> None:
-        """Draw what the model finds in some pictures, spread over all of them, beside the truth."""
+        """Draw the truth about some pictures, spread over all of them, and beside it what the model finds.
+
+        Before the first step that is anything, and not shown.
+        """
         start = time.perf_counter()
         places = np.linspace(0, len(self.validation) - 1, min(count, len(self.validation))).round().astype(int)
         (self.folder / PICTURES).mkdir(exist_ok=True)
         shown, names = [], self.validation.class_names
         for place in places.tolist():
             picture, target = self.validation[place]
-            (found,) = self.model.predict([picture], score_thresh=SHOWN_SCORE)
-            truth, prediction = f"{PICTURES}/{place}-truth.jpg", f"{PICTURES}/{place}-found.jpg"
-            save_picture(self.folder / truth, draw_target(*shrink(picture, target, SHOWN_SIDE), names))
-            save_picture(self.folder / prediction, draw_detections(*shrink(picture, found, SHOWN_SIDE), names))
-            counts = len(target.labels), len(found)
-            shown.append(Shown(self.names[place], truth, prediction, self.step, *counts))
+            file = f"{PICTURES}/{place}-truth.jpg"
+            save_picture(self.folder / file, draw_target(*shrink(picture, target, SHOWN_SIDE), names))
+            drawn = {file: f"the truth: {count_objects(target.labels)}"}
+            if self.step:
+                (found,) = self.model.predict([picture], score_thresh=SHOWN_SCORE)
+                file = f"{PICTURES}/{place}-found.jpg"
+                save_picture(self.folder / file, draw_detections(*shrink(picture, found, SHOWN_SIDE), names))
+                drawn[file] = f"found after step {self.step}: {count_objects(found.labels)}"
+            shown.append(Shown(self.names[place], self.step, drawn))
         self.shown = shown
         self.seconds_watching += time.perf_counter() - start
 
