@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 440, 250  # of the drawing, in units of its own: on a phone about a pixel each
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 8, 24  # margins
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26  # margins
 MOST_POINTS = 300  # of a curve
 COLORS = ("currentColor", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
 

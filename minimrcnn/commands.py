@@ -65,7 +65,7 @@ def demo(options) -> None:
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
     model = MaskRCNN(config, seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
-    say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C stops")
+    say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C saves and stops")
     folder = Path(options.output)
     title = f"Mask R-CNN on {pictures} generated pictures"
     watch = Watch(
@@ -123,6 +123,8 @@ def train(options) -> None:
 
 def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:
     """Train and report; on Ctrl-C, say which command goes on."""
+    if watch.every:
+        say(f"{watch.folder / 'index.html'} shows how it goes")
     try:
         with watch:
             times = run_training(watch.model, dataset, recipe, watch.folder, options.resume, watch=watch)

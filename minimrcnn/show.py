@@ -352,7 +352,7 @@ PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-weight: 600; }}
+h1 {{ font-weight: 600; overflow-wrap: anywhere; line-height: 1.2; }}
 figure {{ margin: 2rem 0; }}
 img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
 figcaption {{ margin-top: .4rem; opacity: .8; }}
@@ -364,7 +364,7 @@ progress {{ width: 100%; }}
 .side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}
 .side figure {{ margin: .5rem 0; }}
 .side img, svg {{ width: 100%; box-sizing: border-box; }}
-svg text {{ font: 11px system-ui, sans-serif; fill: currentColor; }}
+svg text {{ font: 13px system-ui, sans-serif; fill: currentColor; }}
 </style>
 <h1>{title}</h1>
 {body}
