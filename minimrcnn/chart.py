@@ -11,7 +11,7 @@ import numpy as np
 WIDTH, HEIGHT = 440, 250  # of the drawing, in units of its own: on a phone about a pixel each
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26  # margins
 MOST_POINTS = 300  # of a curve
-COLORS = ("currentColor", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
+COLORS = ("currentColor", "#3a8fcf", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8f7fd0")  # seen on white and black
 
 
 def draw_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, logarithmic: bool = False) -> str:
@@ -53,7 +53,8 @@ def draw_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, 
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" opacity=".2"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for step in columns:
-        parts.append(f'<text x="{across(step):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step:g}</text>')
+        x = min(across(step), WIDTH - 20)  # the last one is not cut off
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step:g}</text>')
     for (steps, values), color in zip(curves.values(), _cycle(len(curves)), strict=True):
         width = 2.4 if color == COLORS[0] else 1.5
         points = [(across(s), down(v) if np.isfinite(v) else None) for s, v in zip(steps, values, strict=True)]

@@ -10,6 +10,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import minimrcnn
 from minimrcnn.models import PUBLISHED  # names; the models are imported when they are made
@@ -102,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def spell_command(arguments: list[str]) -> str:
     """The command with these arguments, to be typed or pasted."""
-    start = ["python", "-m", "minimrcnn"] if sys.argv[0].endswith("__main__.py") else ["minimrcnn"]
+    as_module = Path(sys.argv[0]).parts[-2:] == ("minimrcnn", "__main__.py")
+    start = ["python", "-m", "minimrcnn"] if as_module else ["minimrcnn"]
     join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
     return join([*start, *arguments])
 

@@ -358,7 +358,7 @@ img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
 figcaption {{ margin-top: .4rem; opacity: .8; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; font-weight: normal; }}
-td {{ text-align: right; padding-right: 0; }}
+td {{ text-align: right; padding: .25rem 0 .25rem 1.2rem; }}
 code {{ overflow-wrap: anywhere; }}
 progress {{ width: 100%; }}
 .side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from minimrcnn.chart import draw_chart
-from minimrcnn.show import write_page
+from minimrcnn.chart import draw_chart, thin
+from minimrcnn.show import smooth, smoothing_window, write_page
 
 LOWEST_LEFT = 90  # seconds: more are told in minutes
 
@@ -118,9 +118,13 @@ def draw_curves(losses: Mapping[str, Sequence[float]], scores: Sequence[Mapping]
     """Losses, and average precision from the first evaluation on."""
     charts = []
     if losses:
-        steps = np.arange(1, len(losses["total"]) + 1)
-        curves = {name: (steps[: len(values)], np.array(values)) for name, values in losses.items()}
-        charts.append(draw_chart(curves, "Losses in training, by step", logarithmic=True))
+        curves, every = {}, np.arange(1, len(losses["total"]) + 1)
+        for name, values in losses.items():
+            steps, means = thin(every[: len(values)], values, logarithmic=True)
+            curves[name] = steps, smooth(means)
+        window = smoothing_window(len(steps)) * -(-len(every) // len(steps))
+        words = f", means over {window} steps" if window > 1 else ""
+        charts.append(draw_chart(curves, f"Losses in training, by step{words}", logarithmic=True))
     if scores:
         steps = np.array([row["step"] for row in scores])
         names = [name for name in ("mask_ap", "mask_ap50", "box_ap", "box_ap50") if name in scores[-1]]
