@@ -16,6 +16,7 @@ from PIL import Image
 import minimrcnn
 from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
+from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.evaluate import detections_to_results, load_results
 from minimrcnn.loading import InTermsOf, names_contain
@@ -303,7 +304,15 @@ def test_predict_never_replaces_the_pictures(run, data, capsys):
 def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):
     from minimrcnn.data import CocoFolder
 
-    assert MaskRCNN.load(run / "model.npz").config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
+    model = MaskRCNN.load(run / "model.npz")
+    assert model.config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
+    path = data / "images" / "000001.png"
+    array = read_picture(path)
+    by_path, by_array = model.predict([path, array], score_thresh=0)
+    assert by_path.category_ids == (None, 1, 2, 3) and by_path.picture == str(path) and by_array.picture() is array
+    np.testing.assert_array_equal(by_path.draw(), by_array.draw())
+    del array
+    assert by_array.picture() is None  # detections keep no picture in memory
 
 
 def test_pictures_are_numbered_and_named_apart():

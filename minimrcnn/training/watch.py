@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from array import array
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -79,7 +80,7 @@ class Watch:
         self.every, self.evaluate_every, self.unseen, self.again = every, evaluate_every, unseen, again
         self.progress = progress
         self.names = [image["file_name"] for image in validation.annotations()["images"]]
-        self.losses: dict[str, list[float]] = defaultdict(list)  # by name, one for each step done
+        self.losses: dict[str, array] = defaultdict(lambda: array("d"))  # by name, one for each step done
         self.scores: list[dict] = []  # one row for each evaluation
         self.best: dict | None = None  # the row of the model in best.npz
         self.shown: list[Shown] = []
