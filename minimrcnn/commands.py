@@ -70,7 +70,7 @@ def demo(options) -> None:
     title = f"Mask R-CNN on {pictures} generated pictures"
     watch = Watch(
         on_device(model, options), unseen, folder, title, WATCH_EVERY,
-        choose_evaluations(pictures, recipe.batch_size, steps), "generated pictures it is not trained on",
+        choose_evaluations(unseen, config, recipe), "generated pictures it is not trained on",
         options.command_to_resume,
     )  # fmt: skip
     run_watched(watch, dataset, recipe, options)
@@ -112,7 +112,7 @@ def train(options) -> None:
     classes = "1 class" if count == 1 else f"{count} classes"
     say(f"{len(dataset)} pictures, {classes}, anchors of {model.config.anchor_sizes} pixels")
     if options.evaluate_every is None:
-        options.evaluate_every = choose_evaluations(len(validation), recipe.batch_size, recipe.steps)
+        options.evaluate_every = choose_evaluations(validation, model.config, recipe)
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
     watch = Watch(
         on_device(model, options), validation, folder, f"Mask R-CNN on {options.data}", options.watch,

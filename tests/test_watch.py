@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minimrcnn.archive import read_archive
+from minimrcnn.config import Config
 from minimrcnn.errors import DataError
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.structures import Target
@@ -249,10 +251,21 @@ def test_killed_at_any_time_every_file_is_whole(tmp_path):
             Image.open(name).load()
 
 
-def test_evaluations_take_a_small_part():
-    assert choose_evaluations(10, 2, 1000) == 100  # training on 20 pictures for each that is evaluated
-    assert choose_evaluations(1, 4, 1000) == 50  # at most twenty times
-    assert choose_evaluations(5000, 2, 1000) == 50_000  # at the end only
+@pytest.mark.parametrize(
+    "count, side, min_size, crop, batch_size, expected",
+    [
+        (12, 256, None, None, 2, 150),  # as long as six steps, 25 times
+        (1, 256, None, 256, 4, 50),  # at most twenty times in a run
+        (12, 512, None, 256, 2, 600),  # four times the pixels of what is trained on
+        (12, 4000, 480, None, 2, 150),  # both are resized
+        (6000, 256, None, None, 2, 75_000),  # at the end only
+    ],
+)
+def test_evaluations_take_a_small_part(count, side, min_size, crop, batch_size, expected):
+    images = [{"height": side, "width": side}] * count
+    validation = SimpleNamespace(annotations=lambda: {"images": images})
+    config, recipe = Config(min_size=min_size), TrainOptions(steps=1000, batch_size=batch_size, crop=crop)
+    assert choose_evaluations(validation, config, recipe) == expected
 
 
 def test_times_as_people_say_them():

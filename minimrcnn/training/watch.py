@@ -13,6 +13,7 @@ appears whole or not at all, so that a run may be killed while it is watched.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from array import array
@@ -26,7 +27,9 @@ from PIL import Image
 
 from minimrcnn.archive import atomic_file, read_archive
 from minimrcnn.evaluate import evaluate_model
+from minimrcnn.models.prepare import resized
 from minimrcnn.show import draw_detections, draw_target, read_log, shrink
+from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.page import Progress, Shown, count_objects, write_run_page
 
 BEST, SCORES, PICTURES = "best.npz", "validation.jsonl", "watch"
@@ -36,8 +39,8 @@ SHOWN_SCORE = 0.5  # least score of what the page shows
 SHOWN_SIDE = 640  # pixels; larger pictures are shown smaller
 REFRESH = 10  # seconds after which a browser looks again
 PAGE_SECONDS = 5.0  # how old the page may get
-SHARE = 20  # training on so many pictures for each one evaluated makes evaluating a small part of the time
-FEWEST = 20  # steps are at least the twentieth part of the run from one evaluation to the next
+RARE = 25  # from one evaluation to the next, so many times the steps that could be made meanwhile: 4 percent
+MOST_EVALUATIONS = 20  # in a run
 
 
 class Watch:
@@ -227,9 +230,17 @@ class GivenUp(Exception):
     """Somebody wants the run to stop, and does not care to wait for an evaluation."""
 
 
-def choose_evaluations(pictures: int, batch_size: int, steps: int) -> int:
-    """Steps from one evaluation on so many pictures to the next, so that evaluating takes a small part of the time."""
-    return max(-(-SHARE * pictures // batch_size), -(-steps // FEWEST))
+def choose_evaluations(validation, config, recipe: TrainOptions) -> int:
+    """Steps from one evaluation to the next, so that evaluating takes about a twenty-fifth of the time.
+
+    Estimated by pixels, not measured, so that a run that is repeated has the same best model. To evaluate a picture
+    takes about as long as to train on it: there is no way back, but early in a run many things are found.
+    """
+    images = validation.annotations()["images"]
+    areas = np.array([math.prod(resized((image["height"], image["width"]), config)) for image in images])
+    trained = np.minimum(areas, recipe.crop**2) if recipe.crop else areas
+    steps = areas.sum() / (trained.mean() * recipe.batch_size)  # that take as long as an evaluation
+    return max(math.ceil(RARE * steps), math.ceil(recipe.steps / MOST_EVALUATIONS))
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
