@@ -9,7 +9,10 @@ answers at once.
 from __future__ import annotations
 
 import argparse
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import minimrcnn
 from minimrcnn.models import PUBLISHED  # names; the models are imported when they are made
@@ -40,11 +43,13 @@ examples:
   minimrcnn train --data photos -o run
   minimrcnn train --data photos --val more_photos --steps 3000 -o run
   minimrcnn train --data photos -o run --resume         go on after Ctrl-C or a power cut
+  minimrcnn train --data photos --init run/model.npz -o more    train on, when all steps are done
   minimrcnn train --data photos --architecture maskrcnn_resnet50_fpn --init coco.pth --optimizer sgd -o run
 
 photos/ holds the photos and their annotations: COCO's, VIA's or LabelMe's JSON, one PNG an object (ID/images, ID/masks)
 or label images (images/, masks/). minimrcnn show photos looks at them first.
-Leaves DIR/model.npz, index.html (truth beside prediction, loss curves), results.json and log.jsonl.""",
+While it goes on, DIR/index.html shows truth beside prediction, losses, AP and the time left. Leaves DIR/model.npz (the
+last model), best.npz (that with the best AP so far), index.html, results.json, log.jsonl and validation.jsonl.""",
     "evaluate": """\
 examples:
   minimrcnn evaluate --model run/model.npz --data more_photos --json figures.json
@@ -53,10 +58,12 @@ examples:
     "predict": """\
 examples:
   minimrcnn predict holiday.jpg garden.png --model run/model.npz -o found
-  minimrcnn predict holiday.jpg --weights maskrcnn_resnet50_fpn_coco.pth -o found
+  minimrcnn predict photos --model run/best.npz -o found --labelme
+  minimrcnn predict "photos/**/2024-*.jpg" --weights maskrcnn_resnet50_fpn_coco.pth -o found
 
-Leaves a picture with boxes, masks, labels and scores for each, and detections.json (COCO's results format, with file
-names; image_id is the number that is the file's name if every name is one, else the place in the list from 1).""",
+Leaves each picture with boxes, masks, labels and scores under its name, in the subfolder it was in, and detections.json
+(COCO's results format, with file names; image_id is the number that is the file's name if every name is one, else the
+place in the list from 1). With --labelme, copies of the pictures as well, beside each a file to correct in LabelMe.""",
     "explain": """\
 examples:
   minimrcnn explain holiday.jpg --model run/model.npz -o holiday.html
@@ -90,7 +97,9 @@ numbers and as a picture, and the usual cause. Your file runs in a process of it
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options, others = make_parser().parse_known_args(arguments)
+    options.command_to_resume = spell_command([*arguments, *(() if "--resume" in arguments else ("--resume",))])
     if others and options.command != "lessons":  # which are for the lesson
         make_parser().error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
@@ -120,6 +129,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def spell_command(arguments: list[str]) -> str:
+    """The command with these arguments, to be typed or pasted."""
+    as_module = Path(sys.argv[0]).parts[-2:] == ("minimrcnn", "__main__.py")
+    start = ["python", "-m", "minimrcnn"] if as_module else ["minimrcnn"]
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    return join([*start, *arguments])
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -130,6 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     demo = add_command(commands, "demo", "train on generated pictures and look at the masks on others")
     demo.add_argument("--quick", action="store_true", help="30 steps on 10 pictures: shows that it works, not how well")
+    demo.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     demo.add_argument("-o", "--output", default="minimrcnn-demo", metavar="DIR", help="default: %(default)s")
 
     show = add_command(commands, "show", "look at a data set, and at what is wrong with it")
@@ -191,6 +209,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--color", action=argparse.BooleanOptionalAction, help="change the colors of the pictures; default: if small"
     )
 
+    train.add_argument(
+        "--watch", type=at_least(0), default=100, metavar="N",
+        help="look at a few pictures every N steps, on DIR/index.html, which refreshes itself; 0: never; %(default)s",
+    )  # fmt: skip
+    train.add_argument(
+        "--evaluate-every", type=at_least(0), metavar="N",
+        help="score the model every N steps, and keep the best one; 0: only the last; default: by what it costs",
+    )  # fmt: skip
+
     evaluate = add_command(commands, "evaluate", "score a model on a data set, or detections against annotations")
     add_model(evaluate, required=False)
     evaluate.add_argument("--data", metavar="DIR", help="folder of photos and annotations, or their file")
@@ -203,12 +230,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     predict = add_command(commands, "predict", "find objects in pictures")
-    predict.add_argument("pictures", nargs="+", metavar="PICTURE")
+    predict.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, or patterns in quotes")
     add_model(predict, required=True)
     predict.add_argument("-o", "--output", required=True, metavar="DIR")
     predict.add_argument(
         "--score", type=share, default=0.5, metavar="S", help="leave out what scores less: %(default)s"
     )
+    predict.add_argument("--labelme", action="store_true", help="write DIR/labelme/ too, to correct by hand in LabelMe")
 
     explain = add_command(commands, "explain", "show on a page how the model came to what it found in a photo")
     explain.add_argument("picture", metavar="PHOTO")

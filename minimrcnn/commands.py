@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numba
 import numpy as np
-from PIL import Image
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.config import Config
@@ -22,19 +19,22 @@ from minimrcnn.data_commands import open_dataset
 from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
-from minimrcnn.evaluate import detections_to_results, evaluate_model, format_figures, load_results
 from minimrcnn.evaluate import evaluate as evaluate_results
+from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
 from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
+from minimrcnn.predicting import predict_files
+from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, list_parts, make_published, make_recipe, make_small
-from minimrcnn.show import contact_sheet, draw_detections, draw_target, write_page
 from minimrcnn.training.checkpoint import initialize
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
-from minimrcnn.training.trainer import CHECKPOINT, MODEL, PLOT
+from minimrcnn.training.page import tell_name
+from minimrcnn.training.trainer import CHECKPOINT, MODEL
 from minimrcnn.training.trainer import train as run_training
+from minimrcnn.training.watch import BEST, Watch, choose_evaluations
 from minimrcnn.weights import is_ours, recognize, save
 from minimrcnn.weights.recognize import EPS
 
@@ -42,8 +42,7 @@ UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another i
 FULL_STEPS = 1000  # of the demo
 DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
 HELD_BACK = 0.2  # of the pictures, where there is no --val
-SHOWN_PICTURES = 8  # on the page
-SHOWN_SCORE = 0.5  # least score of what the page shows
+WATCH_EVERY = 100  # steps of the demo between two looks
 
 
 def prepare(options) -> None:
@@ -69,10 +68,15 @@ def demo(options) -> None:
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
     model = MaskRCNN(config, seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
-    say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C stops")
+    say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C saves and stops")
     folder = Path(options.output)
-    times = run_training(on_device(model, options), dataset, recipe, folder)
-    report(model, unseen, folder, times, f"Mask R-CNN after {steps} steps on {pictures} generated pictures", recipe)
+    title = f"Mask R-CNN on {pictures} generated pictures"
+    watch = Watch(
+        on_device(model, options), unseen, folder, title, WATCH_EVERY,
+        choose_evaluations(unseen, config, recipe), "generated pictures it is not trained on",
+        options.command_to_resume,
+    )  # fmt: skip
+    run_watched(watch, dataset, recipe, options)
     if options.quick:
         say(f"{steps} steps show that it works, and find nothing yet; without --quick it takes {FULL_STEPS}")
 
@@ -109,11 +113,26 @@ def train(options) -> None:
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
     for line in explain_fit(options, dataset, model.config):
         say(line)
+    if options.evaluate_every is None:
+        options.evaluate_every = choose_evaluations(validation, model.config, recipe)
+    unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
+    watch = Watch(
+        on_device(model, options), validation, folder, f"Mask R-CNN on {options.data}", options.watch,
+        options.evaluate_every, f"{unseen}, which it is not trained on", options.command_to_resume,
+    )  # fmt: skip
+    run_watched(watch, dataset, recipe, options)
+
+
+def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:
+    """Train and report; on Ctrl-C, say which command goes on."""
+    if watch.every:
+        say(f"{watch.folder / 'index.html'} shows how it goes")
     try:
-        times = run_training(on_device(model, options), dataset, recipe, folder, resume=options.resume)
+        with watch:
+            times = run_training(watch.model, dataset, recipe, watch.folder, options.resume, watch=watch)
+            report(watch, times, recipe)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop or 'stopped'}; the same command with --resume goes on") from None
-    report(model, validation, folder, times, f"Mask R-CNN after {options.steps} steps on {options.data}", recipe)
+        raise KeyboardInterrupt(f"{stop or 'stopped'}; this goes on: {options.command_to_resume}") from None
 
 
 def evaluate(options) -> None:
@@ -152,33 +171,10 @@ def evaluate(options) -> None:
 
 
 def predict(options) -> int:
-    """Find objects in pictures; a picture that cannot be read is named and does not hold up the others."""
+    """Find objects in pictures; see `minimrcnn.predicting`."""
     model = on_device(load_either(options), options)
-    names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
-    category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
-    name_of = dict(zip(category_ids, names, strict=True))
     folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [Path(name) for name in options.pictures]
-    outputs = list(name_outputs(paths))
-    if {(folder / output).resolve() for output in outputs} & {path.resolve() for path in paths}:
-        raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
-    compile_ahead(PREDICTING, progress=True, device=options.device)
-    results, failed = [], 0
-    for image_id, path, output in zip(number_pictures(paths), paths, outputs, strict=True):
-        try:
-            picture = read_picture(path)
-        except DataError as error:
-            say(f"minimrcnn: error: {error}")
-            failed += 1
-            continue
-        (detections,) = model.predict([picture], score_thresh=options.score)
-        Image.fromarray(draw_detections(picture, detections, names)).save(folder / output)
-        for row in detections_to_results(detections, image_id, category_ids):
-            results.append({**row, "category_name": name_of[row["category_id"]], "file_name": path.name})
-        counts = [f"{int((detections.labels == k).sum())} {names[k]}" for k in np.unique(detections.labels).tolist()]
-        print(f"{path}: {', '.join(counts) or 'nothing'} -> {folder / output}")
-    write_json(folder / "detections.json", results)
+    failed = predict_files(model, options.pictures, folder, options.score, options.labelme, options.device)
     return 2 if failed else 0
 
 
@@ -238,54 +234,23 @@ def load_either(options) -> MaskRCNN:
     return model
 
 
-def report(model, dataset, folder: Path, times: dict, title: str, recipe: TrainOptions) -> None:
-    """Score a trained model on unseen pictures; write ``results.json`` and ``index.html``, and say where they are."""
-    figures, _ = evaluate_model(model.eval(), dataset)
-    run = {"steps": recipe.steps, "batch_size": recipe.batch_size, "seed": recipe.seed, "pictures_scored": len(dataset)}
-    write_json(folder / "results.json", {**figures, **times, **run, **describe_environment()})
-
-    rows = []
-    for index in range(min(SHOWN_PICTURES, len(dataset))):
-        picture, target = dataset[index]
-        (detections,) = model.predict([picture], score_thresh=SHOWN_SCORE)
-        names = dataset.class_names
-        rows.append([draw_target(picture, target, names), draw_detections(picture, detections, names)])
-    Image.fromarray(contact_sheet(rows, titles=("truth", "prediction"))).save(folder / "predictions.png")
-    shown = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", *times)
-    page = write_page(
-        folder,
-        title,
-        {
-            "predictions.png": f"Unseen pictures: the truth, and what the model finds (score {SHOWN_SCORE} and more)",
-            PLOT: "Losses in training",
-        },
-        {name: value for name, value in {**figures, **times}.items() if name in shown},
-    )
+def report(watch: Watch, times: dict, recipe: TrainOptions) -> None:
+    """Score the trained model on unseen pictures; write ``results.json`` and the page, and say where they are."""
+    figures, count = watch.finish(), len(watch.validation)
+    run = {"steps": recipe.steps, "batch_size": recipe.batch_size, "seed": recipe.seed, "pictures_scored": count}
+    write_json(watch.folder / "results.json", {**figures, **times, **run, **describe_environment()})
     print(format_figures(figures))
+    page = watch.folder / "index.html"
     print(f"{times['seconds_per_step']:.3f} s a step, {times['seconds']:.0f} s in all; look at {page}")
+    best = figures["best"]
+    if best["step"] < recipe.steps:
+        name = next(name for name in best if name != "step")
+        print(f"{watch.folder / BEST} is of step {best['step']}, when {tell_name(name)} was {best[name]:.3f}")
 
 
 def on_device(model: MaskRCNN, options) -> MaskRCNN:
     """The model where ``--device`` wants it."""
     return model if options.device == "cpu" else model.to(options.device)
-
-
-def number_pictures(paths: list[Path]) -> list[int]:
-    """COCO's image ids: the numbers that are the files' names, if all are and none is there twice; else 1, 2, .."""
-    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
-    return numbers if len(set(numbers)) == len(paths) else list(range(1, len(paths) + 1))
-
-
-def name_outputs(paths: list[Path]) -> Iterator[str]:
-    """A file name for each picture's result; those of the same name in different folders are numbered."""
-    taken: set[str] = set()
-    for path in paths:
-        name, count = f"{path.stem}.png", 1
-        while name in taken:
-            count += 1
-            name = f"{path.stem}-{count}.png"
-        taken.add(name)
-        yield name
 
 
 def write_json(path, value) -> None:

@@ -23,11 +23,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from numba import njit
-from tqdm import tqdm
 
 from minimrcnn.data.rows import read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
+from minimrcnn.progress import tqdm
 from minimrcnn.structures import Detections
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -266,7 +266,7 @@ def evaluate_model(model, dataset, score_thresh: float | None = None, progress: 
     score_thresh : float, optional
         Least score of a detection; None leaves it to the model.
     progress : bool
-        Show a bar.
+        Show a bar; below that of a training it goes away when it is full.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def evaluate_model(model, dataset, score_thresh: float | None = None, progress: 
         All detections, see `detections_to_results`.
     """
     results, kinds = [], {"box": "bbox", "mask": "segm"}
-    for index in tqdm(range(len(dataset)), desc="evaluate", unit="picture", disable=not progress):
+    for index in tqdm(range(len(dataset)), desc="evaluate", unit="picture", disable=not progress, leave=None):
         picture, _ = dataset[index]
         (detections,) = model.predict([picture], score_thresh=score_thresh)
         if detections.masks is None:
@@ -327,13 +327,19 @@ def load_results(path: str | os.PathLike, annotations: dict) -> list[dict]:
 
 
 def _number_by_file(results: list, annotations: dict, where: str) -> None:
-    """Give every row with a ``file_name`` its picture's number, in place; folders in names do not count."""
-    ids: dict[str, list] = {}
+    """Give every row with a ``file_name`` its picture's number, in place.
+
+    Folders in names do not count, but where they tell pictures of one name apart.
+    """
+    whole: dict[str, list] = {}  # ids by names with and without folders
+    plain: dict[str, list] = {}
     for image in annotations["images"]:
-        ids.setdefault(PurePosixPath(str(image.get("file_name"))).name, []).append(image["id"])
+        name = str(image.get("file_name"))
+        whole.setdefault(name, []).append(image["id"])
+        plain.setdefault(PurePosixPath(name).name, []).append(image["id"])
     for position, row in enumerate(results):
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):
-            found = ids.get(PurePosixPath(row["file_name"]).name, [])
+            found = whole.get(row["file_name"]) or plain.get(PurePosixPath(row["file_name"]).name, [])
             if len(found) != 1:
                 raise DataError(
                     f"{where}: row {position}: file_name is {row['file_name']}, which the annotations have "

@@ -7,16 +7,19 @@ legible. Drawing is Pillow and NumPy; only `plot_log` needs matplotlib, and load
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from minimrcnn.archive import atomic_file
 from minimrcnn.data.transforms import tight_boxes
 from minimrcnn.errors import DataError
 from minimrcnn.structures import Detections, Target
@@ -30,6 +33,8 @@ HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250,
 MASK_OPACITY = 0.35
 SMALL = 3  # heights of a line: objects no larger are not to be hidden by labels
 LEAST_SIDE = 384  # pixels: pictures whose longer side is shorter are enlarged
+SHORT = 30  # steps: of so few each is a dot, and a single one is seen
+Found = TypeVar("Found", Target, Detections)
 
 
 def draw_objects(
@@ -126,13 +131,33 @@ def feature_map(array: np.ndarray) -> np.ndarray:
     return enlarge(picture.astype(np.uint8))[0]
 
 
-def enlarge(picture: np.ndarray) -> tuple[np.ndarray, int]:
-    """A uint8 copy of a picture, each pixel S x S pixels, and S."""
+def shrink(picture: np.ndarray, objects: Found, longest: int) -> tuple[np.ndarray, Found]:
+    """The picture and the objects in it with a longer side of at most ``longest`` pixels; masks by nearest neighbor."""
+    height, width = picture.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return picture, objects
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    smaller = np.array(Image.fromarray(as_bytes(picture)).resize(size[::-1], Image.Resampling.BOX))
+    boxes = objects.boxes * np.float32([size[1] / width, size[0] / height] * 2)
+    masks = objects.masks
+    if masks is not None:
+        rows, columns = (np.arange(new) * old // new for new, old in zip(size, (height, width), strict=True))
+        masks = masks[:, rows][:, :, columns]  # (G, H, W) -> (G, h, w)
+    return smaller, dataclasses.replace(objects, boxes=boxes, masks=masks)
+
+
+def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture as uint8, copied only where it is not."""
     picture = np.asarray(picture)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ValueError(f"show: picture has shape {picture.shape}, wanted (H, W, 3)")
-    if picture.dtype != np.uint8:
-        picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)
+    return picture if picture.dtype == np.uint8 else (picture.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def enlarge(picture: np.ndarray) -> tuple[np.ndarray, int]:
+    """A uint8 copy of a picture, each pixel S x S pixels, and S."""
+    picture = as_bytes(picture)
     scale = math.ceil(LEAST_SIDE / max(picture.shape[:2]))
     return picture.repeat(scale, axis=0).repeat(scale, axis=1), scale  # (S H, S W, 3)
 
@@ -269,7 +294,7 @@ def read_log(path: str | Path) -> list[dict]:
 
 
 def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
-    """Plot the losses of a training, each raw and smoothed, and below them the learning rate.
+    """Plot the losses of a training, in long ones each raw and smoothed, and below them the learning rate.
 
     Parameters
     ----------
@@ -293,15 +318,19 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
     terms = sorted({name for record in records for name in record if name.startswith("loss_")})
     curves = {name.removeprefix("loss_"): _column(records, name) for name in terms}
     curves = {"total": np.nansum(list(curves.values()), axis=0), **curves}
+    window = smoothing_window(len(steps))
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
     for number, (name, values) in enumerate(curves.items()):
         color = "black" if name == "total" else PALETTE[number % len(PALETTE)] / 255
         positive = np.where(values > 0, values, np.nan)  # a logarithm has no place for the mask loss of no objects, 0
-        upper.plot(steps, positive, color=color, alpha=0.18, linewidth=0.8)
-        upper.plot(steps, smooth(positive), color=color, linewidth=2.2 if name == "total" else 1.5, label=name)
-    upper.set(yscale="log", ylabel="loss", title="Training losses, smoothed over the raw ones")
+        thick, dots = 2.2 if name == "total" else 1.5, "o" if len(steps) <= SHORT else None
+        if window > 1:
+            upper.plot(steps, positive, color=color, alpha=0.18, linewidth=0.8)
+        upper.plot(steps, smooth(positive), color=color, linewidth=thick, marker=dots, markersize=4, label=name)
+    words = f", means over {window} steps above the single ones (faint)" if window > 1 else ""
+    upper.set(yscale="log", ylabel="loss", title=f"Losses in training{words}")
     upper.legend(ncols=3, frameon=False)
     lower.plot(steps, _column(records, "learning_rate"), color="black", linewidth=1.2)
     lower.set(xlabel="step", ylabel="learning rate")
@@ -315,11 +344,16 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
 def smooth(values: np.ndarray) -> np.ndarray:
     """The mean over a window of a thirtieth of all values, cut at the ends; NaN counts as absent."""
     known = np.isfinite(values)
-    half = len(values) // 60
-    window = np.ones(2 * half + 1)
+    window = np.ones(smoothing_window(len(values)))
+    half = len(window) // 2
     sums = np.convolve(np.where(known, values, 0), window)[half : half + len(values)]
     counts = np.convolve(known, window)[half : half + len(values)]
     return np.where(counts > 0.5, sums / np.maximum(counts, 1), np.nan)
+
+
+def smoothing_window(count: int) -> int:
+    """How many of ``count`` values `smooth` takes the mean of: an odd number, 1 where there are fewer than 60."""
+    return 2 * (count // 60) + 1
 
 
 def _column(records: list[Mapping], name: str) -> np.ndarray:
@@ -330,17 +364,23 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+{again}<title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-weight: 600; }}
+h1 {{ font-weight: 600; overflow-wrap: anywhere; line-height: 1.2; }}
 figure {{ margin: 2rem 0; }}
 img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
 figcaption {{ margin-top: .4rem; opacity: .8; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; font-weight: normal; }}
-td {{ text-align: right; padding-right: 0; }}
+td {{ text-align: right; padding: .25rem 0 .25rem 1.2rem; }}
+code {{ overflow-wrap: anywhere; }}
+progress {{ width: 100%; }}
+.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}
+.side figure {{ margin: .5rem 0; }}
+.side img, svg {{ width: 100%; box-sizing: border-box; }}
+svg text {{ font: 13px system-ui, sans-serif; fill: currentColor; }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -354,8 +394,12 @@ def write_page(
     pictures: Mapping[str, str],
     figures: Mapping[str, object] | None = None,
     text: str = "",
+    body: str = "",
+    refresh: int | None = None,
 ) -> Path:
     """Write ``index.html``: a text, a table of figures and pictures; it needs nothing but the pictures beside it.
+
+    The page appears whole or not at all, so that a browser may look at any time.
 
     Parameters
     ----------
@@ -366,6 +410,10 @@ def write_page(
     figures : mapping of names to numbers or words, optional
     text : str
         A paragraph below the title.
+    body : str
+        HTML between the figures and the pictures.
+    refresh : int, optional
+        Seconds after which a browser is to look again.
 
     Returns
     -------
@@ -377,9 +425,12 @@ def write_page(
         shown = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in figures.items()}
         cells = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in shown.items()]
         parts += ["<table>", *cells, "</table>"]
+    parts.append(body)
     for file_name, words in pictures.items():
         image = f'<img src="{quote(file_name)}" alt="{escape(words)}">'
         parts.append(f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>")
     page = Path(folder) / "index.html"
-    page.write_text(PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
+    with atomic_file(page) as file:
+        file.write(PAGE.format(title=escape(title), again=again, body="\n".join(filter(None, parts))).encode())
     return page

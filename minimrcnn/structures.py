@@ -5,6 +5,8 @@ Boxes are float32 ``x1, y1, x2, y2`` in pixels, continuous and half-open (width 
 
 from __future__ import annotations
 
+import os
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +64,11 @@ class Detections:
     masks : ndarray (D, H, W) bool, or None from a model without a mask head
     names : tuple of str
         ``names[label]`` is the class in words; may be empty.
+    category_ids : tuple
+        ``category_ids[label]`` is the number of the class in the data set that was learnt from; may be empty.
+    picture : str, weak reference or None
+        Where they were found, for showing them: its path, or a weak reference to what `predict` was given. They do not
+        keep the picture in memory.
     """
 
     boxes: np.ndarray
@@ -69,6 +76,57 @@ class Detections:
     scores: np.ndarray
     masks: np.ndarray | None = None
     names: tuple[str, ...] = field(default=())
+    category_ids: tuple[int | None, ...] = field(default=())
+    picture: str | weakref.ref | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    # What follows asks `minimrcnn.exports`, which knows the house, when it is called: no stage does.
+
+    def draw(self, picture=None) -> np.ndarray:
+        """The picture with the objects on it, (H, W, 3) uint8; see `minimrcnn.exports.draw`."""
+        from minimrcnn import exports
+
+        return exports.draw(self, picture)
+
+    def to_coco(self, image_id: int, category_ids=None, polygons: bool = False) -> list[dict]:
+        """Rows of COCO's results format; see `minimrcnn.exports.to_coco`."""
+        from minimrcnn import exports
+
+        return exports.to_coco(self, image_id, category_ids, polygons)
+
+    def to_labelme(self, path, picture=None, overwrite: bool = False) -> None:
+        """Write a file to be corrected in LabelMe; see `minimrcnn.exports.to_labelme`."""
+        from minimrcnn import exports
+
+        exports.to_labelme(self, path, picture, overwrite)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Plain arrays by name, ready for ``numpy.savez``; see `minimrcnn.exports.to_dict`."""
+        from minimrcnn import exports
+
+        return exports.to_dict(self)
+
+    def __repr__(self) -> str:
+        from minimrcnn import exports
+
+        return exports.describe(self)
+
+    def _repr_png_(self) -> bytes:  # what a notebook shows
+        from minimrcnn import exports
+
+        return exports.to_png(self)
+
+    def __getstate__(self) -> dict:  # a weak reference means nothing to another process
+        return {**self.__dict__, "picture": self.picture if isinstance(self.picture, str) else None}
+
+
+def refer_to(picture) -> str | weakref.ref | None:
+    """What a picture is found by again without being kept: its path, or a weak reference to the array or image."""
+    if isinstance(picture, (str, os.PathLike)):
+        return os.fspath(picture)
+    try:
+        return weakref.ref(picture)
+    except TypeError:
+        return None

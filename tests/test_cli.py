@@ -2,6 +2,10 @@
 
 import json
 import os
+import re
+import shlex
+import signal
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +16,15 @@ from PIL import Image
 import minimrcnn
 from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
+from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
-from minimrcnn.evaluate import detections_to_results
+from minimrcnn.evaluate import detections_to_results, load_results
 from minimrcnn.loading import InTermsOf, names_contain
 from minimrcnn.models import published
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
+from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import load, save, state_of
 
 COMMANDS = ("demo", "train", "evaluate", "predict", "explain", "convert")
@@ -154,15 +160,19 @@ def test_cuda_says_what_is_missing(tmp_path, capsys):
 
 def test_train_leaves_model_figures_and_page(run):
     names = {path.name for path in run.iterdir()}
-    assert {"model.npz", "checkpoint.npz", "log.jsonl", "losses.png", "predictions.png", "index.html"} <= names
+    assert {"model.npz", "best.npz", "checkpoint.npz", "log.jsonl", "validation.jsonl", "losses.png"} <= names
+    assert (run / "checkpoint.npz").stat().st_size < 10_000  # the optimizer's state is not needed any more
     results = json.loads((run / "results.json").read_text())
     assert FIGURES | TIMES <= set(results)
     assert results["steps"] == 3 and results["pictures_scored"] == 1  # a fifth of five
     assert results["versions"]["minimrcnn"] == minimrcnn.__version__
     assert results["machine"]["cores"] >= 1 and all(library["kernels"] for library in results["blas"])
+    assert results["best"] == {"step": 3, "mask_ap": results["mask_ap"]}
     assert len((run / "log.jsonl").read_text().splitlines()) == 3
     page = (run / "index.html").read_text()
-    assert "predictions.png" in page and "losses.png" in page
+    assert "All 3 steps are done" in page and "that were held back" in page and "refresh" not in page
+    shown = re.findall(r'src="([^"?]+)', page)
+    assert len(shown) == 2 and all((run / name).exists() for name in shown)
 
 
 def test_train_does_not_overwrite_but_resumes(run, data, capsys):
@@ -170,7 +180,38 @@ def test_train_does_not_overwrite_but_resumes(run, data, capsys):
     assert "--resume" in fail(capsys, "train", "--data", data, "--steps", 3, "-o", run)
     assert main(["train", "--data", str(data), "--steps", "3", "-o", str(run), "--resume"]) == 0
     assert (run / "model.npz").read_bytes() == before
-    assert "steps 3 there, 4 here" in fail(capsys, "train", "--data", data, "--steps", 4, "-o", run, "--resume")
+    message = fail(capsys, "train", "--data", data, "--steps", 4, "-o", run, "--resume")
+    assert "steps 3 there, 4 here" in message and f"--init {run / 'model.npz'}" in message
+
+
+def test_a_watched_training_has_the_same_bits_and_a_best_model(run, data, tmp_path):
+    arguments = ["train", "--data", data, "--steps", 3, "-o", tmp_path / "r", "--watch", 1, "--evaluate-every", 1]
+    run_command(*arguments)
+    assert (tmp_path / "r" / "model.npz").read_bytes() == (run / "model.npz").read_bytes()
+    scores = [json.loads(line) for line in (tmp_path / "r" / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in scores] == [1, 2, 3]
+    picture = data / "images" / "000001.png"
+    run_command("predict", picture, "--model", tmp_path / "r" / "best.npz", "-o", tmp_path / "found")
+
+
+def test_ctrl_c_says_what_goes_on(data, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "a run"
+    arguments = ["train", "--data", str(data), "--steps", "3", "-o", str(folder)]
+    losses, calls = MaskRCNN.losses, iter(range(100))
+
+    def press(*given):
+        if next(calls) == 1:  # in the first step; before, there is the rehearsal
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses(*given)
+
+    monkeypatch.setattr(MaskRCNN, "losses", press)
+    assert main(arguments) == 130
+    error = capsys.readouterr().err
+    command = f"minimrcnn train --data {data} --steps 3 -o '{folder}' --resume"
+    assert error.strip().endswith(f"minimrcnn: stopped after step 1 of 3, which is saved; this goes on: {command}")
+    assert f"This goes on: <code>{escape(command)}</code>" in (folder / "index.html").read_text()
+    assert main(shlex.split(command)[1:]) == 0
+    assert "going on after step 1 of 3" in capsys.readouterr().err
 
 
 def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
@@ -266,16 +307,84 @@ def test_predict_never_replaces_the_pictures(run, data, capsys):
 def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):
     from minimrcnn.data import CocoFolder
 
-    assert MaskRCNN.load(run / "model.npz").config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
+    model = MaskRCNN.load(run / "model.npz")
+    assert model.config.category_ids == CocoFolder(data).category_ids == (None, 1, 2, 3)
+    path = data / "images" / "000001.png"
+    array = read_picture(path)
+    by_path, by_array = model.predict([path, array], score_thresh=0)
+    assert by_path.category_ids == (None, 1, 2, 3) and by_path.picture == str(path) and by_array.picture() is array
+    np.testing.assert_array_equal(by_path.draw(), by_array.draw())
+    del array
+    assert by_array.picture() is None  # detections keep no picture in memory
 
 
 def test_pictures_are_numbered_and_named_apart():
-    from minimrcnn.commands import name_outputs, number_pictures
+    from minimrcnn.predicting import name_outputs, number_pictures
 
     assert number_pictures([Path("a/000012.jpg"), Path("7.png")]) == [12, 7]
     assert number_pictures([Path("a/12.jpg"), Path("b/12.jpg")]) == [1, 2]
     assert number_pictures([Path("12.jpg"), Path("cat.jpg")]) == [1, 2]
-    assert list(name_outputs([Path("a/x.jpg"), Path("b/x.png"), Path("y.gif")])) == ["x.png", "x-2.png", "y.png"]
+    names = [Path(name) for name in ("x.jpg", "x.png", "X.JPG", "y.gif", "sub/x.jpg", "a.b.png", "plain")]
+    outputs = ["x.jpg", "x-2.png", "X-3.JPG", "y.png", "sub/x.jpg", "a.b.png", "plain.png"]
+    assert [output.as_posix() for output in name_outputs(names)] == outputs
+
+
+@pytest.fixture(scope="module")
+def photos(data, tmp_path_factory):
+    """A folder of three pictures, two of one name, and of one that is damaged."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "sub").mkdir()
+    for number, name in enumerate(("a.jpg", "b.png", "sub/a.jpg"), 1):
+        with Image.open(data / "images" / f"00000{number}.png") as picture:
+            picture.save(folder / name)
+    (folder / "sub" / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
+    return folder
+
+
+def test_predict_goes_through_folders_and_leaves_what_to_correct(run, photos, tmp_path, capsys):
+    found = tmp_path / "found"
+    arguments = [
+        "predict",
+        str(photos),
+        "--model",
+        str(run / "model.npz"),
+        "-o",
+        str(found),
+        "--score",
+        "0",
+        "--labelme",
+    ]
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert "broken.jpg" in shown.err and "1 of 4 pictures could not be read" in shown.err and "4/4" in shown.err
+    assert len(shown.out.splitlines()) == 3
+    results = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
+    pictures = {"a.jpg", "b.png", "sub/a.jpg"}
+    copies = {f"labelme/{name}" for name in pictures}
+    assert results == {*pictures, *copies, *(f"{name[:-4]}.json" for name in copies), "detections.json"}
+    rows = json.loads((found / "detections.json").read_text())
+    assert {row["file_name"] for row in rows} == pictures and len({row["image_id"] for row in rows}) == 3
+    with Image.open(found / "a.jpg") as picture:
+        assert picture.format == "JPEG" and picture.size == (384, 384)
+    document = json.loads((found / "labelme/sub/a.json").read_text())
+    assert document["imagePath"] == "a.jpg" and document["imageWidth"] == 64 and document["shapes"]
+    assert (found / "labelme/sub/a.jpg").read_bytes() == (photos / "sub/a.jpg").read_bytes()
+
+    (found / "labelme/a.json").write_text("corrected")
+    assert "may have been corrected" in fail(capsys, *arguments)
+    assert (found / "labelme/a.json").read_text() == "corrected"
+    assert "no pictures there" in fail(capsys, "predict", photos / "*.gif", *arguments[2:])
+
+
+def test_predict_tells_pictures_of_one_name_apart(run, photos, tmp_path):
+    annotations = {"images": [], "categories": [{"id": n, "name": str(n)} for n in (1, 2, 3)], "annotations": []}
+    for number, name in enumerate(("a.jpg", "sub/a.jpg"), 7):
+        annotations["images"].append({"id": number, "file_name": name, "width": 64, "height": 64})
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    run_command("predict", photos / "**/a.jpg", "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0)
+    detections = tmp_path / "found" / "detections.json"
+    rows = load_results(detections, annotations)
+    assert {(row["file_name"], row["image_id"]) for row in rows} == {("a.jpg", 7), ("sub/a.jpg", 8)}
 
 
 def test_presets_fit_the_data():
@@ -385,10 +494,11 @@ def test_train_on_published_weights_and_resume(weights, data, tmp_path, tiny_arc
     body = "backbone.body."
     assert all(np.array_equal(mine[name], state[name]) for name in state if name.startswith(body))
     assert not np.array_equal(mine["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
-    checkpoint = read_checkpoint(tmp_path / "r" / "checkpoint.npz")
-    assert checkpoint.options["learning_rate"] == 0.0025 and checkpoint.options["weight_decay"] == 1e-4
-    assert checkpoint.options["flip_vertical"] == 0 and not checkpoint.options["color"]
-    assert not any("backbone" in name for name in checkpoint.optimizer)
+    recipe = TrainOptions(**read_checkpoint(tmp_path / "r" / "checkpoint.npz").options)
+    assert recipe.learning_rate == 0.0025 and recipe.weight_decay == 1e-4
+    assert recipe.flip_vertical == 0 and not recipe.color
+    optimized = recipe.make_optimizer(model.named_parameters()).arrays()
+    assert optimized and not any("backbone" in name for name in optimized)
     before = (tmp_path / "r" / "model.npz").read_bytes()
     run_command(*arguments, "--trainable-backbone-layers", 0, "--resume")
     assert (tmp_path / "r" / "model.npz").read_bytes() == before

@@ -141,6 +141,36 @@ def test_smooth_keeps_a_constant_and_skips_what_is_absent():
     assert np.isfinite(smoothed[[0, 51, 199]]).all() and np.isnan(smoothed[55])
 
 
+def test_the_plot_says_what_it_shows(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *arguments, **names: seen.append(figure.axes[0]))
+    for steps in (1, 59, 150):
+        show.plot_log([{"step": s, "learning_rate": 1e-3, "loss_mask": 0.5 + s % 3} for s in range(1, steps + 1)], "x")
+    one, short, long = seen
+    assert one.get_title() == short.get_title() == "Losses in training"  # nothing is smoothed
+    assert "means over 5 steps" in long.get_title()
+    assert [len(axes.lines) for axes in seen] == [2, 2, 4]  # the total and the mask's, single steps faintly below
+    assert [axes.lines[0].get_marker() for axes in seen] == ["o", "None", "None"]  # a single step is seen
+
+
+def test_large_pictures_and_their_objects_are_shrunk():
+    picture = np.zeros((300, 100, 3), np.uint8)
+    picture[100:200] = 200
+    masks = np.zeros((1, 300, 100), np.uint8)
+    masks[0, 100:200] = 1
+    target = Target(np.array([[0, 100, 100, 200]], np.float32), np.array([1]), masks)
+    small, shrunk = show.shrink(picture, target, 30)
+    assert small.shape == (30, 10, 3) and shrunk.boxes.tolist() == [[0, 10, 10, 20]] and isinstance(shrunk, Target)
+    np.testing.assert_array_equal(shrunk.masks[0], small[..., 0] > 0)
+    assert show.shrink(picture, target, 300) == (picture, target)
+    found = Detections(target.boxes, target.labels, np.ones(1), names=NAMES)
+    assert show.shrink(picture, found, 30)[1].masks is None and show.shrink(picture, found, 30)[1].names == NAMES
+    thin = show.shrink(np.zeros((2000, 1, 3)), found, 100)[0]
+    assert thin.shape == (100, 1, 3) and thin.dtype == np.uint8
+
+
 def test_page_links_its_pictures_and_escapes_words(tmp_path):
     page = show.write_page(
         tmp_path, "Squares & <discs>", {"a b.png": 'truth "beside"'}, {"mask_ap": 0.61239, "steps": 1000}
@@ -148,4 +178,8 @@ def test_page_links_its_pictures_and_escapes_words(tmp_path):
     html = page.read_text(encoding="utf-8")
     assert page == tmp_path / "index.html"
     assert "Squares &amp; &lt;discs&gt;" in html and 'src="a%20b.png"' in html and "0.612" in html and "1000" in html
-    assert "http" not in html, "the page needs no network"
+    assert "http:" not in html and "https:" not in html, "the page needs no network"
+    assert "refresh" not in html
+    again = show.write_page(tmp_path, "t", {}, body="<p>more</p>", refresh=10).read_text(encoding="utf-8")
+    assert '<meta http-equiv="refresh" content="10">' in again and "<p>more</p>" in again
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]  # whole or not at all

@@ -111,6 +111,7 @@ def test_log_is_cut_to_the_checkpoint(tmp_path):
 def test_finished_run_resumes_to_itself(tmp_path):
     options = TrainOptions(**OPTIONS)
     train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    assert read_archive(tmp_path / "checkpoint.npz")[0] == {}  # what it held is in the model, or needed no more
     before = (tmp_path / "model.npz").read_bytes()
     figures = train(TinyModel(), TinyData(), options, tmp_path, resume=True, progress=False)
     assert (tmp_path / "model.npz").read_bytes() == before and len(read_log(tmp_path)) == 12

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimrcnn.archive import write_archive
-from minimrcnn.structures import Target
+from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor
 
 
@@ -56,14 +56,25 @@ class TinyModel:
             distance = (distance - Tensor(distance.data)) ** 0.5  # the square root's slope at 0
         return {"loss_a": (distance * distance).sum(), "loss_b": (distance + 1.0).sum() * 0.1}
 
-    def save(self, path):
-        write_archive(path, self.arrays(), {"size": self.config.size})
+    def predict(self, pictures, score_thresh=None):
+        """One thing in each picture, as wide as the weight is large: what is found changes while the model learns."""
+        found = []
+        for picture in pictures:
+            height, width = picture.shape[:2]
+            masks = np.zeros((1, height, width), bool)
+            masks[:, :, : round(width * float(np.clip(self.weight.data.mean(), 0.25, 1)))] = True
+            boxes = np.float32([[0, 0, masks[0, 0].sum(), height]])
+            found.append(Detections(boxes, np.ones(1, np.int64), np.float32([0.9]), masks, self.config.names))
+        return found
+
+    def save(self, path, **notes):
+        write_archive(path, self.arrays(), {"size": self.config.size, **notes})
 
 
 class TinyData:
     """Pictures of one random color each; those in ``poisoned`` begin with 1.0."""
 
-    class_names = ("background", "thing")
+    class_names, category_ids = ("background", "thing"), (None, 1)
 
     def __init__(self, count=7, poisoned=()):
         generator = np.random.default_rng(5)
@@ -80,5 +91,13 @@ class TinyData:
         empty = Target(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4, 4), np.uint8))
         return self.pictures[index], empty
 
+    @property
+    def image_ids(self):
+        return list(range(len(self)))
+
     def annotations(self):
-        return {"images": [{"file_name": f"photo{index}.png"} for index in range(len(self))]}
+        images = [{"id": n, "file_name": f"photo{n}.png", "height": 4, "width": 4} for n in self.image_ids]
+        whole = {"size": [4, 4], "counts": [0, 16]}  # a thing in each, as large as the picture
+        thing = {"category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0, "segmentation": whole}
+        rows = [{"id": n, "image_id": n, **thing} for n in self.image_ids]
+        return {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "thing"}]}

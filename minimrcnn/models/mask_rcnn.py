@@ -33,7 +33,7 @@ from minimrcnn.models.pyramid import STRIDES, Pyramid
 from minimrcnn.models.rpn import RegionProposalNetwork
 from minimrcnn.models.stages import record, trace
 from minimrcnn.nn import Module, he_normal, make_norm, uniform
-from minimrcnn.structures import Detections, Target
+from minimrcnn.structures import Detections, Target, refer_to
 from minimrcnn.tensor import Tensor, no_grad
 
 __all__ = ["MaskRCNN", "trace"]
@@ -138,7 +138,11 @@ class MaskRCNN(Module):
                 record(detections=detections)
         finally:
             self.train(was_training)
-        return detections
+        ids = self.config.category_ids
+        return [
+            dataclasses.replace(found, category_ids=ids, picture=refer_to(picture))
+            for found, picture in zip(detections, pictures, strict=True)
+        ]
 
     def losses(self, pictures, targets: list[Target]) -> dict[str, Tensor]:
         """How wrong the model is about pictures whose objects are known.
@@ -214,9 +218,10 @@ class MaskRCNN(Module):
         masks = self.mask_head.choose(self.mask_head(self.look(crops)), labels)  # (D of all pictures, M, M)
         return np.split(masks, np.cumsum([len(found) for found in detections])[:-1])
 
-    def save(self, path) -> None:
-        """Write the weights and the Config to a file, whole or not at all."""
-        write_archive(path, self.arrays(), {"kind": "minimrcnn model", "config": dataclasses.asdict(self.config)})
+    def save(self, path, **notes) -> None:
+        """Write the weights, the Config and any notes (what JSON can hold) to a file, whole or not at all."""
+        config = dataclasses.asdict(self.config)
+        write_archive(path, self.arrays(), {"kind": "minimrcnn model", "config": config, **notes})
 
     @classmethod
     def load(cls, path) -> MaskRCNN:

@@ -2,13 +2,18 @@
 
 Model, optimizer, the state of the model's random generator and the number of steps done. The place in the data set and
 the learning rate follow from the number of steps, so neither is stored. Configuration and options are in it too: they
-are compared when training goes on, because with others it would not be the same run.
+are compared when training goes on, because with others it would not be the same run. What a checkpoint of an older
+version does not know has the default that the newer one gave it, which does what was done before.
+
+When all steps are done, the optimizer is not needed any more and the model is in ``model.npz``: the checkpoint is
+replaced by one without arrays, which still says what run it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +23,7 @@ from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
 KIND = "minimrcnn checkpoint 1"
+MODEL = "model.npz"  # beside the checkpoint, of a run that is done
 HEADER_FIELDS = {"step": int, "generator": dict, "config": dict, "options": dict}
 # What may differ between two parts of a run: the pause, and the eps that a batch norm got with its first weights.
 FREE_OPTIONS = ("checkpoint_seconds", "norm_eps")
@@ -31,6 +37,8 @@ class Checkpoint:
     ----------
     step : int
         Steps done.
+    finished : bool
+        These were all: there are no arrays, the model is in the file beside this one.
     model, optimizer : dict of str to ndarray
         As ``arrays()`` of either gave them.
     generator : dict
@@ -45,15 +53,19 @@ class Checkpoint:
     generator: dict
     config: dict
     options: dict
+    finished: bool = False
 
 
-def save_checkpoint(path, model, optimizer, options, step: int) -> None:
-    """Write a checkpoint after ``step`` steps, over an earlier one of that name."""
-    arrays = {f"model/{name}": array for name, array in model.arrays().items()}
-    arrays |= {f"optimizer/{name}": array for name, array in optimizer.arrays().items()}
+def save_checkpoint(path, model, optimizer, options, step: int, finished: bool = False) -> None:
+    """Write a checkpoint after ``step`` steps, over an earlier one of that name; of a finished run, without arrays."""
+    arrays = {}
+    if not finished:
+        arrays |= {f"model/{name}": array for name, array in model.arrays().items()}
+        arrays |= {f"optimizer/{name}": array for name, array in optimizer.arrays().items()}
     header = {
         "kind": KIND,
         "step": step,
+        "finished": finished,
         "generator": model.generator.bit_generator.state,
         "config": dataclasses.asdict(model.config),
         "options": dataclasses.asdict(options),
@@ -78,6 +90,7 @@ def read_checkpoint(path) -> Checkpoint:
             part, _, rest = name.partition("/")
             parts[part][rest] = array
         checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
+        checkpoint = dataclasses.replace(checkpoint, finished=header.get("finished") is True)
     except KeyError as error:
         raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
     for name, kind in HEADER_FIELDS.items():
@@ -100,20 +113,31 @@ def restore(path, model, optimizer, options) -> int:
     ------
     DataError
         The checkpoint is damaged, or of another architecture, or of a run with other options; what differs is listed.
+        Or the model of a finished run is not there.
     """
+    path = Path(path)
     checkpoint = read_checkpoint(path)
-    wanted = dataclasses.asdict(model.config), dataclasses.asdict(options)
-    got = checkpoint.config, checkpoint.options
-    for what, there, here in zip(("architecture", "options"), got, wanted, strict=True):
-        differences = list_differences(there, here)
+    beside = path.with_name(MODEL)
+    for what, there, here in (
+        ("architecture", checkpoint.config, model.config),
+        ("options", checkpoint.options, options),
+    ):
+        differences = list_differences(there, dataclasses.asdict(here), defaults_of(here))
         if differences:
-            raise DataError(
-                f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); "
-                "go on with the command that began it, or start another in a new folder (train --init takes up a model)"
+            advice = (
+                f"that run is finished; train on from its model in a new folder, with --init {beside}"
+                if checkpoint.finished
+                else "go on with the command that began it, or start another in a new folder "
+                "(train --init takes up a model)"
             )
+            raise DataError(
+                f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}"
+            )
+    arrays = read_archive(beside)[0] if checkpoint.finished else checkpoint.model
     try:
-        model.load_arrays(checkpoint.model)
-        optimizer.load_arrays(checkpoint.optimizer)
+        model.load_arrays(arrays)
+        if not checkpoint.finished:
+            optimizer.load_arrays(checkpoint.optimizer)
         model.generator.bit_generator.state = checkpoint.generator
         if "norm_eps" in checkpoint.config:
             set_norm_eps(model, float(checkpoint.config["norm_eps"]))
@@ -122,14 +146,35 @@ def restore(path, model, optimizer, options) -> int:
         raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
 
 
-def list_differences(there: dict, here: dict) -> list[str]:
-    """Each field that differs, in words; tuples and the lists JSON makes of them are the same."""
-    here = {name: list(value) if isinstance(value, tuple) else value for name, value in here.items()}
-    return [
-        f"{name} {there.get(name, 'missing')} there, {here.get(name, 'unknown')} here"
-        for name in {**here, **there}
-        if name not in FREE_OPTIONS and (name not in there or name not in here or there[name] != here[name])
-    ]
+def defaults_of(record) -> dict:
+    """The defaults of a dataclass's fields, by name, of those that have one."""
+    return {
+        field.name: field.default for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING
+    }
+
+
+def list_differences(there: dict, here: dict, defaults: dict | None = None) -> list[str]:
+    """Each field that differs, in words; what is not known there has its default.
+
+    Tuples and the lists JSON makes of them are the same.
+    """
+    here, defaults = (
+        {name: list(value) if isinstance(value, tuple) else value for name, value in record.items()}
+        for record in (here, defaults or {})
+    )
+    words = []
+    for name in {**here, **there}:
+        if name in FREE_OPTIONS:
+            continue
+        if name not in here:
+            words.append(f"{name} {there[name]} there, which this version of minimrcnn does not know")
+        elif name not in there and name not in defaults:
+            words.append(f"{name} missing there, {here[name]} here")
+        elif name not in there and defaults[name] != here[name]:
+            words.append(f"{name} not known there yet, so {defaults[name]}; {here[name]} here")
+        elif name in there and there[name] != here[name]:
+            words.append(f"{name} {there[name]} there, {here[name]} here")
+    return words
 
 
 def initialize(model, path) -> list[str]:

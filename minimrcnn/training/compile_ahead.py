@@ -19,12 +19,12 @@ from queue import Empty, SimpleQueue
 
 import numba
 import numpy as np
-from tqdm import tqdm
 
 from minimrcnn import geometry
 from minimrcnn.functional import conv, conv2d, group_norm, max_pool2d, pool_rois, upsample_nearest
 from minimrcnn.kernels.elementwise import relu_gradient
 from minimrcnn.kernels.paste_masks import paste_masks_bool
+from minimrcnn.progress import tqdm
 from minimrcnn.tensor import Tensor
 from minimrcnn.training.optimizer import AdamW, clip_gradients
 

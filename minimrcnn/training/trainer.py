@@ -1,12 +1,14 @@
 """The training loop: what it computes is four lines; the rest sees to it that nothing is lost, whatever happens.
 
 A run lives in a folder: ``checkpoint.npz`` (model, optimizer and generator after some step, replaced about every
-minute), ``log.jsonl`` (one line a step), and at the end ``model.npz`` and ``losses.png``. How it goes:
+minute), ``log.jsonl`` (one line a step), and at the end ``model.npz`` and ``losses.png``; the checkpoint then shrinks
+to a note that the run is done. Whoever wants to look on while it goes is a `Watch`. How it goes:
 
 1. Resume from the checkpoint, if asked to, and cut the log to the steps that the checkpoint knows.
 2. Rehearse: losses and gradients of the first batch, put back afterwards, so that compiling is measured apart.
 3. Each step: losses, gradients, their norm, and only if all of them are finite the update and its line in the log.
-4. Write checkpoints on time, when interrupted, and at the end.
+4. Let the watch look. It predicts, which changes nothing: a run that is watched computes the bits of one that is not.
+5. Write checkpoints on time, when interrupted, and at the end.
 
 A batch depends on the seed and the step's number, the learning rate on the number alone, and the model's generator is
 in the checkpoint: a run that was stopped and resumed computes the same bits as one that was not.
@@ -27,24 +29,33 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.loader import Loader
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
+from minimrcnn.progress import tqdm
 from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
-from minimrcnn.training.checkpoint import restore, save_checkpoint
+from minimrcnn.training.checkpoint import MODEL, restore, save_checkpoint
 from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
+from minimrcnn.training.watch import BEST, LOG, SCORES, Watch
 
 SMOOTHING = 0.95  # of the losses beside the progress bar
-CHECKPOINT, LOG, MODEL, PLOT = "checkpoint.npz", "log.jsonl", "model.npz", "losses.png"
+CHECKPOINT, PLOT = "checkpoint.npz", "losses.png"
 
 
-def train(model, dataset, options: TrainOptions, folder, resume: bool = False, progress: bool = True) -> dict:
+def train(
+    model,
+    dataset,
+    options: TrainOptions,
+    folder,
+    resume: bool = False,
+    progress: bool = True,
+    watch: Watch | None = None,
+) -> dict:
     """Train a model and leave it, its log and the plot of its losses in a folder.
 
     Parameters
@@ -60,6 +71,8 @@ def train(model, dataset, options: TrainOptions, folder, resume: bool = False, p
         Go on from the checkpoint in the folder; where there is none, start.
     progress : bool
         Show a bar with the losses and the time left.
+    watch : Watch, optional
+        Shows how the training goes and keeps the best model, in the same folder.
 
     Returns
     -------
@@ -88,19 +101,25 @@ def train(model, dataset, options: TrainOptions, folder, resume: bool = False, p
         else:
             print(f"{checkpoint}: there is none to go on from; starting at the beginning", file=sys.stderr)
     if done == 0:
-        checkpoint.unlink(missing_ok=True)
+        for name in (CHECKPOINT, BEST, SCORES):
+            (folder / name).unlink(missing_ok=True)
     cut_log(folder / LOG, done)
 
     if done < options.steps:
-        seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, progress)
+        seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, progress, watch)
     else:
         seconds_compiling = 0.0
+        if watch:
+            watch.begin(done, options.steps)
     model.save(folder / MODEL)
+    save_checkpoint(checkpoint, model, optimizer, options, options.steps, finished=True)
     plot_log(folder / LOG, folder / PLOT)
     return {**read_times(folder / LOG), "seconds_compiling": seconds_compiling, "peak_memory_mib": peak_memory_mib()}
 
 
-def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, done: int, progress: bool) -> float:
+def run_steps(
+    model, optimizer, dataset, options: TrainOptions, folder: Path, done: int, progress: bool, watch: Watch | None
+) -> float:
     """All steps after the first ``done``, with bar, log and checkpoints. Returns the seconds spent compiling before."""
     save = functools.partial(save_checkpoint, folder / CHECKPOINT, model, optimizer, options)
     transform = options.make_transform()
@@ -115,6 +134,8 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
         seconds_compiling = time.perf_counter() - start
         if progress:
             print(f"kernels are ready after {seconds_compiling:.1f} s", file=sys.stderr)
+        if watch:
+            watch.begin(done, options.steps)
 
         smooth: dict[str, float] = {}
         saved_at = time.monotonic()
@@ -147,6 +168,12 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
                 }
                 bar.set_postfix_str(describe_losses(smooth), refresh=False)
                 bar.update()
+                if watch:
+                    try:
+                        watch.after_step(step + 1, record, interrupted)
+                    except Exception:  # a damaged picture to validate on, a full disk: the step is done all the same
+                        save(step + 1)
+                        raise
 
                 last = step + 1 == options.steps
                 if last or interrupted.is_set() or time.monotonic() - saved_at > options.checkpoint_seconds:

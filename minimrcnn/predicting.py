@@ -1,0 +1,151 @@
+"""``minimrcnn predict``: objects in pictures, as pictures, as COCO's results, and as files to correct in LabelMe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from minimrcnn.archive import atomic_file
+from minimrcnn.data.gather import gather_pictures
+from minimrcnn.data.pictures import read_picture
+from minimrcnn.errors import DataError
+from minimrcnn.progress import tqdm
+from minimrcnn.show import draw_detections
+from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
+
+RESULTS = "detections.json"
+CORRECTIONS = "labelme"  # the folder of what is to be corrected
+KEPT = (".jpg", ".jpeg", ".png")  # formats a result has as well; those of the others are PNG
+JPEG = {"quality": 92, "subsampling": 0}  # thin lines keep their colors
+
+
+def predict_files(
+    model, names: Sequence[str], folder: Path, score: float, labelme: bool = False, device: str = "cpu"
+) -> int:
+    """Find objects in pictures and write what was found.
+
+    A picture that cannot be read is named and does not hold up the others. What was found is written in any case, also
+    after Ctrl-C.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+    names : sequence of str
+        Files, folders and patterns; see `minimrcnn.data.gather.gather_pictures`.
+    folder : Path
+        Gets each picture with what was found in it under the picture's name, in the subfolder it was in, and
+        ``detections.json``.
+    score : float
+        Least score of a detection.
+    labelme : bool
+        Write ``labelme/`` as well: copies of the pictures, beside each a file to be corrected in LabelMe.
+    device : {"cpu", "cuda"}
+        Where the model is.
+
+    Returns
+    -------
+    int
+        How many pictures could not be read.
+
+    Raises
+    ------
+    DataError
+        A folder or pattern has no pictures, or results would replace pictures or what was corrected.
+    """
+    pictures = gather_pictures(names, without=folder)
+    outputs = [folder / name for name in name_outputs([picture.name for picture in pictures])]
+    if {output.resolve() for output in outputs} & {picture.path.resolve() for picture in pictures}:
+        raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
+    copies = [
+        folder / CORRECTIONS / output.relative_to(folder).with_suffix(picture.path.suffix)
+        for output, picture in zip(outputs, pictures, strict=True)
+    ]
+    if labelme:
+        check_corrections(outputs, copies)
+    compile_ahead(PREDICTING, progress=True, device=device)
+    class_names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
+    category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
+    name_of = dict(zip(category_ids, class_names, strict=True))
+
+    results, failed = [], 0
+    numbers = number_pictures([picture.path for picture in pictures])
+    bar = tqdm(pictures, unit="picture", disable=len(pictures) == 1)
+    try:
+        for image_id, picture, output, copy in zip(numbers, bar, outputs, copies, strict=True):
+            try:
+                pixels = read_picture(picture.path)
+            except DataError as error:
+                tqdm.write(f"minimrcnn: error: {error}", file=sys.stderr)
+                failed += 1
+                continue
+            (detections,) = model.predict([pixels], score_thresh=score)
+            save_drawn(output, draw_detections(pixels, detections, class_names))
+            for row in detections.to_coco(image_id, category_ids):
+                results.append(
+                    {**row, "category_name": name_of[row["category_id"]], "file_name": picture.name.as_posix()}
+                )
+            if labelme:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(picture.path, copy)
+                detections.to_labelme(copy.with_suffix(".json"), copy)
+            counts = [
+                f"{int((detections.labels == k).sum())} {class_names[k]}" for k in np.unique(detections.labels).tolist()
+            ]
+            tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'} -> {output}", file=sys.stdout)
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / RESULTS) as file:
+            file.write((json.dumps(results, indent=1) + "\n").encode())
+    if failed:
+        tqdm.write(f"{failed} of {len(pictures)} pictures could not be read; see above", file=sys.stderr)
+    if labelme:
+        tqdm.write(f"to correct by hand: labelme {folder / CORRECTIONS}", file=sys.stderr)
+    return failed
+
+
+def check_corrections(outputs: list[Path], copies: list[Path]) -> None:
+    """Nothing is written over anything: hours of somebody's work may be in a file that is there."""
+    there = next((path for path in (copy.with_suffix(".json") for copy in copies) if path.exists()), None)
+    if there:
+        raise DataError(f"{there}: is there already, and may have been corrected; name another folder with -o")
+    twice = next((output for output in outputs if output in copies), None)
+    if twice:
+        raise DataError(
+            f"{twice}: is the result of one picture and the copy of another; rename the folder of the former"
+        )
+
+
+def number_pictures(paths: list[Path]) -> list[int]:
+    """COCO's image ids: the numbers that are the files' names, if all are and none is there twice; else 1, 2, .."""
+    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    return numbers if len(set(numbers)) == len(paths) else list(range(1, len(paths) + 1))
+
+
+def name_outputs(names: list[Path]) -> Iterator[Path]:
+    """Where each picture's result goes: under the picture's name; where that is taken, numbered.
+
+    Names that differ in their endings only are numbered too, as there is one .json for each.
+    """
+    taken: set[str] = set()  # in small letters: some systems make no difference
+    for name in names:
+        stem, suffix, count = name.with_suffix(""), name.suffix if name.suffix.lower() in KEPT else ".png", 1
+        plain = stem
+        while str(stem).lower() in taken:
+            count += 1
+            stem = plain.with_name(f"{plain.name}-{count}")
+        taken.add(str(stem).lower())
+        yield stem.with_name(stem.name + suffix)
+
+
+def save_drawn(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (H, W, 3), whole or not at all, in the format that its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png = path.suffix.lower() == ".png"
+    with atomic_file(path) as file:
+        Image.fromarray(picture).save(file, "PNG" if png else "JPEG", **({} if png else JPEG))

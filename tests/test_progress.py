@@ -1,0 +1,29 @@
+"""The progress bar in a notebook without widgets: that of a terminal, and no warning."""
+
+import subprocess
+import sys
+
+NOTEBOOK = """
+import sys, types
+kernel, shell = types.ModuleType("ipykernel.zmqshell"), types.ModuleType("IPython")
+class ZMQInteractiveShell: pass
+shell.get_ipython = lambda: ZMQInteractiveShell()
+sys.modules |= {"ipykernel.zmqshell": kernel, "IPython": shell, "ipywidgets": None}
+if sys.argv[1] == "ours":
+    from minimrcnn.progress import tqdm
+else:
+    from tqdm.auto import tqdm
+print([k for k in tqdm(range(3), file=sys.stdout)])
+"""
+
+
+def run(which):
+    command = [sys.executable, "-W", "always", "-c", NOTEBOOK, which]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_notebook_without_widgets_gets_the_bar_of_a_terminal():
+    done = run("ours")
+    assert done.returncode == 0, done.stderr
+    assert "3/3" in done.stdout and "[0, 1, 2]" in done.stdout and not done.stderr
+    assert "TqdmWarning" in run("theirs").stderr, "tqdm.auto does not warn any more: the module is not needed"
