@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
+from importlib.util import find_spec
 
 import pytest
 
@@ -13,7 +14,7 @@ from minimrcnn.kernels.twin import cuda
 from tests.twin_arguments import ARGUMENTS
 
 pytestmark = [
-    pytest.mark.skipif(cuda is None, reason="this Numba comes without CUDA"),
+    pytest.mark.skipif(find_spec("numba_cuda") is None, reason="CUDA kernels are compiled with numba-cuda"),
     pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="the simulator compiles nothing"),
 ]
 
