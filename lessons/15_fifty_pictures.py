@@ -12,7 +12,7 @@ picture (14).
     python lessons/15_fifty_pictures.py [FOLDER]   # reads that folder (in the current one), or FOLDER
     python lessons/15_fifty_pictures.py --quick    # no folder needed: trains for a minute or two, on eight pictures
 
-Without a folder it does what --quick does.
+Where there is no such folder, it does what --quick does.
 """
 
 # %% Which folder?
@@ -49,7 +49,7 @@ if quick:
     temporary = tempfile.TemporaryDirectory()
     folder = Path(temporary.name)
     print(
-        "The short form: 100 steps on 8 pictures, a minute or so. It shows how losses fall and how AP is measured, and"
+        "The short form: 100 steps on 8 pictures, a minute or two. It shows how losses fall and how AP is measured, and"
     )
     print("that the network can learn pictures by heart. It cannot show what fifty pictures and 1000 steps achieve.")
     model = MaskRCNN(small_config(Shapes.class_names, Shapes.category_ids, rois=64), seed=0)
