@@ -224,7 +224,7 @@ agree("aligned=True ", cut(counting, [1, 1, 3, 3], 4, aligned=True)[0], 4.5 + st
 # A crop is a weighted sum of cells. The weights are also the gradient: what each cell gets back when every bin sends
 # 1. RoI pooling pays four winners. RoIAlign shares: all cells of the RoI learn from it, and the shares still sum to 4.
 # With 2x2 samples the shares are uneven, for a sample hardly reads what is far from it; adaptive samples even them out.
-# (From here on aligned=True, unless something else is said: then the RoI lies on whole cells.)
+# (aligned=True here, so that the RoI lies exactly on cells.)
 section("The gradient: who gets how much")
 features, rois, ones = MAP[None, :, :, None], [[0, *BOX]], np.ones((1, 2, 2, 1))
 figure, three = plt.subplots(1, 3, figsize=(15, 5.2))
