@@ -160,13 +160,13 @@ maps = [edges[:, :, None], np.zeros((16, 16, 1)), np.zeros((8, 8, 1)), objects[:
 
 figure, axes = plt.subplots(2, 3, figsize=(10, 6.6))
 show_picture(axes[0, 0], picture, "picture, 128 x 128")
-for place, values, title in (
-    (axes[0, 1], edges, "C2, 32 x 32: edges everywhere"),
-    (axes[0, 2], objects, "C5, 4 x 4: objects somewhere here"),
-    (axes[1, 0], m2[:, :, 0], "M2 = C2 + C5 doubled three times"),
-    (axes[1, 1], p2[:, :, 0], "P2: M2 through a 3x3 that smooths"),
+for place, values, most, title in (
+    (axes[0, 1], edges, 1, "C2, 32 x 32: edges everywhere"),
+    (axes[0, 2], objects, 1, "C5, 4 x 4: objects somewhere here"),
+    (axes[1, 0], m2[:, :, 0], 1.6, "M2 = C2 + C5 doubled three times"),
+    (axes[1, 1], p2[:, :, 0], 1.6, "P2: M2 through a 3x3 that smooths"),
 ):
-    draw_grid(place, values, text=False, vmin=0, vmax=1.6)
+    draw_grid(place, values, text=False, vmin=0, vmax=most)
     place.set(title=title, xlabel="x, cells", ylabel="y, cells")
 axes[0, 2].set(xticks=range(5), yticks=range(5))
 row = 18
