@@ -158,6 +158,9 @@ agree(
     [read_map(cells, 3, 0), read_map(cells, -0.7, 9.2)],
     [[0.85], [0.27]],
 )
+# RoIAlign differs in one thing: more than a cell outside, as at x = 9.2, it reads 0 (lesson 10).
+outside = [read_by_package(cells, -0.7, x)[0] for x in (7.9, 9.2)]
+agree("RoIAlign at (-0.7, 7.9) and at (-0.7, 9.2)", outside, [0.27, 0])
 # Inside its kernel the package does what `find_neighbors` does, one axis at a time. It can be called as it stands:
 agree("find_corners(3.625): two cells, the second one's weight", find_corners(3.625, 8, np.float64), [3, 4, 0.625])
 
@@ -197,8 +200,9 @@ agree("x * x at x = 2.5, read from 4 and 9", read_map((columns * columns)[:, :, 
 section("Resizing: nearest neighbor and bilinear")
 
 # To make a map larger, ask for every new cell where it lies in the old map. Here cells are squares with a size, and a
-# number sits in the middle of its square: the middle of new cell i is at (i + 0.5) * H / OH in the old map's lengths,
-# and as the middle of old cell 0 is at 0.5, that is old coordinate (i + 0.5) * H / OH - 0.5. From 4 to 8 cells:
+# number sits in the middle of its square. With H cells before and OH after, the middle of new cell i is at
+# (i + 0.5) * H / OH in the old map's lengths, and as the middle of old cell 0 is at 0.5, that is old coordinate
+# (i + 0.5) * H / OH - 0.5. From 4 to 8 cells:
 places = [(i + 0.5) * 4 / 8 - 0.5 for i in range(8)]
 agree("where the new cells lie", places, [-0.25, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25])
 

@@ -20,7 +20,7 @@ from style import BLACK, BLUE, GREEN, ORANGE, RED, SIGNED, agree, draw_box, draw
 
 from minimrcnn import functional, reference
 from minimrcnn.data.shapes import Shapes
-from minimrcnn.kernels import convolution, product, winograd
+from minimrcnn.kernels import convolution, winograd
 
 generator = np.random.default_rng(2)
 
@@ -124,15 +124,20 @@ def gather(x, size):
 patches = gather(x, 3)
 agree("row 6, for output cell (1, 2)", patches[6], [1, 7, 7, 2, 8, 8, 3, 9, 9])
 agree("patches @ kernel against loops", abs(patches @ edge.reshape(9, 1) - y.reshape(16, 1)).max(), 0)
-# `gather_patches` of the package does this, compiled. `py_func` is its Python, to be stepped through; so can this be.
+# `gather_patches` of the package does this, compiled. `py_func` is its Python, to be stepped through. (Under
+# NUMBA_DISABLE_JIT=1 nothing is compiled, and the function itself is Python.) Its arguments: the map, the first output
+# cell and how many, the size of the kernel, stride, padding, the size of the output, the first tap and how many, the
+# first channel and how many, and the matrix to fill.
+step_through = getattr(convolution.gather_patches, "py_func", convolution.gather_patches)
 theirs = np.empty((16, 9))
-convolution.gather_patches.py_func(x[None], 0, 16, (3, 3), 1, 0, (4, 4), 0, 9, 0, 1, theirs)
+step_through(x[None], 0, 16, (3, 3), 1, 0, (4, 4), 0, 9, 0, 1, theirs)
 agree("the package's patch matrix", abs(theirs - patches).max(), 0)
 # The price is memory: every number is written down nine times. For 256 channels at 200x272, in float32 (4 bytes):
 agree("map and patch matrix in MB", [200 * 272 * 256 * 4 / 1e6, 9 * 200 * 272 * 256 * 4 / 1e6], [55.7056, 501.3504])
 # So `convolve_patches_cpu` gathers a block of rows at a time, small enough for the processor's own fast memory (cache),
 # and multiplies it. While the result is still there, it adds the bias (one number for each output channel) and, if
-# asked, sets what is negative to 0 (ReLU). Then comes the next block.
+# asked, sets what is negative to 0 (ReLU). Then comes the next block. How the product itself is made, so that a number
+# that was read is used many times, is told at the top of `kernels/product.py`.
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 5.2), width_ratios=(9, 1.6, 1.6))
 draw_grid(axes[0], patches, digits=0)
@@ -146,27 +151,6 @@ draw_grid(axes[2], y.reshape(16, 1), digits=0)
 draw_box(axes[2], (0, 6, 1, 7))
 axes[2].set(title="is output (16, 1)", xticks=[], xlabel="", ylabel="output cell", aspect="auto")
 save(figure, "02_patches")
-
-# %% The product itself
-section("Inside the product: panels and tiles")
-
-# y = x @ w in its plainest form reads two numbers for each multiplication. `product.py` keeps a tile of y, 6 rows by a
-# panel of up to 64 columns, in the processor's registers, where numbers need not be read. For each k it reads 6 numbers
-# of x and 64 of w and multiplies each with each: 384 multiplications for 70 reads. For this w is copied ("packed") into
-# panels once, so that a row of a panel lies together in memory.
-x, w = generator.standard_normal((12, 20)), generator.standard_normal((20, 16))  # (R, K), (K, N)
-shape = product.panels_shape(20, 16, x.itemsize)  # (P, K, width)
-panels = np.empty((1, 1, *shape))
-product.pack_weight(w[None], False, panels)
-total = np.zeros((12, shape[0] * shape[2]))
-for number, panel in enumerate(panels[0, 0]):
-    for row in range(0, 12, 6):
-        tile = np.zeros((6, shape[2]))  # stays in registers
-        for k in range(20):
-            tile += x[row : row + 6, k, None] * panel[k]  # 6 numbers times one row of the panel
-        total[row : row + 6, number * shape[2] : (number + 1) * shape[2]] = tile
-agree("tile by tile against x @ w", abs(total[:, :16] - x @ w).max(), 0, tolerance=1e-12)
-agree("multiplications for each number read", 6 * 64 / (6 + 64), 5.486, tolerance=1e-3)
 
 # %% Winograd in one dimension: F(2, 3)
 section("Third way: Winograd")
@@ -189,7 +173,9 @@ agree("the plain way", [d0 * g0 + d1 * g1 + d2 * g2, d1 * g0 + d2 * g1 + d3 * g2
 # %% Winograd in two dimensions: F(4x4, 3x3), the package's
 # The package takes four outputs from six inputs, with six multiplications instead of twelve, and does it along both
 # axes: a 4x4 tile of outputs from a 6x6 patch of inputs, 36 multiplications instead of 144. The sums are matrices: B'
-# for inputs, G for the kernel, A' for outputs. Here they are, read off the package's functions with unit vectors.
+# for inputs, G for the kernel, A' for outputs. They come from polynomials taken at 0, 1, -1, 2, -2 and infinity, which
+# Lavin and Gray derive; here it is enough that they give the same numbers. Below they are read off the package's
+# functions with unit vectors; 1/4 and 1/6 are constants of G.
 B_t = np.array([winograd.transform_input(*unit) for unit in np.eye(6)]).T  # (6, 6)
 G = np.array([winograd.transform_kernel(*unit, 1 / 4, 1 / 6) for unit in np.eye(3)]).T  # (6, 3)
 A_t = np.array([winograd.transform_output(*unit) for unit in np.eye(6)]).T  # (4, 6)
@@ -223,9 +209,10 @@ for algorithm in ("patches", "winograd"):
     agree(f'the package, algorithm="{algorithm}"', abs(result - loops).max(), 0, tolerance=1e-12)
 agree("multiplications, loops and Winograd (6 tiles)", [count, 6 * 36 * 5 * 7], [30240, 7560])
 
-# The transforms are additions, Cin + Cout times a tile; the products are Cin * Cout times a tile. So Winograd pays with
-# many channels and does not with three. And it costs digits: in sums like 8 m3 - 8 m4 some cancel. In float32, a map
-# of 52x68 with 256 channels:
+# The transforms of inputs and outputs are additions (the package takes d + d for 2 d), which we did not count: Cin +
+# Cout of them a tile. The products are Cin * Cout a tile. So Winograd pays with many channels and does not with three.
+# And it costs digits: in sums like 8 m4 - 8 m5 (the last row of A') some cancel. In float32, a map of 52x68 with 256
+# channels:
 x = generator.standard_normal((1, 52, 68, 256), dtype=np.float32)
 weight = generator.standard_normal((3, 3, 256, 256), dtype=np.float32)
 exact = functional.conv2d(x.astype(float), weight.astype(float), padding=1, algorithm="patches").numpy()

@@ -37,8 +37,8 @@ config = Config()
 assert config.anchor_sizes == (32, 64, 128, 256, 512) and config.aspect_ratios == (0.5, 1, 2)
 print("one size a level, P2 to P6:", config.anchor_sizes, "; ratios 1:2, 1:1, 2:1 on each")
 
-# The published weights were trained with anchors rounded to whole pixels about the center, so ours are rounded, too.
-# A half goes to the even neighbor: 22.5 to 22. The area is then no longer exactly the same.
+# The published weights (lesson 04) were trained with anchors rounded to whole pixels about the center, so ours are
+# rounded, too. A half goes to the even neighbor: 22.5 to 22. The area is then no longer exactly the same.
 cell = [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
 agree("rounded, by the reference", reference.make_anchors(32, (0.5, 1, 2), (1, 1), (4, 4)), cell)
 agree("rounded, by the package", make_anchors([32], (0.5, 1, 2), [(1, 1)], (4, 4))[0], cell)
@@ -58,6 +58,7 @@ axes[0].set(
 )
 axes[0].legend(loc="lower right", fontsize=8)
 axes[1].set(xlim=(20.5, 24.5), ylim=(12.5, 8.5), title="Lower right corner of the wide one", xlabel="x, pixels")
+axes[1].set_ylabel("y, pixels")
 axes[1].annotate(
     "before rounding (dashed)\n22.63, 11.31", (22.63, 11.31), (20.7, 12.2), arrowprops={"arrowstyle": "->"}
 )
@@ -136,7 +137,8 @@ for number, (place, level, (rows, columns)) in enumerate(zip(axes.flat, made, le
     for box, color in zip(level[middle : middle + 3], (BLUE, ORANGE, GREEN), strict=True):
         draw_box(place, box, color)
     place.set(title=f"P{number}: size {config.anchor_sizes[number - 2]}, stride {512 // rows}", aspect="equal")
-    place.set(xlim=(-120, 632), ylim=(632, -120), xticks=(0, 256, 512), yticks=(0, 256, 512), xlabel="pixels")
+    place.set(xlim=(-120, 632), ylim=(632, -120), xticks=(0, 256, 512), yticks=(0, 256, 512))
+    place.set(xlabel="x, pixels", ylabel="y, pixels")
 counts = [len(level) for level in made]
 axes[1, 2].bar([f"P{number}" for number in range(2, 7)], counts, color=GRAY)
 for position, count in enumerate(counts):

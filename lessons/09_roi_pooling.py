@@ -181,7 +181,7 @@ save(figure, "09_gradient")
 # without cells, and those are 0: holes in the crop that say nothing about the object.
 section("A RoI of 2x2 cells in 4x4 bins")
 small = [[0, 2, 4, 3, 5]]  # caffe: columns 2 and 3, rows 4 and 5
-agree("caffe", roi_pool(features, small, 4, 1)[0, :, :, 0],
+agree("caffe", roi_pool(features, small, 4, 1, rule="caffe")[0, :, :, 0],
       [[0.21, 0.21, 0.39, 0.39]] * 2 + [[0.16, 0.16, 0.13, 0.13]] * 2)  # fmt: skip
 small = [[0, 2, 4, 4, 6]]  # half-open: the same cells
 agree("split", roi_pool(features, small, 4, 1, rule="split")[0, :, :, 0],
@@ -204,8 +204,9 @@ for name in ("caffe", "split", "floor"):
     )
     agree(f"{name}: largest difference", difference.max(), 0, 1e-7)
 
-# What was lost? Both roundings moved the RoI's edges, by up to half a cell: 16 pixels at stride 32. For "is there a
-# dog" that is little. For "is this pixel dog" it is much. Lesson 10 measures it, and removes it.
+# What was lost? The first rounding moved the RoI's edges by up to half a cell, 16 pixels at stride 32 (and Caffe's
+# included end adds a cell); the second moved the edges of the bins by up to a whole one. For "is there a dog" that is
+# little. For "is this pixel dog" it is much. Lesson 10 measures it, and removes it.
 
 # %% Exercises
 # 1. By hand, then in code: rule "split", RoI [1, 2, 6, 5], 2x2 bins. Fill in your answer and run this cell.
@@ -214,7 +215,7 @@ if answer is not None:
     agree("exercise 1", answer, pool(MAP, split(2, 5, 2), split(1, 6, 2))[0])
 
 # 2. Average pooling: let every bin be the mean of its cells instead of the largest. On [0, 3, 7, 8] with "split" the
-#    upper left bin must give 3.22 / 6 = 0.536667. How many cells get a gradient now?
+#    upper left bin must give 3.22 / 6 = 0.536667. How many cells get a gradient now? (All 35.)
 answer = None
 if answer is not None:
     agree("exercise 2", answer, MAP[3:5, 0:3].mean())

@@ -12,25 +12,9 @@ Know before: bilinear interpolation (lesson 01), gradients (03), RoI pooling (09
 
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
-from style import (
-    BLUE,
-    GRAY,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    agree,
-    draw_arrow,
-    draw_bins,
-    draw_box,
-    draw_grid,
-    draw_points,
-    plt,
-    save,
-    section,
-)
+from style import BLUE, COLORS, RED, agree, draw_arrow, draw_bins, draw_box, draw_grid, draw_points, save, section
 
 from minimrcnn import Tensor, reference
 from minimrcnn.functional import roi_align, roi_pool
@@ -56,14 +40,14 @@ agree("a tenth of a cell, in pixels", 0.1 * 32, 3.2)
 figure, axes = plt.subplots(figsize=(11, 4.2))
 align_bins = [(k * width / 7, (k + 1) * width / 7) for k in range(7)]
 rows = {"object": [(0, width)], "floor": floor_bins, "caffe": caffe_bins, "RoIAlign": align_bins}
-for y, (name, spans), color in zip((0, 1, 2, 3.3), rows.items(), (GRAY, ORANGE, SKY, GREEN), strict=True):
+for y, (name, spans), color in zip((0, 1, 2, 3.3), rows.items(), COLORS[3::-1], strict=True):
     for k, span in enumerate(spans):
         low, high = (span.start, span.stop) if isinstance(span, range) else span
         lift = 0.32 * (k % 2) * (name == "caffe")  # they overlap: draw every second one a little lower
         axes.barh(y + lift, high - low, left=low, height=0.5, color=color, edgecolor="black")
 axes.text(17.4, 1, "6.78 cells in no bin", ha="center", va="center")
-samples = np.array(reference.sample_points(0, width, 7, 1, 2, False)).ravel()  # 14 of them
-axes.scatter(samples, np.full(14, 3.3), color="white", edgecolor="black", zorder=3, label="sample")
+along = np.array(reference.sample_points(0, width, 7, 1, 2, False)).ravel()  # 14 samples
+axes.scatter(along, np.full(14, 3.3), color="white", edgecolor="black", zorder=3, label="sample")
 axes.axvline(width, color=RED, linestyle="--", linewidth=1)
 axes.set(title="Where seven bins lie on an object of 665 pixels", xlabel="cells (1 cell = 32 pixels)",
          xticks=range(23), xlim=(-0.2, 22.4), ylim=(3.8, -0.5), yticks=(0, 1, 2.16, 3.3), yticklabels=rows)  # fmt: skip
@@ -160,12 +144,12 @@ def draw_map(axes, centers):
 figure, (axes, zoom) = plt.subplots(1, 2, figsize=(13, 6.7))
 draw_map(axes, centers=0)
 draw_bins(axes, BOX, 4, 4, BLUE)
-draw_points(axes, points, ORANGE)
+draw_points(axes, points)
 neighbors = [(3, 2), (3, 3), (4, 2), (4, 3)]
 for cell in neighbors:
     draw_arrow(axes, cell, (3.625, 2.625), BLUE)
 axes.set_title("RoI [0, 3, 7, 8], 2x2 bins, 2x2 samples each (aligned=False)")
-for (row, column), color, hatch in zip(neighbors, (BLUE, ORANGE, GREEN, PURPLE), ("/", "\\", ".", "x"), strict=True):
+for (row, column), color, hatch in zip(neighbors, COLORS[:4], ("/", "\\", ".", "x"), strict=True):
     weight = (1 - abs(row - 3.625)) * (1 - abs(column - 2.625))
     other_y, other_x = 7 - row, 5 - column  # the corner across
     corner, middle = (min(other_x, 2.625), min(other_y, 3.625)), ((other_x + 2.625) / 2, (other_y + 3.625) / 2)
@@ -221,11 +205,11 @@ print("Erratum: the article takes the maximum of the samples; the paper averages
 # A pixel is a small square. Does its value sit at its corner or at its middle? With aligned=False the value of cell i
 # sits at i; with aligned=True at i + 0.5, the middle, so that the RoI [0, 3, 7, 8] lies exactly on rows 3:8 and
 # columns 0:7. The code shifts the RoI by half a cell instead of the map. A network can be trained with either, and then
-# wants the same to predict: the published weights want aligned=False.
+# wants the same to predict: the published weights (lesson 04) want aligned=False.
 figure, pair = plt.subplots(1, 2, figsize=(12, 6.9))
 for axes, aligned in zip(pair, (False, True), strict=True):
     draw_map(axes, centers=0.5 if aligned else 0)
-    draw_points(axes, points, ORANGE)  # the same points of the RoI; other cells lie around them
+    draw_points(axes, points)  # the same points of the RoI; other cells lie around them
     values = " / ".join("  ".join(f"{value:.3f}" for value in row) for row in cut(MAP, BOX, 2, aligned=aligned)[0])
     axes.set_title(f"aligned={aligned}: the value of cell i at {'i + 0.5' if aligned else 'i'}\n{values}")
 save(figure, "10_aligned")
@@ -240,12 +224,13 @@ agree("aligned=True ", cut(counting, [1, 1, 3, 3], 4, aligned=True)[0], 4.5 + st
 # A crop is a weighted sum of cells. The weights are also the gradient: what each cell gets back when every bin sends
 # 1. RoI pooling pays four winners. RoIAlign shares: all cells of the RoI learn from it, and the shares still sum to 4.
 # With 2x2 samples the shares are uneven, for a sample hardly reads what is far from it; adaptive samples even them out.
+# (aligned=True here, so that the RoI lies exactly on cells.)
 section("The gradient: who gets how much")
 features, rois, ones = MAP[None, :, :, None], [[0, *BOX]], np.ones((1, 2, 2, 1))
 figure, three = plt.subplots(1, 3, figsize=(15, 5.2))
 for axes, name, samples, count in zip(
-    three, ("RoI pooling (split)", "RoIAlign, 2x2 samples", "RoIAlign, adaptive (3x4)"), (None, 2, 0), (4, 35, 48),
-    strict=True,
+    three, ("RoI pooling (split)", "RoIAlign, 2x2 samples, aligned", "RoIAlign, adaptive (3x4), aligned"), (None, 2, 0),
+    (4, 35, 48), strict=True,
 ):  # fmt: skip
     leaf = Tensor(features, requires_grad=True)
     if samples is None:
@@ -263,30 +248,17 @@ for axes, name, samples, count in zip(
 save(figure, "10_weights")
 
 # %% How many cells are read?
-# RoI pooling reads every cell of its bins. RoIAlign reads four for each sample, whatever the size of the RoI.
+# RoI pooling reads every cell of its bins. RoIAlign reads four for each sample, whatever the size of the RoI. So the
+# article is right that RoIAlign visits fewer points: in the object of 665 pixels 14 x 14 samples, against the 22 x 22
+# cells of Caffe's rule. But these samples read 784 cells, as many as Caffe's overlapping bins.
 section("How much is read, one channel")
-
-
-def count_reads(size, bins, samples):
-    """Samples, and different rows (= columns) among the cells they read, of a square RoI that starts at 0."""
-    positions = [position for part in reference.sample_points(0, size, bins, 1, samples, False) for position in part]
-    return len(positions) ** 2, len({cell for y in positions for cell, _ in reference.corner_weights(y, 100)}) ** 2
-
-
-print("8x8 example, 2x2 bins: RoI pooling (split) 5 x 7 = 35 cells; RoIAlign 16 samples of 4 cells")
-assert (len(points), sum(len(ys) * len(xs) for ys in reference.bin_cells(3, 8, 2, "split")
-                         for xs in reference.bin_cells(0, 7, 2, "split"))) == (16, 35)  # fmt: skip
-agree("665 pixels, 7x7 bins: cells of RoI pooling, floor", sum(map(len, floor_bins)) ** 2, 196)
-agree("  RoI pooling, caffe: reads, different cells", [sum(map(len, caffe_bins)) ** 2, 22**2], [784, 484])
-agree("  RoIAlign, 2x2 samples: samples, different cells", count_reads(width, 7, 2), [196, 484])
-agree("  RoIAlign, adaptive (3x3): samples, different cells", count_reads(width, 7, 0), [441, 484])
-# So the article is right that RoIAlign visits fewer points: 196 samples against 484 cells. But each sample reads four
-# cells: 784 reads, of 484 different cells, as many as with Caffe's overlapping bins.
+agree("RoIAlign: samples, reads", [len(along) ** 2, 4 * len(along) ** 2], [196, 784])
+agree("RoI pooling, caffe: cells, reads", [caffe_bins[-1].stop ** 2, sum(map(len, caffe_bins)) ** 2], [484, 784])
 
 # %% Misalignment, measured
-# Slide a RoI to the right by a tenth of a cell at a time. Does the crop follow? Left: one bin of the 8x8 map. Right: a
-# map that is a ruler. Its values say where they are, in pixels, so the crop says where it was cut from, and we can
-# subtract where it should have been cut from.
+# Slide a RoI to the right by a tenth of a cell at a time. Does the crop follow? First on the 8x8 map. Then on a map
+# that is a ruler: its values say where they are, in pixels, so the crop says where it was cut from, and we can subtract
+# where it should have been cut from.
 section("A RoI slides by 0.1 of a cell")
 
 
@@ -297,11 +269,10 @@ def slide(cells, box, shifts, operation):
 
 
 start, shifts = [0, 3, 5, 8], np.arange(21) / 10
-pooled, sampled = slide(MAP, start, shifts, roi_pool), slide(MAP, start, shifts, roi_align)
-fine = slide(MAP, start, np.arange(51) / 100, roi_pool)  # 0, 0.01 .. 0.50
-assert (fine[:50] == fine[0]).all() and (fine[50] != fine[0]).any()
+pooled = slide(MAP, start, np.arange(51) / 100, roi_pool)  # 0, 0.01 .. 0.50
+assert (pooled[:50] == pooled[0]).all() and (pooled[50] != pooled[0]).any()
 print("RoI pooling: the same crop at every shift from 0 to 0.49, another at 0.50")
-moved = np.abs(np.diff(sampled, axis=0)).max(axis=(1, 2))
+moved = np.abs(np.diff(slide(MAP, start, shifts, roi_align), axis=0)).max(axis=(1, 2))
 assert (moved > 1e-3).all()
 print(f"RoIAlign: another crop at each of the 20 steps, by {moved.min():.4f} at least")
 ruler = np.tile(32.0 * np.arange(30), (12, 1))  # value = 32 x: the pixel, at stride 32
@@ -312,26 +283,19 @@ def ruler_error(shifts, operation):
     return says - says[0] - 32 * shifts  # how far the crop is from where it should be
 
 
-errors = {"RoI pooling (caffe)": ruler_error(shifts, roi_pool), "RoIAlign": ruler_error(shifts, roi_align)}
-agree("RoI pooling, largest error in pixels", np.abs(errors["RoI pooling (caffe)"]).max(), 16)
-agree("RoIAlign, largest error in pixels", np.abs(errors["RoIAlign"]).max(), 0)
+agree("RoI pooling, largest error in pixels", np.abs(ruler_error(shifts, roi_pool)).max(), 16)
+agree("RoIAlign, largest error in pixels", np.abs(ruler_error(shifts, roi_align)).max(), 0)
 
 # Erratum: the article says that RoIAlign keeps the location "roughly". It keeps it exactly; that is its point.
 print('Erratum: RoIAlign does not keep the location "roughly", as the article has it, but exactly.')
-figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
+figure, axes = plt.subplots(figsize=(7, 4.2))
 fine = np.arange(201) / 100
-left.step(fine, slide(MAP, start, fine, roi_pool)[:, 0, 1], where="post", color=RED, linewidth=0.8)
-right.plot(fine, ruler_error(fine, roi_pool), color=RED, linewidth=0.8)
-left.plot(shifts, pooled[:, 0, 1], "s", color=RED, label="RoI pooling (caffe)")
-left.plot(shifts, sampled[:, 0, 1], "o-", color=BLUE, label="RoIAlign")
-left.set(xlabel="shift of the RoI [0, 3, 5, 8] to the right, in cells", ylabel="upper right bin",
-         title="8x8 map: one bin of the crop", ylim=(0.3, 1), xticks=np.arange(5) / 2)  # fmt: skip
-for (name, error), style, color in zip(errors.items(), ("s", "o-"), (RED, BLUE), strict=True):
-    right.plot(shifts, error, style, color=color, label=name)
-right.set(xlabel="shift of the RoI to the right, in cells", ylabel="pixels", ylim=(-20, 26), xticks=np.arange(5) / 2,
-          title="stride 32: where the crop was cut, less where it should be")  # fmt: skip
-left.legend(loc="lower left")
-right.legend(loc="upper right")
+axes.plot(fine, ruler_error(fine, roi_pool), color=RED, linewidth=0.8)
+axes.plot(shifts, ruler_error(shifts, roi_pool), "s", color=RED, label="RoI pooling (caffe)")
+axes.plot(shifts, ruler_error(shifts, roi_align), "o-", color=BLUE, label="RoIAlign")
+axes.set(xlabel="shift of the RoI to the right, in cells", ylabel="pixels", ylim=(-20, 26), xticks=np.arange(5) / 2,
+         title="stride 32: where the crop was cut, less where it should be")  # fmt: skip
+axes.legend(loc="upper right")
 save(figure, "10_sliding")
 
 # %% Properties of a right implementation
@@ -377,11 +341,7 @@ agree("   not aligned, less the box of 1x1", cut(noise, point, 2, aligned=False)
 # 8. No RoIs: no crops, but of the right shape.
 assert cut(noise, np.zeros((0, 4)), 4).shape == (0, 4, 4)
 print("8. no RoIs: shape (0, 4, 4), and a channel axis")
-
-# %% How the fast one is fast (minimrcnn/kernels/roi_align.py)
-# The weight of a cell is a row weight times a column weight, so both are found once per RoI (`find_taps`); each row of
-# bins is mixed along y first, then along x; the channels of a cell lie side by side in memory, and cost one load.
-# Lesson 17 times it against the textbook.
+# `minimrcnn/kernels/roi_align.py` says how the fast function is fast, and lesson 17 times it against the textbook.
 
 # %% Exercises
 # 1. By hand: the map at y = 4.875, x = 4.375. (Four cells, four weights; the value is in EXPECTED.)

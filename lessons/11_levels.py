@@ -123,7 +123,8 @@ for axes in (left, right):
 save(figure, "11_curve")
 
 # %% RoIs by their level
-# Left: RoIs in a picture of 1216x800. Right: all widths and heights. A level is a band between two lines of equal area.
+# Left: RoIs in a picture 1216 wide and 800 high. Right: all widths and heights. A level is a band between two lines of
+# equal area.
 rois = np.array([
     [30, 60, 100, 120], [60, 640, 110, 740], [1050, 60, 1150, 140], [900, 700, 950, 770],  # small
     [150, 40, 300, 160], [40, 260, 140, 560], [930, 170, 1150, 290], [600, 715, 780, 785],  # middle

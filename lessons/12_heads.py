@@ -12,14 +12,14 @@ Know before: convolutions (lesson 02), ResNet's bottleneck (04), RoIAlign (10), 
 """
 
 import numpy as np
-from style import BLUE, COLORS, GRAY, GREEN, ORANGE, RED, agree, draw_arrow, draw_grid, plt, save, section, show_picture
+from style import BLUE, COLORS, GRAY, ORANGE, RED, agree, draw_arrow, draw_grid, plt, save, section, show_picture
 
 from minimrcnn import Tensor, reference
 from minimrcnn.functional import conv_transpose2d, upsample_nearest
 from minimrcnn.geometry import crop_masks, paste_masks
 from minimrcnn.models import maskrcnn_resnet50_c4, maskrcnn_resnet50_fpn
 
-CLASSES = 91  # COCO's labels, the background included; "K" below
+CLASSES = 91  # COCO's labels go up to 90, of which 80 are in use; 0 is the background. "K" below
 
 # %% Two heads, two tasks
 # RoIAlign made a crop of every RoI: a small map of 256 channels. Two heads look at it.
@@ -88,8 +88,8 @@ agree("the whole model, parameters", total, 44401393, 0)
 heads = sum(cost[2] for cost in COSTS)
 print(f"the two heads together: {heads:,}, {heads / total:.0%} of them")
 
-# A convolution keeps things in their places: move the crop by one cell, and the mask moves by two pixels. Cells that
-# a 3x3 kernel reaches from the border differ, four cells deep after four convolutions; the middle agrees.
+# A convolution keeps things in their places: move the crop by one cell, and the mask moves by two pixels. (Not near
+# the border: each 3x3 carries the zeros of its padding one cell further in.)
 moved = fpn.mask_head(Tensor(np.roll(crops14.numpy(), 1, axis=2)))  # one cell to the right
 difference = moved.numpy()[:, 8:20, 10:20] - masks.numpy()[:, 8:20, 8:18]
 agree("crop moved by 1 cell, mask by 2 pixels: difference", np.abs(difference).max(), 0, 1e-4)
@@ -124,7 +124,8 @@ assert np.allclose(c4.mask_head(x).numpy(), c4_masks.numpy(), atol=1e-4)
 
 # %% What it costs
 # A picture at test time: 1000 proposals through the box head, at most 100 detections through the mask head. On C4 all
-# 1000 would have to go through res5; so there are 300 only, and 64 RoIs a picture to train on (512 on the pyramid).
+# 1000 would have to go through res5; so there are 300 only, and 64 RoIs a picture to train on (512 on the pyramid). The
+# 100 detections are cut out again for their masks, so res5 runs 300 + 100 times.
 section("Multiplications for one RoI, and for one picture, in billions")
 
 
@@ -136,28 +137,6 @@ box, mask, res5 = billions("box"), billions("mask"), billions("c4", "res5")
 agree("pyramid: box head, mask head; C4: res5", [box, mask, res5], [0.01436, 0.532066, 0.809239], 1e-6)
 print(f"pyramid: 1000 x {box:.3f} + 100 x {mask:.3f} = {1000 * box + 100 * mask:.0f}")
 print(f"C4: (300 + 100) x {res5:.3f} = {400 * res5:.0f}; with 1000 proposals {1100 * res5:.0f}")
-print(f"Why 14x14 first and 28x28 last? The four 3x3 convolutions: {billions('mask', 'conv'):.2f}, "
-      f"at 28x28 {4 * billions('mask', 'conv'):.2f}")  # fmt: skip
-
-rows = [cost[:4] for cost in COSTS if cost[0] != "c4"]
-for name in ("res5.1", "res5.2", "res5.3", "classes", "boxes", "transposed", "masks"):
-    own = [cost for cost in COSTS if cost[0] == "c4" and cost[1].startswith(name)]
-    rows.append(("c4", name, sum(cost[2] for cost in own), sum(cost[3] for cost in own)))
-figure, pair = plt.subplots(1, 2, figsize=(13, 6), sharey=True)
-places = np.arange(len(rows)) + 0.8 * np.array([{"box": 0, "mask": 1, "c4": 2}[row[0]] for row in rows])
-for axes, column, what in zip(pair, (2, 3), ("parameters", "multiplications for one RoI"), strict=True):
-    for head, color, hatch, label in zip(("box", "mask", "c4"), (BLUE, ORANGE, GREEN), ("", "//", ".."),
-            ("pyramid, box head", "pyramid, mask head", "C4, both heads"), strict=True):  # fmt: skip
-        chosen = [(place, row[column]) for place, row in zip(places, rows, strict=True) if row[0] == head]
-        axes.barh(*zip(*chosen, strict=True), color=color, hatch=hatch, edgecolor="black", label=label)
-    for place, row in zip(places, rows, strict=True):
-        axes.text(row[column] * 1.1, place, f"{row[column] / 1e6:.2f} M", va="center", fontsize=8)
-    axes.set(xscale="log", xlim=(1e4, 4e9 if column == 3 else 1e8), xlabel=what)
-pair[0].set_yticks(places, [row[1] for row in rows])
-pair[0].invert_yaxis()
-handles, labels = pair[0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside upper center", ncols=3)
-save(figure, "12_costs")
 
 # %% The shapes as a picture
 FLOWS = [
@@ -209,8 +188,9 @@ for values, weights in ((small, kernel), (np.ones((3, 3)), np.ones((3, 3)))):
     arguments = values[None, :, :, None], weights[:, :, None, None]
     assert np.array_equal(reference.conv_transpose2d(*arguments)[0, :, :, 0], stamp(values, weights, 2))
     assert np.allclose(conv_transpose2d(*arguments).numpy()[0, :, :, 0], stamp(values, weights, 2))
-# The mask head's kernel is 2x2 with stride 2: stamps lie side by side. With 3x3 they overlap, unevenly: a
-# checkerboard that the next layers would have to remove. And a kernel of four ones is nearest upsampling (lesson 05):
+# The mask head's kernel is 2x2 with stride 2: stamps lie side by side, so what is uneven comes from the weights alone,
+# and can be learnt away. With 3x3 they overlap, unevenly: a checkerboard that the next layers would have to remove. And
+# a kernel of four ones is nearest upsampling (lesson 05):
 assert np.array_equal(
     stamp(small, np.ones((2, 2)), 2), upsample_nearest(small[None, :, :, None], (4, 4)).numpy()[0, :, :, 0]
 )

@@ -38,6 +38,8 @@ if DEMO.exists():
     picture, target = Shapes(50, seed=10**6)[4]
     print(f"{DEMO.resolve()}, on a picture it was not trained on")
 else:
+    # small_config: ResNet-18, a pyramid of 64 channels. The optimizer moves the weights against their gradients; the
+    # first 6 steps are short (warm-up), and gradients that are too long together are shortened (clipped).
     picture, target = Shapes(50, seed=0)[3]
     model = MaskRCNN(small_config(NAMES, rois=64), seed=0).train()
     options = TrainOptions(steps=50, learning_rate=1e-3, warmup_steps=6)
@@ -99,6 +101,8 @@ show_picture(axes[0], picture, "picture")
 for axis, level, values in zip(axes[1:], LEVELS, logits, strict=True):
     image = axis.imshow(1 / (1 + np.exp(-values[0].max(axis=2))), cmap=HEAT, vmin=0, vmax=1, extent=(0, 128, 128, 0))
     axis.set(title=f"P{level}: anchors of {model.config.anchor_sizes[level - 2]}", xticks=[0, 64, 128], yticks=[])
+    axis.set_xlabel("x, pixels")
+axes[1].set(ylabel="y, pixels", yticks=[0, 64, 128])
 figure.colorbar(image, ax=axes[1:], label="object?", shrink=0.8)
 save(figure, "14_objectness")
 
@@ -130,14 +134,17 @@ by_reference = reference.nms(before[on_p4], scores[on_p4], model.config.rpn_nms_
 agree("P4 alone: kept by reference.nms, and by the package", [len(by_reference), (levels[kept] == 2).sum()],
       [len(by_reference)] * 2)  # fmt: skip
 
+best = np.argsort(-scores, kind="stable")[:20]
+stays = np.isin(best, kept)
+print(f"of the best {len(best)} before NMS, {stays.sum()} stay: at 0.7 only boxes that are nearly the same go")
+
 figure, axes = plt.subplots(1, 3, figsize=(12, 4.4))
-order = np.argsort(-scores, kind="stable")
-for axis, some, title in (
-    (axes[0], before[order[:20]], "the best 20 before NMS"),
-    (axes[1], after[:20], "the best 20 after NMS"),
-    (axes[2], target.boxes, "the truth"),
-):
+titles = f"the best {len(best)} before NMS: dashed ones go", f"the {stays.sum()} of them that NMS keeps", "the truth"
+for axis, title in zip(axes, titles, strict=True):
     show_picture(axis, 0.35 * picture / 255 + 0.65, title)  # faded, so that the boxes can be seen
+for box, stay in zip(before[best], stays, strict=True):
+    draw_box(axes[0], box, BLUE if stay else RED, dashed=not stay, width=1.5)
+for axis, some in ((axes[1], before[best][stays]), (axes[2], target.boxes)):
     for number, box in enumerate(some):
         draw_box(axis, box, COLORS[number % len(COLORS)], width=1.5)
 save(figure, "14_proposals")
@@ -166,13 +173,15 @@ for box, label, score in zip(detections.boxes, detections.labels, detections.sco
     overlap = geometry.box_iou(box[None], target.boxes)[0]
     print(f"  {NAMES[label]:9} {score:.2f}  box {np.round(box, 1)}  IoU with the nearest object {overlap.max():.2f}")
 # NMS drops a box only if it overlaps a better one of the same class by more than 0.5. So an object may be found twice:
-# as two classes, or by a second box that fits badly. Each of them gets its own mask.
+# as two classes, or by a second box that fits badly, and 50 steps do not teach a model to score such boxes low. Each of
+# them gets its own mask.
 
 # %% Detections -> crops -> mask logits -> masks, by hand
 # The detections (not the proposals: their boxes are better) are cut out again, 14x14, and become K masks of 28x28. The
 # class found by the box head picks one; its sigmoid is stretched over the box; 1/2 and more is the object. Look at the
 # masks that are not picked, too: each channel answers for its own class, whatever the others say (lesson 13). So the
-# disc's channel may well mark a disc that sticks into the triangle's RoI.
+# disc's channel may well mark a disc that sticks into the triangle's RoI. The fine checkerboard in the logits: every
+# cell's 2x2 stamp has four weights of its own (lesson 12), which 50 steps have not yet made even.
 section("Masks")
 mask_logits = stages["mask_logits"]  # (D, 28, 28, K)
 agree("mask logits", mask_logits.shape, [len(detections), 28, 28, 4])
@@ -206,7 +215,8 @@ save(figure, "14_heads")
 # %% The final picture
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.8))
 show_picture(axes[0], draw_target(picture, target, NAMES), "truth")
-show_picture(axes[1], draw_detections(picture, detections), "what the model finds (class, score)")
+title = f"{len(detections)} detections of {len(target.boxes)} objects (class, score)"
+show_picture(axes[1], draw_detections(picture, detections), title)
 save(figure, "14_result")
 if not DEMO.exists():
     other, other_target = Shapes(50, seed=0)[5]

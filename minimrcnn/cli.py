@@ -86,9 +86,9 @@ examples:
   minimrcnn lessons 15 --quick        the short form of a long one""",
     "check": """\
 examples:
-  cp lessons/exercises/start_here.py mine.py
-  minimrcnn check mine.py
-  minimrcnn check mine.py --only roi_align nms
+  cp lessons/exercises/start_here.py my_functions.py
+  minimrcnn check my_functions.py
+  minimrcnn check my_functions.py --only roi_align nms
 
 Calls your functions with small examples and says what held, and what broke: the smallest example that breaks it, in
 numbers and as a picture, and the usual cause. Your file runs in a process of its own. Needs minimrcnn[check].""",

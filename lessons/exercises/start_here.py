@@ -1,9 +1,9 @@
 """Eleven functions of Mask R-CNN to write yourself, in any order, each with what goes in, what comes out, the rules.
 
-Copy this file, replace a ``raise NotImplementedError`` by your own code, and ask
+Copy this file to my_functions.py, replace a ``raise NotImplementedError`` by your own code, and ask
 
-    minimrcnn check my_file.py                       # all that is written
-    minimrcnn check my_file.py --only roi_align      # one of them
+    minimrcnn check my_functions.py                       # all that is written
+    minimrcnn check my_functions.py --only roi_align      # one of them
 
 For each function you see which properties hold and which do not, and for the first that does not the smallest example
 that shows it, in numbers and as a picture, with the usual cause. Plain loops are fast enough: examples are tiny.
