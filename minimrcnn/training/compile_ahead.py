@@ -35,6 +35,10 @@ def winograd() -> None:
     conv2d(zeros(1, 8, 8, 16), zeros(3, 3, 16, 16), padding=1, algorithm="winograd")
 
 
+def winograd_apart() -> None:  # on maps of enough tiles for all threads
+    conv2d(zeros(1, 24, 24 * numba.get_num_threads(), 16), zeros(3, 3, 16, 16), padding=1, algorithm="winograd")
+
+
 def winograd_gradient() -> None:
     x = zeros(1, 8, 8, 16)
     conv.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "winograd")
@@ -120,10 +124,12 @@ def backward(y: Tensor) -> None:
 # Long ones first, for the last to end together, and gradients after what they share tasks with. The very last is called
 # by whoever starts, when the others are done: if its kernel, in `LAST`, is on disk, so are theirs. A task that several
 # parts share must have the same types in all of them: Numba's index of what is on disk knows no locks.
-PREDICTING = [winograd, patches, patches_input_gradient, rois, normalization, resizing, suppression, pasting]
+PREDICTING = [
+    winograd, patches, patches_input_gradient, rois, winograd_apart, normalization, resizing, suppression, pasting,
+]  # fmt: skip
 TRAINING = [
-    winograd, patches, patches_input_gradient, patches_kernel_gradient, winograd_gradient, normalization_gradient,
-    rois_gradient, resizing_gradient, targets, suppression, updates, rectifying,
+    winograd, patches, patches_input_gradient, patches_kernel_gradient, winograd_gradient, winograd_apart,
+    normalization_gradient, rois_gradient, resizing_gradient, targets, suppression, updates, rectifying,
 ]  # fmt: skip
 PARTS = {part.__name__: part for part in (*PREDICTING, *TRAINING)}
 LAST = {pasting: paste_masks_bool, rectifying: relu_gradient}
