@@ -13,14 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
 KIND = "minimrcnn checkpoint 1"
 HEADER_FIELDS = {"step": int, "generator": dict, "config": dict, "options": dict}
-# What may differ between two parts of a run: the pause, and the eps that a batch norm got with its first weights.
-FREE_OPTIONS = ("checkpoint_seconds", "norm_eps")
+# What may differ between two parts of a run: the pause, the eps that a batch norm got with its first weights, and the
+# order in which a GPU adds.
+FREE_OPTIONS = ("checkpoint_seconds", "norm_eps", "roi_deterministic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ def save_checkpoint(path, model, optimizer, options, step: int) -> None:
         "config": dataclasses.asdict(model.config),
         "options": dataclasses.asdict(options),
     }
-    write_archive(path, arrays, header)
+    write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
 
 def read_checkpoint(path) -> Checkpoint:

@@ -185,8 +185,9 @@ def rehearse(model, optimizer, options: TrainOptions, batch) -> None:
     model.load_arrays({**model.arrays(), **statistics})
     model.generator.bit_generator.state = generator
 
-    stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True)
-    stand_in.grad = np.zeros(1, np.float32)
+    device = next(iter(optimizer.parameters.values())).device
+    stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True, device=device)
+    stand_in.grad = Tensor(np.zeros(1, np.float32), device=device).data
     options.make_optimizer({"stand_in": stand_in}).step(0.0)
 
 
