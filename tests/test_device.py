@@ -132,9 +132,21 @@ def test_transfers_of_a_training_step(gpu):
     optimizer = options.make_optimizer(model.named_parameters())
     with count_transfers() as transfers:
         step(model, optimizer)
-    for t in transfers:
-        print(t)
-    assert 0
+    assert [(t.direction, t.where) for t in transfers] == [
+        *[("to cuda", "models.prepare.prepare")] * 2,
+        *[("to cpu", "models.rpn.to_host")] * 3,
+        *[("to cuda", "models.rpn.losses")] * 4,  # which logits and deltas were drawn
+        *[("to cuda", "functional.loss._pair")] * 2,  # what they should be
+        *[("to cuda", "functional.roi.forward")] * 2,
+        *[("to cuda", "models.box_head.losses")] * 2,  # which deltas
+        ("to cuda", "functional.loss.forward"),  # the classes
+        ("to cuda", "functional.loss._pair"),  # the deltas
+        *[("to cuda", "functional.roi.forward")] * 2,
+        ("to cuda", "functional.loss.mask_loss"),  # which masks
+        ("to cuda", "functional.loss._pair"),  # the masks
+        ("to cpu", "training.trainer.take_step"),  # the losses
+        ("to cpu", "training.optimizer.clip_gradients"),  # the gradients' norm
+    ]
 
 
 def test_a_model_of_a_gpu_is_a_model_of_a_cpu(gpu, tmp_path):

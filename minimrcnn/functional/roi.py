@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import beside, module_of
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
@@ -165,7 +165,8 @@ def pool_rois(
 def _check(function, features, rois, output_size, spatial_scale):
     (features,) = tensors(features)
     size = tuple(int(side) for side in np.broadcast_to(output_size, 2))
-    rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
+    rois = to_device(rois.data if isinstance(rois, Tensor) else rois, "cpu")
+    rois = np.ascontiguousarray(rois, dtype=features.dtype)
     if rois.size == 0:
         rois = rois.reshape(0, 5)
     if features.ndim != 4 or min(features.shape[1:3]) < 1:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.loader import Loader
+from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.show import plot_log
@@ -160,7 +161,9 @@ def run_steps(model, optimizer, dataset, options: TrainOptions, folder: Path, do
 def take_step(model, optimizer, dataset, options, batch, step: int) -> tuple[dict[str, float], float]:
     """One update, unless a loss or the gradient is not finite. Returns the losses and the gradient's norm."""
     losses = model.losses(batch.pictures, batch.targets)
-    values = {name: float(loss.numpy()) for name, loss in losses.items()}
+    numbers = [loss.data for loss in losses.values()]
+    numbers = to_device(module_of(numbers[0]).stack(numbers), "cpu").tolist()  # in one go, as a GPU is waited for
+    values = dict(zip(losses, numbers, strict=True))
     check_losses(values, model, dataset, batch, step)
     functools.reduce(operator.add, losses.values()).backward()
     norm = clip_gradients(optimizer.parameters.values(), options.clip_norm)
