@@ -3,15 +3,16 @@
 #
 #   benchmarks/gpu_check.sh FOLDER [cuda|cuda12]
 #
-# leaves in FOLDER: environment.txt, tests.txt, memcheck.txt, racecheck.txt, gpu.json, table.txt, summary.txt. Each part
-# has its own limit, so that all of it takes less than nine minutes; a part that fails does not hold up the others. The
-# exit code is 0 if none failed.
+# leaves in FOLDER what each part said (environment.txt, tests.txt, memcheck.txt, racecheck.txt, benchmark.txt), gpu.json,
+# table.txt and summary.txt. Each part has its own limit, so that all of it takes less than nine minutes; a part that
+# fails does not hold up the others. The exit code is 0 if none failed.
 #
 # PYTHON names another interpreter than python3. INSTALL=no takes the packages that are there.
 set -u
 [ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
-folder=$(cd "$1" && pwd) extra=${2:-cuda} python=${PYTHON:-python3} failed=0
+folder=$(cd "$1" && pwd) extra=${2:-cuda} python=${PYTHON:-python3} failed=0 scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 cd "$(dirname "$0")/.." || exit 2
 : >"$folder/summary.txt"
 
@@ -27,7 +28,7 @@ part() { # name, seconds, command ...: what it prints goes to name.txt, and whet
 environment() {
     nvidia-smi || echo "no nvidia-smi"
     if [ "${INSTALL:-yes}" = yes ]; then
-        "$python" -m venv "$folder/venv" && "$folder/venv/bin/python" -m pip install -q -e ".[$extra]" \
+        "$python" -m venv "$scratch/venv" && "$1" -m pip install -q -e ".[$extra]" \
             "pytest>=8.3,<10" "hypothesis>=6.120,<7" || return 1
     fi
     "$1" -m pip list 2>/dev/null
@@ -35,17 +36,18 @@ environment() {
 }
 
 interpreter=$python
-[ "${INSTALL:-yes}" = yes ] && interpreter=$folder/venv/bin/python
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$folder/cache} PYTHONUNBUFFERED=1
+[ "${INSTALL:-yes}" = yes ] && interpreter=$scratch/venv/bin/python
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$scratch/cache} PYTHONUNBUFFERED=1
 export -f environment
-export folder extra python
+export scratch extra python
 
 part environment 110 bash -c 'environment "$0"' "$interpreter"
 part tests 150 "$interpreter" -m pytest -m cuda -q -p no:cacheprovider tests/test_cuda_device.py
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
 if [ -n "$sanitizer" ]; then # every kernel once, on small arrays
     for tool in memcheck racecheck; do
-        part $tool 45 "$sanitizer" --tool $tool --error-exitcode 9 "$interpreter" -m tests.launch_cuda_kernels
+        part $tool 45 "$sanitizer" --tool $tool --target-processes all --error-exitcode 9 \
+            "$interpreter" -m tests.launch_cuda_kernels
     done
 else
     echo "compute-sanitizer: not found, left out" | tee -a "$folder/summary.txt"
@@ -53,6 +55,5 @@ fi
 part benchmark 170 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
 "$interpreter" -c 'import sys; from pathlib import Path; from benchmarks.gpu import write_table
 print(write_table(Path(sys.argv[1])))' "$folder/gpu.json" >"$folder/table.txt" 2>&1 || failed=1
-[ "${INSTALL:-yes}" = yes ] && rm -rf "$folder/venv"
 echo "all: $([ $failed -eq 0 ] && echo passed || echo FAILED) after $SECONDS s" | tee -a "$folder/summary.txt"
 exit $failed
