@@ -36,7 +36,7 @@ from minimrcnn.environment import describe_environment
 
 ENOUGH, FEWEST, MOST = 0.2, 3, 30  # seconds and repetitions of a work on the GPU
 WHOLE = ("inference", "training_step", "demo_step")
-ON_HOST = {"roi_align": ("rois",), "roi_pool": ("rois",)}  # boxes live there
+ON_HOST = {"roi_align": ("rois",), "roi_pool": ("rois",), "crop_masks": ("matched",)}  # where these live
 SIDE, COPIED = 8192, 2**28  # of the product that tells the card's rate; float32 of the copy that tells its bandwidth
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import beside, module_of
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.geometry.boxes import check_boxes
 from minimrcnn.kernels.crop_masks import crop_masks as crop_masks_twin
 from minimrcnn.kernels.paste_masks import paste_masks as paste_masks_twin
@@ -39,7 +39,7 @@ def crop_masks(masks, rois, matched, size: int) -> np.ndarray:
     if masks.ndim != 3 or masks.dtype not in (np.uint8, np.bool_):
         raise ValueError(f"crop_masks: masks is {masks.dtype} {masks.shape}, wanted uint8 or bool (G, H, W)")
     rois = check_boxes("crop_masks", "rois", beside(rois, masks)).astype(np.float32, copy=False)
-    matched = xp.ascontiguousarray(beside(matched, masks, np.int64))
+    matched = np.ascontiguousarray(to_device(matched, "cpu"), np.int64)
     if matched.shape != (len(rois),):
         raise ValueError(f"crop_masks: matched {matched.shape} for rois {rois.shape}, wanted one mask a RoI")
     if len(matched) and (matched.min() < 0 or matched.max() >= len(masks)):
@@ -48,7 +48,7 @@ def crop_masks(masks, rois, matched, size: int) -> np.ndarray:
         )
     output = xp.zeros((len(rois), size, size), np.float32)  # (R, M, M)
     if masks.size > 0:
-        crop_masks_twin(xp.ascontiguousarray(masks).view(np.uint8), rois, matched, output)
+        crop_masks_twin(xp.ascontiguousarray(masks).view(np.uint8), rois, beside(matched, masks), output)
     return output
 
 
