@@ -23,8 +23,8 @@ from minimrcnn.training.trainer import rehearse, take_step
 from tests.reference_cases import relative_error
 from tests.stand_in_cupy import DeviceArray, Module, launch
 
-# So little that no 3x3 convolution of 16 channels or more has the 32 tiles from which on it is Winograd's: the CPU bodies
-# of those steps are plain Python. `test_convolutions` has a small one.
+# So little that no 3x3 convolution of 16 channels or more has 32 tiles, from which on it is Winograd's: the CPU bodies of
+# those steps are plain Python. `test_convolutions` has a small one.
 SIZE = 64  # of the pictures, in pixels
 SMALL = {
     "num_classes": 3, "min_size": None, "pyramid_channels": 8, "norm_groups": 4, "anchor_sizes": (8, 16, 32, 64, 128),
