@@ -10,13 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import contest, report
 from benchmarks.work import GROWTH, WORK
+from minimrcnn.device import to_device
 
 EXAMPLE = """example:
   python -m benchmarks --only roi_align nms --rounds 5
   python -m benchmarks --peer peer/bin/python --json figures.json --plots figures
   python -m benchmarks --json new.json --compare figures.json
+  python -m benchmarks --device cuda --growth --rounds 2 --json gpu.json
 """
 THREADED = ("conv 3x3 256 at 50x68", "conv 3x3 64 at 200x272", "roi_align 1000 x 7x7 x 256 clustered")
 STEPS = ("inference", "training_step")  # whose peak memory is measured
@@ -30,6 +34,9 @@ def parse(arguments=None):
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="only works whose name contains one of these")
     parser.add_argument("--list", action="store_true", help="print the names of the works and stop")
     parser.add_argument("--rounds", type=int, default=7, help="turns of every contestant (default 7)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: every work on the GPU against CPU and torch"
+    )
     parser.add_argument("--threads", type=int, help="of everybody; by default each takes its own number")
     parser.add_argument(
         "--peer", metavar="PYTHON", help="an interpreter with torch and torchvision; by default this one"
@@ -68,15 +75,6 @@ def find_peer(options) -> str | None:
     return None
 
 
-def has_gpu() -> bool:
-    try:
-        import cupy
-
-        return cupy.cuda.runtime.getDeviceCount() > 0
-    except Exception:  # not installed, or no driver: CuPy has an error of its own for each
-        return False
-
-
 def choose(works, texts) -> list[int]:
     return [n for n, work in enumerate(works) if not texts or any(text in work.name for text in texts)]
 
@@ -92,7 +90,16 @@ def main(arguments=None) -> None:
     old = read_results(options.compare) if options.compare else None
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json {options.json}: the folder {options.json.parent} is not there")
-    contestants = contest.make_contestants(find_peer(options), has_gpu(), options.threads)
+    if options.device == "cuda":
+        from benchmarks import gpu
+
+        try:
+            to_device(np.zeros(1, np.float32), "cuda")
+        except RuntimeError as error:
+            sys.exit(f"--device cuda: {error}")
+        gpu.main(options, numbers, growing)
+        return
+    contestants = contest.make_contestants(find_peer(options), options.threads)
     results = {"started": time.strftime("%Y-%m-%d %H:%M"), "rounds": options.rounds, "contestants": {}, "ceilings": {}}
     for contestant in contestants:
         with contest.Player(contestant) as player:

@@ -47,7 +47,7 @@ class Contestant:
     python: str = sys.executable
 
 
-def make_contestants(peer: str | None, gpu: bool, threads: int | None) -> list[Contestant]:
+def make_contestants(peer: str | None, threads: int | None) -> list[Contestant]:
     """Ours with all the processor has, compiled for AVX2, on one thread; torch both ways in both layouts."""
     ours = [
         Contestant("minimrcnn", "ours", threads=threads),
@@ -55,8 +55,6 @@ def make_contestants(peer: str | None, gpu: bool, threads: int | None) -> list[C
         Contestant("minimrcnn, 1 thread", "ours", threads=1),
         Contestant("textbook", "reference", once=True),
     ]
-    if gpu:
-        ours += [Contestant("cuda", "cuda"), Contestant("cuda with transfers", "cuda with transfers")]
     torch = [
         Contestant(f"torch, channels {layout}{note}", "torch", layout, threads, environment, python=peer)
         for note, environment in (("", {}), (", keeping memory", KEEP_MEMORY))

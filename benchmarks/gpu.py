@@ -1,44 +1,262 @@
-"""The CUDA bodies at the same work: the kernel alone, its arrays on the device, or with the way there and back."""
+"""``python -m benchmarks --device cuda``: every operation on the GPU, against the CPU and against torch on the GPU.
+
+For each work of `benchmarks.work`:
+
+- "cpu": minimrcnn on all cores;
+- "gpu": between two CUDA events around the call, its arrays on the device. Where the host starts kernels more slowly
+  than the GPU does them, that is the host's time;
+- "with transfers": on the wall clock, from host arrays to host arrays; not for gradients, which a training never moves;
+- "torch": torch and torchvision with CUDA in both layouts, if they are there, on the same clock; in float32, as ours;
+- "error": the largest difference between GPU and CPU, over the largest value; of whole numbers, the share that differ;
+- "of the card": the time that the card's own product rate and copy bandwidth, both measured here, would allow, over the
+  time taken. Winograd's algorithm needs fewer multiplications than are counted, and may pass 1.
+
+All run in one process. Products are float32: TensorFloat-32, ten bits of mantissa, is off on both sides.
+"""
 
 from __future__ import annotations
 
+import gc
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
+from tqdm import tqdm
 
-from benchmarks import ours
+from benchmarks import ours, report
 from benchmarks.timing import Task
-from benchmarks.work import Work
-from minimrcnn.device import to_device
+from benchmarks.work import GROWTH, WORK, Work, make_inputs
+from minimrcnn.device import count_transfers, to_device
+from minimrcnn.environment import describe_environment
 
-WITH_A_BODY = ("roi_align", "roi_pool", "nms", "box_iou")
+ENOUGH, FEWEST, MOST = 0.2, 3, 30  # seconds and repetitions of a work on the GPU
+WHOLE = ("inference", "training_step", "demo_step")
+ON_HOST = {"roi_align": ("rois",), "roi_pool": ("rois",), "crop_masks": ("matched",)}  # where these live
+SIDE, COPIED = 8192, 2**28  # of the product that tells the card's rate; float32 of the copy that tells its bandwidth
 
 
-def build(work: Work, inputs: dict[str, np.ndarray], with_transfers: bool) -> Task | None:
-    """The task, ended by a synchronize; None where the operation has no CUDA body yet."""
+def main(options, numbers: list[int], growing: list[int]) -> None:
+    """Measure, write JSON after every work, print the table."""
+    results = {"started": time.strftime("%Y-%m-%d %H:%M"), "environment": describe_environment()}
+    results |= {"card": measure_card(), "work": [], "growth": []}
+    peer = None if options.no_peer else find_torch()
+    results["torch"] = None if peer is None else peer.torch.__version__
+    print(describe_card(results), file=sys.stderr)
+    tables = [("work", WORK, numbers)] + ([("growth", GROWTH, growing)] if options.growth else [])
+    for table, works, chosen in tables:
+        for number in tqdm(chosen, desc=table, unit="work"):
+            results[table].append(measure(works[number], results["card"], peer, options.rounds))
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    print(describe_card(results))
+    print((report.markdown_table if options.markdown else report.plain_table)(make_rows(results)))
+    for line in describe_crossings(results["growth"]):
+        print(line)
+
+
+def find_torch():
+    """`benchmarks.peer`, working on the GPU; None where torch has none."""
+    if not (find_spec("torch") and find_spec("torchvision")):
+        return None
+    from benchmarks import peer
+
+    if not peer.torch.cuda.is_available():
+        return None
+    peer.torch.backends.cuda.matmul.allow_tf32 = peer.torch.backends.cudnn.allow_tf32 = False
+    peer.torch.backends.cudnn.benchmark = True  # it may try its algorithms, and take the fastest
+    peer.DEVICE = "cuda"
+    return peer
+
+
+def measure(work: Work, card: dict, peer, rounds: int) -> dict:
+    """A work's record; what fails is named in it, and the others go on."""
+    record = {"name": work.name, "kind": work.kind, "size": work.size, "curve": work.curve, "times": {}, "failed": {}}
+    inputs, outputs = make_inputs(work), {}
+    layouts = [] if peer is None else ["first"] if work.kind in peer.WITHOUT_LAYOUT else ["first", "last"]
+    contestants = {
+        "cpu": lambda: clock_on_host(build(work, inputs, "cpu"), rounds),
+        "gpu": lambda: clock_on_gpu(build(work, inputs, "cuda"), rounds),
+        "with transfers": lambda: clock_on_host(Task(lambda: there_and_back(work, inputs)), rounds),
+        **{f"torch, channels {layout}": lambda layout=layout: clock_on_gpu(peer.build(work, inputs, layout), rounds)
+           for layout in layouts},
+    }  # fmt: skip
+    if work.backward or work.both or work.kind in WHOLE:
+        del contestants["with transfers"]
+    for name, run in contestants.items():
+        try:
+            record["times"][name], outputs[name] = run()
+        except Exception as error:  # no memory, say
+            record["failed"][name] = f"{type(error).__name__}: {error}"
+            tqdm.write(f"  {work.name}, {name}: {record['failed'][name]}", file=sys.stderr)
+        free_memory(peer)
+    if work.kind in WHOLE:
+        record["transfers"] = list_transfers(work)
+    elif "cpu" in outputs and "gpu" in outputs:
+        record["error"] = difference(outputs["gpu"], outputs["cpu"])
+    if "gpu" in record["times"] and (work.operations or work.bytes):
+        least = max(work.operations / card["gflops"], work.bytes / card["gigabytes"]) / 1e9
+        record["share"] = least / record["times"]["gpu"]["median"]
+    return record
+
+
+def build(work: Work, inputs: dict, device: str) -> Task:
+    """Our task, its arrays on a device."""
+    ours.DEVICE = device
+    stay = ON_HOST.get(work.kind, ())
+    moved = {name: value if name in stay else to_device(value, device) for name, value in inputs.items()}
+    return ours.build(work, {name: value.copy() if device == "cpu" else value for name, value in moved.items()})
+
+
+def there_and_back(work: Work, inputs: dict):
+    task = build(work, inputs, "cuda")
+    output = task.once()[1]
+    return [to_device(value, "cpu") for value in (output if isinstance(output, list) else [output])]
+
+
+def clock_on_host(task: Task, rounds: int) -> tuple[dict, object]:
+    """Median seconds on the wall clock, and what came out. The first call, which compiles, does not count."""
+    output = task.once()[1]
+    return summarize([seconds for _ in range(rounds) for seconds in task.turn()]), output
+
+
+def clock_on_gpu(task: Task, rounds: int) -> tuple[dict, object]:
+    """Median seconds between two events, and what came out; the first two calls do not count."""
     import cupy
 
-    if work.kind not in WITH_A_BODY or (with_transfers and work.backward):
-        return None
-    on_device = {name: to_device(value, "cuda") for name, value in inputs.items()}
-    task = ours.build(work, on_device)
+    for _ in range(2):
+        output = task.once()[1]
+    first, last = cupy.cuda.Event(), cupy.cuda.Event()
+    taken: list[float] = []
+    while len(taken) < FEWEST or (sum(taken) < ENOUGH * rounds and len(taken) < MOST * rounds):
+        arguments = () if task.before is None else (task.before(),)
+        cupy.cuda.runtime.deviceSynchronize()
+        first.record()
+        task.run(*arguments)
+        last.record()
+        last.synchronize()
+        taken.append(cupy.cuda.get_elapsed_time(first, last) / 1000)
+    return summarize(taken), output
+
+
+def summarize(taken: list[float]) -> dict:
+    low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
+    return {"median": middle, "low": low, "high": high, "count": len(taken)}
+
+
+def free_memory(peer) -> None:
+    import cupy
+
+    gc.collect()
+    cupy.get_default_memory_pool().free_all_blocks()
+    if peer is not None:
+        peer.torch.cuda.empty_cache()
+
+
+def list_transfers(work: Work) -> list[dict]:
+    """What one run of a whole network moves between host and GPU."""
+    task = build(work, {}, "cuda")
     task.once()
-
-    def before():
-        state = task.before()
-        cupy.cuda.runtime.deviceSynchronize()
-        return state
-
-    def run_alone(*state):
-        output = task.run(*state)
-        cupy.cuda.runtime.deviceSynchronize()
-        return output
-
-    def run_with_transfers():
-        there = ours.build(work, {name: to_device(value, "cuda") for name, value in inputs.items()})
-        output = there.run(*(() if there.before is None else (there.before(),)))
-        return [to_host(value) for value in (output if isinstance(output, list) else [output])]
-
-    return Task(run_with_transfers) if with_transfers else Task(run_alone, before if task.before else None)
+    with count_transfers() as transfers:
+        task.once()
+    counts = Counter(transfers)
+    return [{"direction": t.direction, "where": t.where, "what": t.what, "bytes": t.bytes, "times": times}
+            for t, times in counts.items()]  # fmt: skip
 
 
-def to_host(value):
-    return to_device(value, "cpu")
+def difference(there, here) -> float | None:
+    """The largest difference over the largest value; of whole numbers, the share that differ."""
+    errors = []
+    for a, b in zip(*(value if isinstance(value, list) else [value] for value in (there, here)), strict=True):
+        if b is None:
+            continue
+        a = to_device(a, "cpu")
+        if a.shape != b.shape:
+            return float("inf")
+        if b.dtype.kind != "f":
+            errors.append(float(np.mean(a != b)) if b.size else 0.0)
+        elif b.size:
+            errors.append(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)))
+    return max(errors, default=None)
+
+
+def measure_card() -> dict:
+    """The card's name, and the best of a few: float32 products and copies within its memory, copies to and from it."""
+    import cupy
+
+    properties, wait = cupy.cuda.runtime.getDeviceProperties(0), cupy.cuda.runtime.deviceSynchronize
+    a, source = cupy.ones((SIDE, SIDE), np.float32), cupy.ones(COPIED, np.float32)
+    product, target, host = cupy.empty_like(a), cupy.empty_like(source), np.ones(COPIED // 4, np.float32)
+    best = {
+        "product": clock_on_gpu(Task(lambda: cupy.matmul(a, a, out=product)), 1)[0]["low"],
+        "copy": clock_on_gpu(Task(lambda: cupy.copyto(target, source)), 1)[0]["low"],
+        "to cuda": clock_on_host(Task(lambda: (to_device(host, "cuda"), wait())), 1)[0]["low"],
+        "to cpu": clock_on_host(Task(lambda: to_device(source[: host.size], "cpu")), 1)[0]["low"],
+    }
+    return {
+        "name": properties["name"].decode(), "memory_gib": properties["totalGlobalMem"] / 2**30,
+        "capability": f"{properties['major']}.{properties['minor']}",
+        "driver": cupy.cuda.runtime.driverGetVersion(), "runtime": cupy.cuda.runtime.runtimeGetVersion(),
+        "cupy": cupy.__version__, "gflops": 2 * SIDE**3 / best["product"] / 1e9,
+        "gigabytes": 2 * source.nbytes / best["copy"] / 1e9,
+        "gigabytes to cuda": host.nbytes / best["to cuda"] / 1e9,
+        "gigabytes to cpu": host.nbytes / best["to cpu"] / 1e9,
+    }  # fmt: skip
+
+
+def describe_card(results: dict) -> str:
+    card = results["card"]
+    return (
+        f"{card['name']}, {card['memory_gib']:.0f} GiB, CuPy {card['cupy']}, torch {results['torch']}: "
+        f"{card['gflops'] / 1000:.1f} TFLOP/s in float32, {card['gigabytes']:.0f} GB/s; "
+        f"from the host {card['gigabytes to cuda']:.1f} GB/s, to it {card['gigabytes to cpu']:.1f}"
+    )
+
+
+def make_rows(results: dict) -> list[list[str]]:
+    """The table, heading first; then a row for each point of growth."""
+    rows = [["work", "cpu, ms", "gpu, ms", "with transfers", "gpu over cpu", "torch, ms", "its setting", "over torch",
+             "of the card", "error", "transfers", "their bytes"]]  # fmt: skip
+    for record in results["work"] + results["growth"]:
+        peer, moved = report.best_peer(record), record.get("transfers")
+        cpu, gpu = report.median(record, "cpu"), report.median(record, "gpu")
+        rows.append(
+            [
+                record["name"], report.format_seconds(cpu), report.format_spread(record, "gpu"),
+                report.format_seconds(report.median(record, "with transfers")),
+                report.format_ratio(cpu / gpu if cpu and gpu else None),
+                report.format_seconds(peer[1] if peer else None), peer[0].removeprefix("torch, ") if peer else "-",
+                report.format_ratio(peer[1] / gpu if peer and gpu else None),
+                f"{record['share']:.0%}" if "share" in record else "-", report.format_error(record.get("error")),
+                str(sum(t["times"] for t in moved)) if moved else "-",
+                str(sum(t["times"] * t["bytes"] for t in moved)) if moved else "-",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def describe_crossings(growth: list[dict]) -> list[str]:
+    """From which size on the GPU is faster than the CPU, on each curve of growth."""
+    curves: dict[str, list[dict]] = {}
+    for record in growth:
+        curves.setdefault(record["curve"][0], []).append(record)
+    lines = []
+    for curve, records in curves.items():
+        for name in ("gpu", "with transfers"):
+            slower = True
+            for record in sorted(records, key=lambda record: -record["curve"][1]):  # from the largest down
+                cpu, gpu = report.median(record, "cpu"), report.median(record, name)
+                if cpu is None or gpu is None or gpu >= cpu:
+                    break
+                slower, since = False, record["curve"][1]
+            lines.append(f"{curve}: {name} {'not faster than the cpu' if slower else f'faster from {since:g} on'}")
+    return lines
+
+
+def write_table(results: Path) -> str:
+    """The table of a JSON that a run left, finished or not."""
+    return report.plain_table(make_rows(json.loads(results.read_text(encoding="utf-8"))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 
 import numpy as np
 
@@ -10,9 +12,11 @@ from benchmarks.timing import Task
 from benchmarks.work import BUILDERS, PICTURE, RESIZED, Work
 from minimrcnn import functional as F
 from minimrcnn import geometry, no_grad
+from minimrcnn.device import beside, module_of
 from minimrcnn.functional.conv import relu_gradient
 from minimrcnn.tensor import Tensor
 
+DEVICE = "cpu"  # of whole networks; benchmarks.gpu says "cuda". Otherwise the inputs decide.
 LEARNING_RATE = 1e-4
 
 
@@ -41,7 +45,8 @@ def differentiate(work: Work, forward, *arrays, gradient=None) -> Task:
         if output is None:
             output = forward(*leaves)
         if gradient is None:  # in the first call only, which does not count
-            gradient = np.random.default_rng(1).standard_normal(output.shape, np.float32).astype(output.dtype)
+            noise = np.random.default_rng(1).standard_normal(output.shape, np.float32)
+            gradient = beside(noise, output.data, output.dtype)
         output.backward(gradient)
         return [leaf.grad for leaf in leaves]
 
@@ -107,7 +112,7 @@ def group_norm(work, algorithm, x, scale, shift):
 
 
 def relu(work, algorithm, x, scale, shift):
-    output = np.maximum(x, 0)
+    output = module_of(x).maximum(x, 0)
     return Task(lambda: relu_gradient(x, output))
 
 
@@ -144,7 +149,7 @@ def inference(work, algorithm, watch=None):
     from benchmarks.pictures import make_picture
     from minimrcnn import MaskRCNN
 
-    model, picture = MaskRCNN(make_config(), seed=0), make_picture(PICTURE)
+    model, picture = MaskRCNN(make_config(), seed=0).to(DEVICE), make_picture(PICTURE)
     if watch:
         watch(model)
 
@@ -172,7 +177,7 @@ def training_step(work, algorithm):
     from minimrcnn import MaskRCNN, Target
     from minimrcnn.training.optimizer import SGD
 
-    model = MaskRCNN(make_config(), seed=0).train()
+    model = MaskRCNN(make_config(), seed=0).to(DEVICE).train()
     for part in (model.backbone.stem, model.backbone.stages[0]):  # three trainable stages
         for parameter in part.parameters():
             parameter.requires_grad = False
@@ -189,7 +194,7 @@ def demo_step(work, algorithm):
     from minimrcnn.training.optimizer import AdamW
 
     batches = DemoBatches(work.size["batch"])
-    model = MaskRCNN(small_config(batches.class_names, rois=64), seed=0).train()
+    model = MaskRCNN(small_config(batches.class_names, rois=64), seed=0).to(DEVICE).train()
     return Task(stepper(model, AdamW(model.named_parameters()), batches.draw, 1e-6))
 
 
@@ -199,7 +204,7 @@ def stepper(model, optimizer, next_batch, learning_rate):
 
     def run():
         losses = model.losses(*next_batch())
-        total = sum(losses.values(), start=Tensor(np.float32(0)))
+        total = functools.reduce(operator.add, losses.values())
         model.zero_grad()
         total.backward()
         clip_gradients(model.parameters(), 10.0)

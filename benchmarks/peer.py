@@ -24,6 +24,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from benchmarks.timing import Task
 from benchmarks.work import BUILDERS, PICTURE, RESIZED, Work
 
+DEVICE = "cpu"  # where torch works; benchmarks.gpu says "cuda"
 LEARNING_RATE = 1e-4
 MEMORY = {"first": torch.contiguous_format, "last": torch.channels_last}
 WITHOUT_LAYOUT = ("linear", "nms", "box_iou", "paste_masks", "crop_masks", "adamw", "sgd", "clip")
@@ -34,26 +35,36 @@ def build(work: Work, inputs: dict, layout: str) -> Task:
     return globals()[BUILDERS.get(work.kind, work.kind)](work, layout, **inputs)
 
 
+def given(array):
+    """An array as torch's, where torch works."""
+    return torch.from_numpy(array).to(DEVICE)
+
+
+def left(output):
+    """A result as NumPy's; on a GPU as it is, as the way to the host would be on the clock."""
+    return output.numpy() if output.device.type == "cpu" else output
+
+
 def tensor(array, layout="first"):
     """Maps (N, H, W, C) as (N, C, H, W) in the layout; everything else as it is."""
     if array.ndim != 4:
-        return torch.from_numpy(array)
-    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=MEMORY[layout])
+        return given(array)
+    return given(array).permute(0, 3, 1, 2).contiguous(memory_format=MEMORY[layout])
 
 
 def kernel(array, layout):
     """(KH, KW, Cin, Cout) as torch's (Cout, Cin, KH, KW)."""
-    return torch.from_numpy(array).permute(3, 2, 0, 1).contiguous(memory_format=MEMORY[layout])
+    return given(array).permute(3, 2, 0, 1).contiguous(memory_format=MEMORY[layout])
 
 
 def array(output):
     """Back to NumPy, maps channels last."""
     output = output.detach()
-    return (output.permute(0, 2, 3, 1) if output.ndim == 4 else output).numpy()
+    return left(output.permute(0, 2, 3, 1) if output.ndim == 4 else output)
 
 
 def kernel_array(weight):
-    return weight.permute(2, 3, 1, 0).numpy()
+    return left(weight.permute(2, 3, 1, 0))
 
 
 def differentiate(work, forward, *leaves, backs=None) -> Task:
@@ -71,7 +82,7 @@ def differentiate(work, forward, *leaves, backs=None) -> Task:
     with torch.no_grad():
         example = forward(*leaves)
     shape = example.permute(0, 2, 3, 1).shape if example.ndim == 4 else example.shape
-    incoming = torch.from_numpy(np.random.default_rng(1).standard_normal(tuple(shape), np.float32))
+    incoming = given(np.random.default_rng(1).standard_normal(tuple(shape), np.float32))
     if example.ndim == 4:
         incoming = incoming.permute(0, 3, 1, 2)
         incoming = incoming.contiguous(
@@ -101,7 +112,7 @@ def conv(work, layout, x, weight, bias):
         lambda x, weight, bias: F.conv2d(x, weight, bias, **settings),
         tensor(x, layout),
         kernel(weight, layout),
-        torch.from_numpy(bias),
+        given(bias),
         backs=[array, kernel_array, array],
     )
 
@@ -113,22 +124,20 @@ def conv_transpose(work, layout, x, weight):
         lambda x, weight: F.conv_transpose2d(x, weight, stride=2),
         tensor(x, layout),
         weight,
-        backs=[array, lambda gradient: gradient.permute(2, 3, 0, 1).numpy()],
+        backs=[array, lambda gradient: left(gradient.permute(2, 3, 0, 1))],
     )
 
 
 def linear(work, layout, x, weight):
-    weight = torch.from_numpy(np.ascontiguousarray(weight.T))
-    return differentiate(
-        work, F.linear, torch.from_numpy(x), weight, backs=[array, lambda gradient: gradient.T.numpy()]
-    )
+    weight = given(np.ascontiguousarray(weight.T))
+    return differentiate(work, F.linear, given(x), weight, backs=[array, lambda gradient: left(gradient.T)])
 
 
 def cut(work, layout, x, rois, gradient):
     operation = dict(
         roi_align=functools.partial(torchvision.ops.roi_align, sampling_ratio=2), roi_pool=torchvision.ops.roi_pool
     )[work.kind]
-    rois, side = torch.from_numpy(rois), work.size["side"]
+    rois, side = given(rois), work.size["side"]
     features = tensor(x, layout)
     if not work.backward:
         return differentiate(work, lambda features: operation(features, rois, side, spatial_scale=0.25), features)
@@ -147,28 +156,28 @@ def cut(work, layout, x, rois, gradient):
 
 
 def nms(work, layout, boxes, scores):
-    boxes, scores = torch.from_numpy(boxes), torch.from_numpy(scores)
-    return Task(lambda: torchvision.ops.nms(boxes, scores, 0.7).numpy())
+    boxes, scores = given(boxes), given(scores)
+    return Task(lambda: left(torchvision.ops.nms(boxes, scores, 0.7)))
 
 
 def box_iou(work, layout, a, b):
-    a, b = torch.from_numpy(a), torch.from_numpy(b)
-    return Task(lambda: torchvision.ops.box_iou(a, b).numpy())
+    a, b = given(a), given(b)
+    return Task(lambda: left(torchvision.ops.box_iou(a, b)))
 
 
 def paste_masks(work, layout, masks, boxes):
-    masks, boxes = torch.from_numpy(masks[:, None]), torch.from_numpy(boxes)
+    masks, boxes = given(masks[:, None]), given(boxes)
     if work.size["soft"]:
-        return Task(lambda: paste_masks_in_image(masks, boxes, PICTURE)[:, 0].numpy())
-    return Task(lambda: (paste_masks_in_image(masks, boxes, PICTURE)[:, 0] > 0.5).numpy())
+        return Task(lambda: left(paste_masks_in_image(masks, boxes, PICTURE)[:, 0]))
+    return Task(lambda: left(paste_masks_in_image(masks, boxes, PICTURE)[:, 0] > 0.5))
 
 
 def crop_masks(work, layout, masks, rois, matched):
-    masks = torch.from_numpy(masks)
-    rois = torch.cat([torch.from_numpy(matched)[:, None].to(torch.float32), torch.from_numpy(rois)], dim=1)
+    masks = given(masks)
+    rois = torch.cat([given(matched)[:, None].to(torch.float32), given(rois)], dim=1)
 
     def run():  # as torchvision's project_masks_on_boxes
-        return torchvision.ops.roi_align(masks[:, None].to(torch.float32), rois, (28, 28), 1.0)[:, 0].numpy()
+        return left(torchvision.ops.roi_align(masks[:, None].to(torch.float32), rois, (28, 28), 1.0)[:, 0])
 
     return Task(run)
 
@@ -193,8 +202,8 @@ def group_norm(work, layout, x, scale, shift):
         work,
         lambda x, scale, shift: F.group_norm(x, 32, scale, shift),
         tensor(x, layout),
-        torch.from_numpy(scale),
-        torch.from_numpy(shift),
+        given(scale),
+        given(shift),
     )
 
 
@@ -205,21 +214,21 @@ def relu(work, layout, x, scale, shift):
 
 
 def clip(work, layout, parameter, gradient):
-    weights = nn.Parameter(torch.from_numpy(parameter))
+    weights = nn.Parameter(given(parameter))
 
     def before():
-        weights.grad = torch.from_numpy(gradient.copy())
+        weights.grad = given(gradient.copy())
 
     def run(_):
         nn.utils.clip_grad_norm_([weights], 1.0)
-        return weights.grad.numpy()
+        return left(weights.grad)
 
     return Task(run, before)
 
 
 def optimizer(work, layout, parameter, gradient):
-    weights = nn.Parameter(torch.from_numpy(parameter.copy()))
-    weights.grad = torch.from_numpy(gradient)
+    weights = nn.Parameter(given(parameter.copy()))
+    weights.grad = given(gradient)
     if work.kind == "adamw":
         stepper = torch.optim.AdamW([weights], LEARNING_RATE, fused=True)
     else:
@@ -227,7 +236,7 @@ def optimizer(work, layout, parameter, gradient):
 
     def run():
         stepper.step()
-        return weights.detach().numpy()
+        return left(weights.detach())
 
     return Task(run)
 
@@ -245,9 +254,7 @@ def resnet50_fpn():
         subprocess.run([sys.executable, "-c", code, str(path)], check=True)
         with np.load(path) as ours:
             weights = {
-                public: torch.from_numpy(
-                    np.ascontiguousarray(their_layout(public, ours[our_name(published_name(public))]))
-                )
+                public: given(np.ascontiguousarray(their_layout(public, ours[our_name(published_name(public))])))
                 for public in model.state_dict()
             }
     model.load_state_dict(weights)
@@ -273,7 +280,7 @@ def their_layout(public: str, ours: np.ndarray) -> np.ndarray:
 
 
 def in_layout(model, layout):
-    return model.to(memory_format=MEMORY[layout])
+    return model.to(DEVICE, memory_format=MEMORY[layout])
 
 
 def without_resizing(model):
@@ -283,7 +290,7 @@ def without_resizing(model):
 
 
 def picture_tensor(picture):
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255))
+    return given(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255))
 
 
 def inference(work, layout, watch=None):
@@ -303,7 +310,7 @@ def inference(work, layout, watch=None):
 
 
 def target_dict(boxes, labels, masks):
-    return dict(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(np.int64(labels)), masks=torch.from_numpy(masks))
+    return dict(boxes=given(boxes), labels=given(np.int64(labels)), masks=given(masks))
 
 
 def training_step(work, layout):

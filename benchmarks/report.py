@@ -55,10 +55,9 @@ def format_spread(record: dict, name: str) -> str:
 
 def make_rows(results: dict) -> list[list[str]]:
     """The table, heading first."""
-    gpu = any("cuda" in record["times"] for record in results["work"])
     heading = ["work", "ours, ms", "AVX2", "1 thread", "torch, ms", "its setting", "faster", "AVX2", "ceiling",
                "error", "torch's", "textbook"]  # fmt: skip
-    rows = [heading + ["cuda", "with transfers"] * gpu]
+    rows = [heading]
     for record in results["work"]:
         peer = best_peer(record)
         times, share = record["times"], share_of_ceiling(record, results["ceilings"])
@@ -76,8 +75,6 @@ def make_rows(results: dict) -> list[list[str]]:
             format_error(times.get(peer[0], {}).get("error")) if peer else "-",
             format_seconds(median(record, TEXTBOOK)),
         ]
-        if gpu:
-            row += [format_seconds(median(record, "cuda")), format_seconds(median(record, "cuda with transfers"))]
         rows.append(row)
     return rows
 

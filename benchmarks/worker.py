@@ -54,20 +54,13 @@ class Worker:
             inputs = make_inputs(work)
             if self.role == "float64":
                 inputs = {name: widen(value) for name, value in inputs.items()}
-            if self.role.startswith("cuda"):
-                from benchmarks import gpu
-
-                self.task = gpu.build(work, inputs, with_transfers=self.role == "cuda with transfers")
-                if self.task is None:
-                    return {"skipped": "no CUDA body yet"}
-            else:
-                self.task = ours.build(work, inputs, "patches" if self.role == "float64" else "auto")
+            self.task = ours.build(work, inputs, "patches" if self.role == "float64" else "auto")
         start = time.perf_counter()
         output = self.task.once()[1]
         first = time.perf_counter() - start
         if save and output is not None:
             arrays = output if isinstance(output, list) else [output]
-            np.savez(save, *[value.get() if hasattr(value, "get") else value for value in arrays])
+            np.savez(save, *arrays)
         return {"first": first, "scale": getattr(self.task, "scale", 1.0)}
 
     def turn(self):

@@ -1,30 +1,86 @@
 """Where arrays live: "cpu" (NumPy) or "cuda" (CuPy), and where kernels keep what they need in passing.
 
-Elementwise arithmetic, reductions and small products belong to the array module ``xp``; hot loops are twins.
+Elementwise arithmetic, reductions and small products belong to the array module ``xp``; hot loops are twins. Whatever
+crosses between the two devices goes through `to_device`, so that `count_transfers` can list it: a GPU that waits for
+the host is the usual reason why it is slow.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import math
+import os
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from minimrcnn.kernels.twin import cuda as numba_cuda
+
 DEVICES = ("cpu", "cuda")
 HOST = (np.ndarray, np.generic)  # NumPy turns an array without axes into a scalar whenever it can
+INSTALL = (
+    'pip install "minimrcnn[cuda]" where the driver is of CUDA 13, "minimrcnn[cuda12]" where it is of CUDA 12 '
+    "(nvidia-smi says which)"
+)
+
+_transfers: list[Transfer] | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """An array that went from one device to the other.
+
+    Attributes
+    ----------
+    direction : {"to cpu", "to cuda"}
+    where : str
+        The file, as a module of this package, and the function that asked for it.
+    what : str
+        Type and shape.
+    bytes : int
+    """
+
+    direction: str
+    where: str
+    what: str
+    bytes: int
+
+
+@contextmanager
+def count_transfers():
+    """List what crosses between host and GPU inside the block; costs nothing when it is not used.
+
+    Yields
+    ------
+    list of Transfer
+
+    Examples
+    --------
+    >>> with count_transfers() as transfers:
+    ...     model.predict([picture])
+    >>> sum(transfer.bytes for transfer in transfers)
+    """
+    global _transfers
+    before, _transfers = _transfers, []
+    try:
+        yield _transfers
+    finally:
+        _transfers = before
 
 
 def device_of(array) -> str:
-    """ "cpu" for what is NumPy's, "cuda" for a CuPy array."""
-    return "cpu" if isinstance(array, HOST) else "cuda"
+    """ "cuda" for an array of CuPy's, "cpu" for all else: NumPy's arrays, lists, numbers."""
+    return "cuda" if not isinstance(array, HOST) and hasattr(array, "__cuda_array_interface__") else "cpu"
 
 
 def module_of(array):
     """The array module of an array: ``numpy`` or ``cupy``."""
-    return np if isinstance(array, HOST) else _cupy()
+    return np if device_of(array) == "cpu" else _cupy()
 
 
 def to_device(array, device: str):
@@ -39,22 +95,73 @@ def to_device(array, device: str):
     """
     if device not in DEVICES:
         raise ValueError(f"device is {device!r}, wanted one of {', '.join(DEVICES)}")
-    if device == "cuda":
-        return _cupy().asarray(array)
-    return array if isinstance(array, HOST) else array.get()
+    if device_of(array) == device:
+        return array
+    array = _cupy().asarray(np.asarray(array)) if device == "cuda" else array.get()
+    if _transfers is not None:
+        _transfers.append(Transfer(f"to {device}", _caller(), f"{array.dtype} {array.shape}", array.nbytes))
+    return array
+
+
+def beside(value, like, dtype=None):
+    """A number, list or array on the device of the array ``like``; a number gets there without a transfer.
+
+    Parameters
+    ----------
+    value : float, array_like or array
+    like : array
+    dtype : optional
+        What it shall be there; by default what it is.
+    """
+    xp = module_of(like)
+    if isinstance(value, (bool, int, float)):
+        return xp.full((), value, dtype)
+    value = to_device(value if hasattr(value, "dtype") else np.asarray(value), device_of(like))
+    return value if dtype is None else xp.asarray(value, dtype=dtype)
+
+
+def _caller() -> str:
+    """Who asked for a transfer: the nearest function that is neither here nor among the Tensors, which only pass on."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "minimrcnn.tensor"):
+        frame = frame.f_back
+    return f"{frame.f_globals.get('__name__', '').removeprefix('minimrcnn.')}.{frame.f_code.co_name}"
 
 
 @cache
 def _cupy():
+    """CuPy, if it is there, and a GPU for it."""
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError('device "cuda" needs CuPy: pip install "minimrcnn[cuda]"') from error
+        raise RuntimeError(f'device "cuda" needs CuPy ({error}): {INSTALL}') from error
+    if numba_cuda is None:
+        raise RuntimeError(f'device "cuda" needs numba-cuda: {INSTALL}')
     try:
-        cupy.cuda.runtime.getDeviceCount()
+        count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError('device "cuda" needs an NVIDIA GPU and its driver; none was found') from error
+        raise RuntimeError(f'device "cuda" needs an NVIDIA GPU and its driver; none was found ({error})') from error
+    if count == 0:
+        raise RuntimeError('device "cuda" needs an NVIDIA GPU; the driver knows of none')
+    _share_stream()
     return cupy
+
+
+def _share_stream() -> None:
+    """Have Numba launch without waiting.
+
+    CuPy and Numba both put their work on CUDA's default stream, which does one thing after the other. Numba does not
+    count on that: it waits for the GPU once for every array of a launch that comes with ``__cuda_array_interface__``.
+    The host would then do nothing else while the GPU computes. The warning about small grids is for whoever can choose
+    a larger one; here they follow from the arrays.
+    """
+    os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
+    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
+    for name in ("numba.cuda.core.config", "numba.core.config"):  # numba-cuda has a configuration of its own
+        try:
+            importlib.import_module(name).reload_config()
+        except ModuleNotFoundError:
+            continue
 
 
 _scratch = threading.local()

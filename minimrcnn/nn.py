@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minimrcnn import functional
-from minimrcnn.device import module_of, to_device
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.tensor import Tensor
 
 
@@ -101,7 +101,7 @@ class Module:
         if faults:
             raise ValueError(f"load_arrays: {len(faults)} names do not fit this model:\n  " + "\n  ".join(faults))
         for name, array in mine.items():
-            array[...] = module_of(array).asarray(arrays[name])
+            array[...] = beside(arrays[name], array)
 
     def train(self, training: bool = True):
         """Switch to training (batch statistics, losses); returns the Module."""

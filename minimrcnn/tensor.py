@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from minimrcnn.device import device_of, module_of, to_device
+from minimrcnn.device import beside, device_of, module_of, to_device
 
 _recording = True
 
@@ -106,7 +106,7 @@ class Tensor:
         return np.array(self.numpy(), dtype, copy=True) if copy else np.asarray(self.numpy(), dtype)
 
     def item(self) -> float:
-        return self.data.item()
+        return self.numpy().item()
 
     def detach(self) -> Tensor:
         return Tensor(self.data)
@@ -133,8 +133,8 @@ class Tensor:
         if gradient is None:
             if self.size != 1:
                 raise ValueError(f"backward: a Tensor of shape {self.shape} needs the gradient to start from")
-            gradient = np.ones(self.shape)
-        gradient = module_of(self.data).asarray(gradient, dtype=self.dtype)
+            gradient = module_of(self.data).ones(self.shape, self.dtype)
+        gradient = beside(gradient, self.data, self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, the Tensor {self.shape}")
         walk_back(self, gradient)
@@ -189,7 +189,7 @@ def as_tensor(value, like: Tensor) -> Tensor:
     """A number or array as a constant of the type and on the device of ``like``; a Tensor as it is."""
     if isinstance(value, Tensor):
         return value
-    return Tensor(module_of(like.data).asarray(value, dtype=like.dtype))
+    return Tensor(beside(value, like.data, like.dtype))
 
 
 def tensors(*values) -> tuple:
@@ -385,21 +385,27 @@ class Transpose(Function):
         return a.transpose(axes)
 
     def backward(self, gradient):
-        return gradient.transpose(np.argsort(self.axes))
+        return gradient.transpose(np.argsort(self.axes).tolist())
 
 
 class Take(Function):
-    """a[index], with slices, integers, masks or arrays of rows, which may repeat."""
+    """a[index], with slices, integers, masks or arrays of rows, which may repeat.
+
+    On a GPU the gradients of what repeats are added up in no fixed order.
+    """
 
     def forward(self, a, index):
-        self.shape, self.index = a.shape, index
-        return a[index]
+        parts = index if isinstance(index, tuple) else (index,)
+        self.is_plain = all(isinstance(part, (int, slice)) or part is Ellipsis or part is None for part in parts)
+        if not self.is_plain:  # arrays go where a is
+            parts = tuple(beside(part, a) if hasattr(part, "dtype") else part for part in parts)
+        self.shape, self.index = a.shape, parts
+        return a[parts]
 
     def backward(self, gradient):
         xp = module_of(gradient)
         result = xp.zeros(self.shape, gradient.dtype)
-        parts = self.index if isinstance(self.index, tuple) else (self.index,)
-        if all(isinstance(part, (int, slice)) or part is Ellipsis or part is None for part in parts):
+        if self.is_plain:
             result[self.index] = gradient  # nothing repeats
         else:
             xp.add.at(result, self.index, gradient)

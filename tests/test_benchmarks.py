@@ -13,11 +13,12 @@ ROOT = Path(__file__).parent.parent
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not beside these tests", allow_module_level=True)
 
-from benchmarks import contest, ours, plots, report, textbook  # noqa: E402
+from benchmarks import contest, gpu, ours, plots, report, textbook  # noqa: E402
 from benchmarks.timing import Task  # noqa: E402
 from benchmarks.work import GROWTH, WORK, Work, make_inputs  # noqa: E402
+from minimrcnn import device  # noqa: E402
 from minimrcnn.kernels.twin import Twin  # noqa: E402
-from tests.convolution_twin_arguments import ARGUMENTS as OF_A_GPU  # noqa: E402
+from tests import stand_in_cupy  # noqa: E402
 
 TINY = {
     "conv": dict(batch=1, height=9, width=7, inner=4, outer=6, kernel=3, stride=1, groups=1),
@@ -39,6 +40,14 @@ TINY = {
     "clip": dict(parameters=10),
 }
 WHOLE = ("inference", "training_step", "demo_step")
+# A convolution's steps on a GPU, and the products and the convolution that lessons compare with the library's.
+COMPARED = {"matmul_simple", "matmul_tiled", "matmul_blocked", "direct_convolution"}
+ONLY_ON_A_GPU = COMPARED | {
+    *("gather_patches", "scatter_patches", "epilogue", "winograd_transform_input", "winograd_transform_output"),
+    *("winograd_transform_gradient", "winograd_transform_kernel", "winograd_transform_kernel_back"),
+}
+# Gradients in a fixed order have the CPU's body; the whole networks take them on a GPU.
+BESIDE_THE_WORKS = COMPARED | {"roi_align_gradient_in_order", "roi_pool_gradient_in_order"}
 
 
 def test_every_twin_is_timed(monkeypatch):
@@ -58,8 +67,78 @@ def test_every_twin_is_timed(monkeypatch):
             ours.build(small, make_inputs(small), algorithm).once()
     large = Work("large", "conv", TINY["conv"] | dict(height=100, width=100, inner=16, outer=16))
     ours.build(large, make_inputs(large)).once()
-    on_a_gpu = {*OF_A_GPU, "roi_align_gradient_in_order", "roi_pool_gradient_in_order"}
-    assert called == set(Twin.registry) - on_a_gpu
+    assert called == set(Twin.registry) - ONLY_ON_A_GPU
+
+
+def measure_on_stand_in(monkeypatch, work) -> dict:
+    """A work's record as a GPU would leave it, but for the times, which are NumPy's."""
+    monkeypatch.setattr(device, "_cupy", stand_in_cupy.Module)
+    monkeypatch.setattr(gpu, "clock_on_gpu", lambda task, rounds: (gpu.summarize([task.once()[0]]), task.once()[1]))
+    monkeypatch.setattr(gpu, "free_memory", lambda peer: None)
+    monkeypatch.setattr(ours, "DEVICE", "cpu")
+    return gpu.measure(work, {"gflops": 100.0, "gigabytes": 10.0}, None, 1)
+
+
+def test_every_cuda_body_is_timed_on_a_gpu(monkeypatch):
+    """Each work on a stand-in for a GPU: it runs, comes to what the CPU comes to, and says what it moved."""
+    called = set()
+
+    def launch(self, *arguments):
+        called.add(self.name)
+        stand_in_cupy.launch(self, *arguments)
+
+    monkeypatch.setattr(Twin, "launch", launch)
+    works = [work for work in WORK if work.kind not in WHOLE and "spread" not in work.name]
+    large = Work("large", "conv", TINY["conv"] | dict(height=24, width=24, inner=16, outer=16), both=True)
+    for work in (large, *works):
+        size = TINY[work.kind] | {"soft": work.size["soft"]} if work.kind == "paste_masks" else TINY[work.kind]
+        small = work if work is large else Work(work.name, work.kind, size, backward=work.backward, both=work.both)
+        record = measure_on_stand_in(monkeypatch, small)
+        assert record["failed"] == {} and record["error"] < 1e-4, record
+        moved = not (work.backward or work.both)
+        assert set(record["times"]) == {"cpu", "gpu", *(["with transfers"] if moved else [])}
+    assert {name for name, twin in Twin.registry.items() if twin.cuda} - called == BESIDE_THE_WORKS
+
+
+def test_a_work_that_fails_on_the_gpu_is_named(monkeypatch):
+    monkeypatch.setattr(Twin, "launch", lambda self, *arguments: 1 / 0)
+    record = measure_on_stand_in(monkeypatch, Work("iou", "box_iou", TINY["box_iou"]))
+    assert set(record["failed"]) == {"gpu", "with transfers"} and "ZeroDivisionError" in record["failed"]["gpu"]
+
+
+def test_the_table_of_a_gpu(tmp_path):
+    def record(x, cpu, there, back):
+        times = {name: dict(median=t, low=t, high=t, count=3) for name, t in
+                 (("cpu", cpu), ("gpu", there), ("with transfers", back), ("torch, channels last", 0.01))}  # fmt: skip
+        return dict(name=f"nms {x}", kind="nms", curve=("nms: boxes", x), times=times, share=0.5, error=0.0)
+
+    moved = [dict(direction="to cpu", where="a.b", what="float32 (3,)", bytes=12, times=2)]
+    growth = [record(10, 0.001, 0.002, 0.003), record(100, 0.004, 0.002, 0.005), record(1000, 0.1, 0.01, 0.02)]
+    (tmp_path / "gpu.json").write_text(json.dumps({"work": [growth[2] | {"transfers": moved}], "growth": growth}))
+    lines = gpu.write_table(tmp_path / "gpu.json").splitlines()
+    assert len(lines) == 6 and len({len(line) for line in lines}) == 1
+    assert "10.00" in lines[2] and "1.00 even" in lines[2] and lines[2].split()[-2:] == ["2", "24"]
+    assert gpu.describe_crossings(growth) == [
+        "nms: boxes: gpu faster from 100 on", "nms: boxes: with transfers faster from 1000 on"
+    ]  # fmt: skip
+    assert gpu.describe_crossings(growth[:1])[0] == "nms: boxes: gpu not faster than the cpu"
+
+
+def test_a_gpu_is_missed_in_a_sentence(monkeypatch, capsys):
+    def no_gpu():
+        raise RuntimeError("no GPU here")
+
+    from benchmarks.__main__ import main
+
+    monkeypatch.setattr(device, "_cupy", no_gpu)
+    with pytest.raises(SystemExit, match="--device cuda: no GPU here"):
+        main(["--device", "cuda"])
+
+
+def test_the_gpu_check_is_a_script():
+    subprocess.run(["bash", "-n", ROOT / "benchmarks" / "gpu_check.sh"], check=True)
+    done = subprocess.run(["bash", ROOT / "benchmarks" / "gpu_check.sh"], capture_output=True, text=True)
+    assert done.returncode == 2 and "gpu_check.sh FOLDER" in done.stdout
 
 
 @pytest.mark.parametrize("kind", sorted(textbook.SMALL))

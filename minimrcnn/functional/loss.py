@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of, to_device
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.functional.math import sigmoid_array, softmax_array
 from minimrcnn.tensor import Function, Tensor, tensors
 
@@ -93,7 +93,9 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     ----------
     He et al. 2017, Mask R-CNN, section 3 and table 2b.
     """
-    logits, targets = _pair(logits, targets)
+    (logits,) = tensors(logits)
+    if not hasattr(targets, "shape"):
+        targets = np.asarray(targets)
     labels = _labels(labels)
     if kind not in MASK_LOSSES:
         raise ValueError(f"mask_loss: kind {kind!r}, wanted one of {', '.join(MASK_LOSSES)}")
@@ -115,15 +117,16 @@ def mask_loss(logits, targets, labels, kind: str = "sigmoid") -> Tensor:
     elif labels.size and not (labels.min() >= 1 and labels.max() < classes):
         raise ValueError(f"mask_loss: labels {labels.min()} to {labels.max()}, wanted 1 to {classes - 1}")
     if kind == "softmax":
-        pixels = np.where(to_device(targets, "cpu") >= 0.5, labels[:, None, None], 0)  # (R, M, M)
+        targets = to_device(targets.data if isinstance(targets, Tensor) else targets, "cpu")
+        pixels = np.where(targets >= 0.5, labels[:, None, None], 0)  # (R, M, M)
         return cross_entropy(logits.reshape(pixels.size, classes), pixels.reshape(-1))
-    own = logits[np.arange(len(labels)), :, :, labels]  # (R, M, M)
+    own, targets = _pair(logits[module_of(logits.data).arange(len(labels)), :, :, labels], targets)  # (R, M, M)
     return BinaryCrossEntropy.apply(own, target=targets)
 
 
 def _labels(labels) -> np.ndarray:
     """Labels as a host array; an empty list is no labels, and NumPy's guess that they are floats does not count."""
-    labels = np.asarray(labels)
+    labels = np.asarray(to_device(labels.data if isinstance(labels, Tensor) else labels, "cpu"))
     return labels if labels.size else labels.astype(np.int64)
 
 
@@ -131,7 +134,7 @@ def _pair(prediction, target):
     """The prediction as a Tensor, the target as a constant array of its type, where it lives."""
     (prediction,) = tensors(prediction)
     target = target.data if isinstance(target, Tensor) else target
-    return prediction, module_of(prediction.data).asarray(target, dtype=prediction.dtype)
+    return prediction, beside(target, prediction.data, prediction.dtype)
 
 
 class Loss(Function):
@@ -157,7 +160,7 @@ class SmoothL1(Loss):
 class CrossEntropy(Loss):
     def forward(self, logits, labels):
         xp = module_of(logits)
-        rows, labels = xp.arange(len(labels)), xp.asarray(labels)
+        rows, labels = xp.arange(len(labels)), beside(labels, logits)
         if len(labels) == 0:
             self.slope = xp.zeros_like(logits)
             return xp.zeros((), logits.dtype)

@@ -101,7 +101,7 @@ class Normalization(Function):
         if statistics is not None:
             statistics["mean"], statistics["variance"] = mean, variance
         inverse = 1 / xp.sqrt(variance + eps)  # (N, G)
-        mean_c, inverse_c = mean.repeat(spread, axis=1), inverse.repeat(spread, axis=1)  # (N, C)
+        mean_c, inverse_c = to_channels(mean, spread), to_channels(inverse, spread)  # (N, C)
         a = inverse_c * scale
         b = shift - mean_c * a
         y = xp.empty_like(x)
@@ -128,7 +128,7 @@ class Normalization(Function):
         def over_groups(values):
             """(N, C): every channel gets its group's mean of the values."""
             total = values.reshape(count, self.groups, spread).sum(axis=2) / members
-            return total.repeat(spread, axis=1)
+            return to_channels(total, spread)
 
         mean_g, mean_g_hat = over_groups(of_g * self.scale), over_groups(of_g_hat * self.scale)
         a = self.inverse * self.scale
@@ -156,3 +156,9 @@ class Normalization(Function):
             sums = xp.empty((count, normalization.count_terms(positions), 2, channels), x.dtype)
         normalization.channel_sums(x, gradient, y, backward, relu, sums)
         return sums.sum(axis=1, dtype=np.float64)
+
+
+def to_channels(values, spread: int):
+    """(N, G) -> (N, G * spread): each channel gets its group's value. (CuPy's own ``repeat`` copies group by group.)"""
+    count, groups = values.shape
+    return module_of(values).broadcast_to(values[:, :, None], (count, groups, spread)).reshape(count, groups * spread)

@@ -28,10 +28,10 @@ def upsample_nearest(x, size) -> Tensor:
         The map or the size is empty, or x is not (N, H, W, C).
     """
     x, size = _check("upsample_nearest", x, size)
-    axes = []
+    xp, axes = module_of(x.data), []
     for inside, outside in zip(x.shape[1:3], size, strict=True):
-        low = np.arange(outside) * inside // outside
-        axes.append((low, low, np.zeros(outside, x.dtype)))
+        low = xp.arange(outside) * inside // outside
+        axes.append((low, low, xp.zeros(outside, x.dtype)))
     return Resize.apply(x, axes=axes)
 
 
@@ -45,11 +45,11 @@ def resize_bilinear(x, size) -> Tensor:
     Parameters and errors as `upsample_nearest`.
     """
     x, size = _check("resize_bilinear", x, size)
-    axes = []
+    xp, axes = module_of(x.data), []
     for inside, outside in zip(x.shape[1:3], size, strict=True):
-        position = np.clip((np.arange(outside) + 0.5) * (inside / outside) - 0.5, 0, inside - 1)
+        position = xp.clip((xp.arange(outside) + 0.5) * (inside / outside) - 0.5, 0, inside - 1)
         low = position.astype(np.int64)
-        axes.append((low, np.minimum(low + 1, inside - 1), (position - low).astype(x.dtype)))
+        axes.append((low, xp.minimum(low + 1, inside - 1), (position - low).astype(x.dtype)))
     return Resize.apply(x, axes=axes)
 
 
@@ -68,9 +68,9 @@ class Resize(Function):
 
     def forward(self, x, axes):
         xp = module_of(x)
-        self.shape, self.axes = x.shape, [[xp.asarray(values) for values in axis] for axis in axes]
+        self.shape, self.axes = x.shape, axes
         y = xp.empty((x.shape[0], len(axes[0][0]), len(axes[1][0]), x.shape[3]), x.dtype)  # (N, OH, OW, C)
-        kernels.resize(xp.ascontiguousarray(x), *self.axes[0], *self.axes[1], y)
+        kernels.resize(xp.ascontiguousarray(x), *axes[0], *axes[1], y)
         return y
 
     def backward(self, gradient):

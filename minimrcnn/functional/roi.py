@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
@@ -165,7 +165,8 @@ def pool_rois(
 def _check(function, features, rois, output_size, spatial_scale):
     (features,) = tensors(features)
     size = tuple(int(side) for side in np.broadcast_to(output_size, 2))
-    rois = np.ascontiguousarray(rois.numpy() if isinstance(rois, Tensor) else rois, dtype=features.dtype)
+    rois = to_device(rois.data if isinstance(rois, Tensor) else rois, "cpu")
+    rois = np.ascontiguousarray(rois, dtype=features.dtype)
     if rois.size == 0:
         rois = rois.reshape(0, 5)
     if features.ndim != 4 or min(features.shape[1:3]) < 1:
@@ -247,9 +248,14 @@ class CutRoIs(Function):
         xp = module_of(pyramid[0])
         crops = xp.empty((len(rois), *cut.output_size, pyramid[0].shape[3]), pyramid[0].dtype)  # (R, h, w, C)
         self.shapes, self.cut, self.scales, self.parts = [level.shape for level in pyramid], cut, scales, []
+        if levels is not None:  # level after level, so that no more than two arrays go to a GPU
+            order = np.argsort(levels, kind="stable")  # (R,)
+            ends = [0, *np.bincount(levels, minlength=len(pyramid)).cumsum().tolist()]
+            rois, order = rois[order], beside(order, crops)
+        rois = beside(rois, crops)
         for number, features in enumerate(pyramid):
-            rows = np.flatnonzero(levels == number) if levels is not None else slice(None)
-            chosen = xp.asarray(rois[rows])  # (R_l, 5)
+            some = slice(None) if levels is None else slice(ends[number], ends[number + 1])
+            chosen, rows = rois[some], some if levels is None else order[some]  # (R_l, 5), (R_l,)
             part = crops if levels is None else xp.empty((len(chosen), *crops.shape[1:]), crops.dtype)
             winner = cut.forward(xp.ascontiguousarray(features), chosen, scales[number], part)
             if levels is not None:

@@ -1,5 +1,8 @@
 """Boxes, anchors, matches and masks: plain NumPy arrays on the host, in and out; nothing here has a gradient.
 
+What has a kernel for the GPU (`box_iou`, `nms`, `crop_masks`, `paste_masks`, `paste_masks_bool`) answers there if its
+input is there. The model hands all of it host arrays: they are few boxes, and pictures that are on the host anyway.
+
 Boxes are float32 ``x1, y1, x2, y2`` in continuous pixel coordinates, half-open (width = x2 - x1). Sizes are
 ``(height, width)``. Every function takes anything NumPy can read as an array of the right shape, checks it, and answers
 empty input with empty output.

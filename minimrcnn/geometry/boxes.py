@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from minimrcnn.device import beside, module_of
 from minimrcnn.kernels.box_iou import box_iou as box_iou_twin
 from minimrcnn.kernels.nms import suppress
 
@@ -15,13 +16,14 @@ LARGEST_LOG_SCALE = math.log(1000 / 16)
 
 def check_boxes(function: str, name: str, boxes) -> np.ndarray:
     """`boxes` as a C-contiguous array (P, 4), float32 unless it is float64 already."""
-    boxes = np.asarray(boxes)
+    xp = module_of(boxes)
+    boxes = xp.asarray(boxes)
     dtype = np.float64 if boxes.dtype == np.float64 else np.float32
     if boxes.size == 0 and boxes.ndim == 1:  # np.array([]) is no boxes
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{function}: {name} has shape {boxes.shape}, wanted (P, 4)")
-    return np.ascontiguousarray(boxes, dtype)
+    return xp.ascontiguousarray(boxes, dtype)
 
 
 def box_area(boxes) -> np.ndarray:
@@ -49,8 +51,8 @@ def box_iou(a, b) -> np.ndarray:
         If the boxes do not have four columns.
     """
     a = check_boxes("box_iou", "a", a).astype(np.float32, copy=False)
-    b = check_boxes("box_iou", "b", b).astype(np.float32, copy=False)
-    output = np.empty((len(a), len(b)), np.float32)  # (P, Q)
+    b = check_boxes("box_iou", "b", beside(b, a)).astype(np.float32, copy=False)
+    output = module_of(a).empty((len(a), len(b)), np.float32)  # (P, Q)
     box_iou_twin(a, b, output)
     return output
 
@@ -149,9 +151,10 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
         If there is not one score a box.
     """
     boxes, scores = _check_scored("nms", boxes, scores)
-    order = np.argsort(-scores, kind="stable")
-    keep = np.ones(len(boxes), np.bool_)
-    suppress(np.ascontiguousarray(boxes[order].T), iou_threshold, keep)  # (4, P)
+    xp = module_of(boxes)
+    order = xp.argsort(-scores, kind="stable")
+    keep = xp.ones(len(boxes), np.bool_)
+    suppress(xp.ascontiguousarray(boxes[order].T), iou_threshold, keep)  # (4, P)
     return order[keep]
 
 
@@ -203,7 +206,7 @@ def _nms_by_group(boxes, scores, groups, iou_threshold):
 
 def _check_scored(function: str, boxes, scores) -> tuple[np.ndarray, np.ndarray]:
     boxes = check_boxes(function, "boxes", boxes).astype(np.float32, copy=False)
-    scores = np.asarray(scores, np.float32)
+    scores = beside(scores, boxes, np.float32)
     if scores.shape != (len(boxes),):
         raise ValueError(f"{function}: scores {scores.shape} for boxes {boxes.shape}, wanted one score a box")
     return boxes, scores

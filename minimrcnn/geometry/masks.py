@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.geometry.boxes import check_boxes
 from minimrcnn.kernels.crop_masks import crop_masks as crop_masks_twin
 from minimrcnn.kernels.paste_masks import paste_masks as paste_masks_twin
@@ -33,20 +34,21 @@ def crop_masks(masks, rois, matched, size: int) -> np.ndarray:
     ValueError
         If the shapes do not fit or a RoI is matched to no mask.
     """
-    masks = np.asarray(masks)
+    xp = module_of(masks)
+    masks = xp.asarray(masks)
     if masks.ndim != 3 or masks.dtype not in (np.uint8, np.bool_):
         raise ValueError(f"crop_masks: masks is {masks.dtype} {masks.shape}, wanted uint8 or bool (G, H, W)")
-    rois = check_boxes("crop_masks", "rois", rois).astype(np.float32, copy=False)
-    matched = np.ascontiguousarray(matched, np.int64)
+    rois = check_boxes("crop_masks", "rois", beside(rois, masks)).astype(np.float32, copy=False)
+    matched = np.ascontiguousarray(to_device(matched, "cpu"), np.int64)
     if matched.shape != (len(rois),):
         raise ValueError(f"crop_masks: matched {matched.shape} for rois {rois.shape}, wanted one mask a RoI")
     if len(matched) and (matched.min() < 0 or matched.max() >= len(masks)):
         raise ValueError(
             f"crop_masks: matched goes from {matched.min()} to {matched.max()}, wanted rows of masks {masks.shape}"
         )
-    output = np.zeros((len(rois), size, size), np.float32)  # (R, M, M)
+    output = xp.zeros((len(rois), size, size), np.float32)  # (R, M, M)
     if masks.size > 0:
-        crop_masks_twin(np.ascontiguousarray(masks).view(np.uint8), rois, matched, output)
+        crop_masks_twin(xp.ascontiguousarray(masks).view(np.uint8), rois, beside(matched, masks), output)
     return output
 
 
@@ -67,7 +69,7 @@ def paste_masks(masks, boxes, size: tuple[int, int]) -> np.ndarray:
         0 outside of the boxes; 4 bytes a pixel and detection, see `paste_masks_bool`.
     """
     masks, boxes = _check_masks("paste_masks", masks, boxes)
-    output = np.zeros((len(masks), *size), np.float32)  # (D, H, W)
+    output = module_of(masks).zeros((len(masks), *size), np.float32)  # (D, H, W)
     paste_masks_twin(masks, boxes, output)
     return output
 
@@ -83,14 +85,14 @@ def paste_masks_bool(masks, boxes, size: tuple[int, int], threshold: float = 0.5
     if not threshold >= 0:
         raise ValueError(f"paste_masks_bool: threshold is {threshold}, wanted 0 or more")
     masks, boxes = _check_masks("paste_masks_bool", masks, boxes)
-    output = np.zeros((len(masks), *size), np.bool_)  # (D, H, W)
+    output = module_of(masks).zeros((len(masks), *size), np.bool_)  # (D, H, W)
     paste_masks_bool_twin(masks, boxes, float(threshold), output)
     return output
 
 
 def _check_masks(function: str, masks, boxes) -> tuple[np.ndarray, np.ndarray]:
-    masks = np.ascontiguousarray(masks, np.float32)
-    boxes = check_boxes(function, "boxes", boxes).astype(np.float32, copy=False)
+    masks = module_of(masks).ascontiguousarray(masks, np.float32)
+    boxes = check_boxes(function, "boxes", beside(boxes, masks)).astype(np.float32, copy=False)
     if masks.ndim != 3 or masks.shape[1] != masks.shape[2] or masks.shape[1] == 0 or len(masks) != len(boxes):
         raise ValueError(f"{function}: masks {masks.shape} for boxes {boxes.shape}, wanted (D, M, M) and (D, 4)")
     return masks, boxes

@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from minimrcnn import geometry
+from minimrcnn.device import to_device
 from minimrcnn.functional import cross_entropy, smooth_l1
 from minimrcnn.functional.math import softmax_array
 from minimrcnn.models.rpn import BETA
@@ -128,9 +129,9 @@ class BoxHead(Module):
         }
 
     def detect(self, logits, deltas, proposals, image_sizes, score_thresh) -> list[Detections]:
-        """The detections of every picture, without masks; from host arrays, without gradient."""
+        """The detections of every picture, without masks; host arrays, without gradient."""
         config = self.config
-        scores = softmax_array(logits.numpy())  # (R, K) of all pictures
+        scores = to_device(softmax_array(logits.data), "cpu")  # (R, K) of all pictures
         deltas = deltas.numpy()
         detections, start = [], 0
         for boxes, size in zip(proposals, image_sizes, strict=True):

@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from minimrcnn import geometry
+from minimrcnn.device import beside, module_of, to_device
 from minimrcnn.functional import mask_loss
 from minimrcnn.functional.math import sigmoid_array, softmax_array
 from minimrcnn.models.box_head import make_convs
@@ -51,11 +52,12 @@ class MaskHead(Module):
 
     def choose(self, logits, labels) -> np.ndarray:
         """(R, M, M) float32: for every RoI the mask of its class, as probabilities, from logits (R, M, M, K)."""
-        logits = logits.numpy()
-        if self.config.mask_loss == "softmax":
+        logits, kind = logits.data, self.config.mask_loss
+        if kind == "softmax":
             logits = softmax_array(logits)
-        own = logits[np.arange(len(labels)), :, :, 0 if self.config.mask_loss == "agnostic" else labels]
-        return own if self.config.mask_loss == "softmax" else sigmoid_array(own)
+        rows = module_of(logits).arange(len(labels))
+        own = logits[rows, :, :, 0 if kind == "agnostic" else beside(labels, logits)]
+        return to_device(own if kind == "softmax" else sigmoid_array(own), "cpu")
 
 
 class ConvolutionalMaskHead(MaskHead):

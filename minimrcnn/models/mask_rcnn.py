@@ -21,6 +21,7 @@ import numpy as np
 from minimrcnn import weights
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.config import Config
+from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.functional import pool_rois
 from minimrcnn.geometry import clip_boxes
@@ -121,7 +122,7 @@ class MaskRCNN(Module):
         self.eval()
         try:
             with no_grad():
-                pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config)
+                pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config, self.device)
                 if proposals is not None:
                     proposals = self._check_proposals(proposals, original_sizes, image_sizes)
                 levels = self.extract(pixels)
@@ -164,7 +165,7 @@ class MaskRCNN(Module):
         DataError
             A picture or a target is wrong; the message says which.
         """
-        pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config)
+        pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config, self.device)
         targets = self._check_targets(targets, original_sizes, image_sizes)
         levels = self.extract(pixels)
         logits, deltas = self.rpn(levels)
@@ -186,9 +187,14 @@ class MaskRCNN(Module):
             losses |= self.mask_head.losses(self.mask_head(seen), samples, targets)
         return losses
 
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda": where the weights are, and so where all features will be."""
+        return self.rpn.logits.weight.device
+
     def extract(self, pixels) -> list[Tensor]:
         """What RPN and heads look at, P2 to P6 or the one map, of pixels (N, H, W, 3)."""
-        maps = self.backbone(Tensor(pixels, device=self.rpn.logits.weight.device))
+        maps = self.backbone(Tensor(pixels, device=self.device))
         levels = self.pyramid(maps) if self.pyramid else maps[-1:]
         record(**{f"c{number}": level for number, level in enumerate(maps, 2)})
         record(**dict(zip(self.levels, levels, strict=True)))
@@ -201,7 +207,7 @@ class MaskRCNN(Module):
         config = self.config
         return pool_rois(
             levels[:4], rois, size, self.strides[:4], config.roi_operation, config.roi_sampling_ratio,
-            config.roi_aligned, config.roi_mode,
+            config.roi_aligned, config.roi_mode, config.roi_deterministic,
         )  # fmt: skip
 
     def look(self, crops) -> Tensor:
@@ -220,8 +226,9 @@ class MaskRCNN(Module):
 
     def save(self, path, **notes) -> None:
         """Write the weights, the Config and any notes (what JSON can hold) to a file, whole or not at all."""
+        arrays = {name: to_device(array, "cpu") for name, array in self.arrays().items()}
         config = dataclasses.asdict(self.config)
-        write_archive(path, self.arrays(), {"kind": "minimrcnn model", "config": config, **notes})
+        write_archive(path, arrays, {"kind": "minimrcnn model", "config": config, **notes})
 
     @classmethod
     def load(cls, path) -> MaskRCNN:

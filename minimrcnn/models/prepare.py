@@ -8,6 +8,7 @@ import numpy as np
 
 from minimrcnn import geometry
 from minimrcnn.data.pictures import as_picture
+from minimrcnn.device import module_of, to_device
 from minimrcnn.functional import resize_bilinear
 from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor, no_grad
@@ -21,17 +22,19 @@ def resized(size: tuple[int, int], config) -> tuple[int, int]:
     return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
-def prepare(pictures, config) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[int, int]]]:
+def prepare(pictures, config, device: str = "cpu") -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[int, int]]]:
     """Pictures as one batch of pixels: resized, normalized, padded with zeros on the right and below.
 
     Parameters
     ----------
     pictures : list of (H, W, 3) uint8 or float arrays, paths or PIL images
     config : Config
+    device : {"cpu", "cuda"}
+        Where the pixels shall be. Pictures go to a GPU as they are, a byte a color, and become pixels there.
 
     Returns
     -------
-    pixels : ndarray (N, H, W, 3) float32
+    pixels : array (N, H, W, 3) float32
         H and W are multiples of ``config.size_divisible``.
     image_sizes : list of (int, int)
         (height, width) of every picture within the batch.
@@ -45,17 +48,19 @@ def prepare(pictures, config) -> tuple[np.ndarray, list[tuple[int, int]], list[t
     image_sizes = [resized(size, config) for size in original_sizes]
     step = config.size_divisible
     height, width = (-(-max(side) // step) * step for side in zip(*image_sizes, strict=True))
-    pixels = np.zeros((len(pictures), height, width, 3), np.float32)
-    mean, deviation = np.float32(config.image_mean), np.float32(config.image_std)
+    colors = to_device(np.float32([config.image_mean, config.image_std]), device)  # (2, 3)
+    xp = module_of(colors)
+    pixels = xp.zeros((len(pictures), height, width, 3), np.float32)
     for target, picture, size in zip(pixels, pictures, image_sizes, strict=True):
-        values = picture.astype(np.float32)
+        values = to_device(picture, device).astype(np.float32)
         if picture.dtype == np.uint8:
             values /= 255
         if size != picture.shape[:2]:
             with no_grad():
                 values = resize_bilinear(Tensor(values[None]), size).data[0]
         rows = values.reshape(size[0], -1)  # three numbers at a time take NumPy long: 40 instead of 14 ms
-        rows = (rows - np.tile(mean, size[1])) / np.tile(deviation, size[1])
+        mean, deviation = xp.tile(colors, size[1])  # (W * 3,) each
+        rows = (rows - mean) / deviation
         target[: size[0], : size[1]] = rows.reshape(*size, 3)
     return pixels, image_sizes, original_sizes
 

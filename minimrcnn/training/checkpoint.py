@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
@@ -25,8 +26,9 @@ from minimrcnn.weights.recognize import set_norm_eps
 KIND = "minimrcnn checkpoint 1"
 MODEL = "model.npz"  # beside the checkpoint, of a run that is done
 HEADER_FIELDS = {"step": int, "generator": dict, "config": dict, "options": dict}
-# What may differ between two parts of a run: the pause, and the eps that a batch norm got with its first weights.
-FREE_OPTIONS = ("checkpoint_seconds", "norm_eps")
+# What may differ between two parts of a run: the pause, the eps that a batch norm got with its first weights, and the
+# order in which a GPU adds.
+FREE_OPTIONS = ("checkpoint_seconds", "norm_eps", "roi_deterministic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ def save_checkpoint(path, model, optimizer, options, step: int, finished: bool =
         "config": dataclasses.asdict(model.config),
         "options": dataclasses.asdict(options),
     }
-    write_archive(path, arrays, header)
+    write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
 
 def read_checkpoint(path) -> Checkpoint:

@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from minimrcnn.device import device_of, module_of
+from minimrcnn.device import beside, device_of, module_of, to_device
 from minimrcnn.kernels import optimizer as kernels
 
 
@@ -60,7 +60,7 @@ class Optimizer:
         self.decay = choose_decay(parameters, float(weight_decay), norm_weight_decay)
         self.steps = 0
         self.state = {
-            kind: {name: np.zeros_like(parameter.data) for name, parameter in parameters.items()}
+            kind: {name: module_of(parameter.data).zeros_like(parameter.data) for name, parameter in parameters.items()}
             for kind in self.state_names
         }
 
@@ -102,7 +102,7 @@ class Optimizer:
         if problems:
             raise ValueError(f"{type(self).__name__}.load_arrays: {'; '.join(problems)}")
         for name, array in mine.items():
-            array[...] = arrays[name]
+            array[...] = beside(arrays[name], array)
         self.steps = int(arrays["steps"])
 
     def update(self, gradient, learning_rate, weight_decay, *state_and_parameter):
@@ -171,15 +171,14 @@ def clip_gradients(parameters, max_norm: float) -> float:
     Source: Pascanu et al. 2013, algorithm 1.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    totals = []
-    for gradient in gradients:
-        xp = module_of(gradient)
-        flat = xp.ascontiguousarray(gradient).reshape(-1)  # (n,)
-        kind = np.float64 if device_of(gradient) == "cpu" else flat.dtype
-        sums = xp.empty(-(-flat.size // kernels.SQUARES_BLOCK), kind)
-        kernels.square_sums(flat, sums)
-        totals.append(sums.sum(dtype=np.float64))
-    total = float(sum(totals))  # a GPU is asked once
+    if not gradients:
+        return 0.0
+    xp, kind = module_of(gradients[0]), np.float64 if device_of(gradients[0]) == "cpu" else gradients[0].dtype
+    ends = np.cumsum([0, *(-(-gradient.size // kernels.SQUARES_BLOCK) for gradient in gradients)]).tolist()
+    sums = xp.empty(ends[-1], kind)  # of all, so that a GPU is asked once
+    for gradient, start, end in zip(gradients, ends[:-1], ends[1:], strict=True):
+        kernels.square_sums(xp.ascontiguousarray(gradient).reshape(-1), sums[start:end])
+    total = float(to_device(sums.sum(dtype=np.float64), "cpu"))
     norm = math.sqrt(total) if total >= 0 else math.nan
     if max_norm < norm < math.inf:
         scale = np.float32(max_norm / norm)

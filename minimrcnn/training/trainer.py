@@ -32,6 +32,7 @@ import numpy as np
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.loader import Loader
+from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
@@ -187,7 +188,9 @@ def run_steps(
 def take_step(model, optimizer, dataset, options, batch, step: int) -> tuple[dict[str, float], float]:
     """One update, unless a loss or the gradient is not finite. Returns the losses and the gradient's norm."""
     losses = model.losses(batch.pictures, batch.targets)
-    values = {name: float(loss.numpy()) for name, loss in losses.items()}
+    numbers = [loss.data for loss in losses.values()]
+    numbers = to_device(module_of(numbers[0]).stack(numbers), "cpu").tolist()  # in one go, as a GPU is waited for
+    values = dict(zip(losses, numbers, strict=True))
     check_losses(values, model, dataset, batch, step)
     functools.reduce(operator.add, losses.values()).backward()
     norm = clip_gradients(optimizer.parameters.values(), options.clip_norm)
@@ -212,8 +215,9 @@ def rehearse(model, optimizer, options: TrainOptions, batch) -> None:
     model.load_arrays({**model.arrays(), **statistics})
     model.generator.bit_generator.state = generator
 
-    stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True)
-    stand_in.grad = np.zeros(1, np.float32)
+    device = next(iter(optimizer.parameters.values())).device
+    stand_in = Tensor(np.zeros(1, np.float32), requires_grad=True, device=device)
+    stand_in.grad = Tensor(np.zeros(1, np.float32), device=device).data
     options.make_optimizer({"stand_in": stand_in}).step(0.0)
 
 

@@ -1,0 +1,59 @@
+#!/bin/bash
+# On a machine with an NVIDIA GPU: what minimrcnn needs, its CUDA tests, NVIDIA's checks of its kernels, its benchmark.
+#
+#   benchmarks/gpu_check.sh FOLDER [cuda|cuda12]
+#
+# leaves in FOLDER what each part said (environment.txt, tests.txt, memcheck.txt, racecheck.txt, benchmark.txt), gpu.json,
+# table.txt and summary.txt. Each part has its own limit, so that all of it takes less than nine minutes; a part that
+# fails does not hold up the others. The exit code is 0 if none failed.
+#
+# PYTHON names another interpreter than python3. INSTALL=no takes the packages that are there.
+set -u
+[ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
+mkdir -p "$1" || exit 2
+folder=$(cd "$1" && pwd) extra=${2:-cuda} python=${PYTHON:-python3} failed=0 scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/.." || exit 2
+: >"$folder/summary.txt"
+
+part() { # name, seconds, command ...: what it prints goes to name.txt, and whether it held to the summary
+    local name=$1 limit=$2 start=$SECONDS code
+    shift 2
+    timeout -k 5 "$limit" "$@" >"$folder/$name.txt" 2>&1
+    code=$?
+    [ $code -eq 0 ] || failed=1
+    echo "$name: exit code $code after $((SECONDS - start)) s" | tee -a "$folder/summary.txt"
+}
+
+environment() {
+    nvidia-smi || echo "no nvidia-smi"
+    if [ "${INSTALL:-yes}" = yes ]; then
+        "$python" -m venv "$scratch/venv" && "$1" -m pip install -q -e ".[$extra]" \
+            "pytest>=8.3,<10" "hypothesis>=6.120,<7" || return 1
+    fi
+    "$1" -m pip list 2>/dev/null
+    "$1" -c 'import numpy as np; from minimrcnn.device import to_device; print(to_device(np.zeros(1, np.float32), "cuda"))'
+}
+
+interpreter=$python
+[ "${INSTALL:-yes}" = yes ] && interpreter=$scratch/venv/bin/python
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$scratch/cache} PYTHONUNBUFFERED=1
+export -f environment
+export scratch extra python
+
+part environment 110 bash -c 'environment "$0"' "$interpreter"
+part tests 150 "$interpreter" -m pytest -m cuda -q -p no:cacheprovider tests/test_cuda_device.py
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
+if [ -n "$sanitizer" ]; then # every kernel once, on small arrays
+    for tool in memcheck racecheck; do
+        part $tool 45 "$sanitizer" --tool $tool --target-processes all --error-exitcode 9 \
+            "$interpreter" -m tests.launch_cuda_kernels
+    done
+else
+    echo "compute-sanitizer: not found, left out" | tee -a "$folder/summary.txt"
+fi
+part benchmark 170 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
+"$interpreter" -c 'import sys; from pathlib import Path; from benchmarks.gpu import write_table
+print(write_table(Path(sys.argv[1])))' "$folder/gpu.json" >"$folder/table.txt" 2>&1 || failed=1
+echo "all: $([ $failed -eq 0 ] && echo passed || echo FAILED) after $SECONDS s" | tee -a "$folder/summary.txt"
+exit $failed
