@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.coco import CocoDataset
@@ -17,6 +16,7 @@ from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.models.coverage import best_ious
 from minimrcnn.overview import draw_overview
+from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, fit_small
 
 

@@ -6,12 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import plain
 from minimrcnn.errors import DataError
+from minimrcnn.progress import tqdm
 
 
 def write_coco(dataset: CocoDataset, output) -> Path:

@@ -16,13 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.folder import DataFolder, plain
 from minimrcnn.data.pictures import MAX_PIXELS, picture_size
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
+from minimrcnn.progress import tqdm
 
 ONLY_CLASS = "object"  # the class where a format or a file has none
 

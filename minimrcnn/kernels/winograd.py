@@ -122,7 +122,7 @@ transform_kernels_back = make_transform(transform_kernel_back, QUARTER, SIXTH)  
 
 
 @register_jitable
-def locate(tile, down, across):
+def find_tile(tile, down, across):
     """(picture, first row, first column) of the outputs of a tile."""
     return tile // (down * across), tile // across % down * TILE, tile % across * TILE
 
@@ -152,7 +152,7 @@ def grid(components):
 @compiled_task
 def transform_patch(x, padding, down, across, tile, square, components):
     """components (36 + 1, Cin) = B' d B for one tile; what lies outside the map is 0."""
-    n, top, left = locate(tile, down, across)
+    n, top, left = find_tile(tile, down, across)
     top, left = top - padding, left - padding
     bottom, right = top + PATCH, left + PATCH
     if top >= 0 and left >= 0 and bottom <= x.shape[1] and right <= x.shape[2]:
@@ -166,7 +166,7 @@ def transform_patch(x, padding, down, across, tile, square, components):
 @compiled_task
 def transform_gradient(y_gradient, down, across, tile, square, components):
     """components (36 + 1, Cout) = A dy A' for one tile of the output's gradient; what lies outside the map is 0."""
-    n, top, left = locate(tile, down, across)
+    n, top, left = find_tile(tile, down, across)
     bottom, right = top + TILE, left + TILE
     if bottom <= y_gradient.shape[1] and right <= y_gradient.shape[2]:
         patch = y_gradient[n, top:bottom, left:right]
@@ -180,7 +180,7 @@ def transform_gradient(y_gradient, down, across, tile, square, components):
 def finish_tile(components, bias, residual, relu, down, across, tile, square, output):
     """One tile of output = A' M A (M: components (36 + 1, Cout)), += bias, += residual, ReLU; overhang is dropped."""
     height, width, channels = output.shape[1], output.shape[2], output.shape[3]
-    n, top, left = locate(tile, down, across)
+    n, top, left = find_tile(tile, down, across)
     fits = top + TILE <= height and left + TILE <= width
     if fits:
         target = output[n, top : top + TILE, left : left + TILE]

@@ -22,18 +22,13 @@ from minimrcnn.kernels.epilogue import finish_value
 from minimrcnn.kernels.twin import Twin, cuda
 from minimrcnn.kernels.winograd import (
     TILE,
+    find_tile,
     transform_input,
     transform_kernel,
     transform_kernel_back,
     transform_output,
     transform_output_back,
 )
-
-
-@register_jitable
-def find_tile(tile, down, across):
-    """(picture, first row of outputs, first column) of a tile."""
-    return tile // (down * across), tile // across % down * TILE, tile % across * TILE
 
 
 @register_jitable
