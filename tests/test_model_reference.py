@@ -46,22 +46,48 @@ def test_rpn(stages, level):
         assert relative_error(ours[name][0], theirs[name]) < 5e-4
 
 
+def partners(found, boxes, labels):
+    """(matched (D,), partner (D,)): which of torchvision's detections have one of ours within 0.05 pixel, and which."""
+    same = (np.abs(found.boxes[None] - boxes[:, None]).max(axis=2) < 0.05) & (found.labels[None] == labels[:, None])
+    return same.any(axis=1), same.argmax(axis=1)
+
+
 def test_proposals_and_detections(stages):
     ours, theirs = stages
     nearest = np.abs(ours["proposals"][0][None] - theirs["proposals"][:, None]).max(axis=2).min(axis=1)  # (100,)
     assert (nearest < 0.05).mean() >= 0.97
 
     found = ours["detections"][0]
-    same = (np.abs(found.boxes[None] - theirs["boxes"][:, None]).max(axis=2) < 0.05) & (
-        found.labels[None] == theirs["labels"][:, None]
-    )
-    matched = same.any(axis=1)
+    matched, partner = partners(found, theirs["boxes"], theirs["labels"])
     assert matched.mean() >= 0.97
-    partner = same.argmax(axis=1)
     assert np.abs(found.scores[partner] - theirs["scores"])[matched].max() < 1e-3
     for number in np.flatnonzero(matched[:4]):
         wrong = found.masks[partner[number]] != (theirs["masks"][number] > 127)
         assert wrong.mean() < 1e-3
+
+
+def test_pictures_of_different_sizes(published):
+    """Three pictures, each scaled by its own factor and padded to a common size, and the detections back in pixels."""
+    settings, theirs = cases("maskrcnn_resnet50_fpn_batch", "batch")[0]
+    model = MaskRCNN(**settings, box_score_thresh=0.0, box_detections_per_img=40)
+    model.load_arrays(published)
+    pictures = [theirs[f"picture_{number}"] for number in range(3)]
+    with trace() as ours:
+        detections = model.predict(pictures)
+    for level in range(2, 7):
+        features = ours[f"p{level}"]
+        assert features.shape == tuple(theirs[f"p{level}_shape"])
+        assert relative_error(features.mean(axis=(1, 2)), theirs[f"p{level}_mean"]) < 1e-4
+        assert relative_error(features[:, -3:, -4:, :16], theirs[f"p{level}_crop"]) < 1e-4
+    for number, found in enumerate(detections):
+        boxes, scores, labels = (theirs[f"{name}_{number}"] for name in ("boxes", "scores", "labels"))
+        matched, partner = partners(found, boxes, labels)
+        assert len(found) == len(boxes) and matched.mean() >= 0.97, number
+        assert np.abs(found.scores[partner] - scores)[matched].max() < 1e-3
+        height, width = pictures[number].shape[:2]
+        masks = np.unpackbits(theirs[f"masks_{number}"], count=3 * height * width).reshape(3, height, width)
+        for one in np.flatnonzero(matched[:3]):
+            assert (found.masks[partner[one]] != masks[one]).mean() < 1e-3
 
 
 def test_heads_on_the_same_proposals(stages, published):
