@@ -22,7 +22,7 @@ def convolutions(draw):
     kernel_height, kernel_width = draw(st.sampled_from([(1, 1), (3, 3), (2, 3), (5, 1), (7, 7), (3, 3)]))
     padding, stride, groups = draw(st.integers(0, 3)), draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2, 3]))
     height = draw(st.integers(max(kernel_height - 2 * padding, 1), 11))
-    width = draw(st.integers(max(kernel_width - 2 * padding, 1), 11))
+    width = draw(st.integers(max(kernel_width - 2 * padding, 1), draw(st.sampled_from([11, 40]))))  # wide: in lines
     count, inside, outside = draw(st.integers(0, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     x = normal(count, height, width, groups * inside, seed=1)
     weight = normal(kernel_height, kernel_width, inside, groups * outside, seed=2)
@@ -48,6 +48,19 @@ def test_winograd_is_the_definition(count, height, width, padding, channels):
     np.testing.assert_allclose(
         y, conv2d(Tensor(x), Tensor(weight), padding=padding, algorithm="patches").data, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("kernel, padding, stride", [(3, 20, 1), (7, 3, 2), (2, 0, 5), (1, 2, 3), (9, 4, 1)])
+def test_few_channels_are_not_gathered(kernel, padding, stride):
+    """Lines of which nothing, the ends or all hang over the map: to the bit what gathering gives."""
+    x, weight, bias = normal(2, 5, 45, 3), normal(kernel, kernel, 3, 70, seed=1), normal(70, seed=2)
+    options = dict(padding=padding, stride=stride, algorithm="patches")
+    in_lines = conv2d(x, weight, bias, **options).data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional.conv, "RUN", 0)
+        gathered = conv2d(x, weight, bias, **options).data
+    np.testing.assert_array_equal(in_lines, gathered)
+    np.testing.assert_allclose(in_lines, reference.conv2d(x, weight, bias, stride, padding), atol=1e-9)
 
 
 def test_winograd_in_several_blocks():

@@ -13,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from minimrcnn.kernels.product import BLOCK_DEPTH, BLOCK_ROWS, multiply, pack, pack_weight, panels_shape
+from minimrcnn.kernels.product import BLOCK_DEPTH, BLOCK_ROWS, multiply, multiply_runs, pack, pack_weight, panels_shape
 
 
 @njit
 def multiply_here(x, panels, add, y):
-    multiply(x[:, :], panels, np.int64(add), y[:, :])
+    multiply(x, panels, np.int64(add), y)
+
+
+@njit
+def multiply_runs_here(x, panels, y):
+    multiply_runs(x, panels[:, :, :], np.int64(0), y[:, :])
 
 
 @njit
@@ -58,6 +63,17 @@ def test_small(rows, inner, columns, dtype, order, add):
 def test_blocks(rows, inner):
     for add in (False, True):
         check(rows, inner, 70, np.dtype("f4"), "C", add)
+
+
+@given(st.integers(0, 14), st.integers(1, 5), st.sampled_from([1, 3, 60, BLOCK_DEPTH + 1]), st.integers(1, 5))
+def test_overlapping_runs(rows, runs, depth, step):
+    """Rows that begin ``step`` numbers apart, each of several runs from lines of a picture."""
+    picture = np.random.default_rng(0).standard_normal((runs, depth + step * rows))
+    weight = np.random.default_rng(1).standard_normal((runs * depth, 70))
+    seen = np.lib.stride_tricks.as_strided(picture, (rows, runs, depth), (8 * step, picture.strides[0], 8))
+    y = np.empty((rows, 70))
+    multiply_runs_here(seen, packed(weight), y)
+    np.testing.assert_allclose(y, seen.reshape(rows, runs * depth) @ weight, atol=1e-10)
 
 
 def test_nan_and_infinity_stay_in_their_rows():

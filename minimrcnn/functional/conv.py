@@ -24,6 +24,7 @@ from minimrcnn.kernels.product import pack_weight, panels_shape
 from minimrcnn.tensor import Function, Tensor, tensors
 
 CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
+RUN, NARROW = 64, 16  # numbers that a row of the kernel sees, and columns of a map, for views instead of patches
 APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
 
@@ -219,12 +220,12 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     rows, inner = y.size // channels, math.prod(weight.shape[:3])
     threads = numba.get_num_threads()
     is_pointwise = kernel_size == (1, 1) and stride == 1 and padding == 0 and groups == 1
-    gathered = 0 if is_pointwise else inner
-    block = block_rows(rows, inner + channels, threads, x.itemsize)
-    patches = workspace("patches", (threads, block, gathered), x.dtype)
+    in_lines = not is_pointwise and groups == 1 and kernel_size[1] * x.shape[3] <= RUN and size[1] >= NARROW
+    block = size[1] if in_lines else block_rows(rows, inner + channels, threads, x.itemsize)
+    patches = workspace("patches", (threads, block, 0 if is_pointwise else inner), x.dtype)
     panels = _panels(weight.reshape(1, inner, channels), groups, turned=False)[:, 0]
     convolution.convolve_patches(x, panels, bias, residual.reshape(-1, channels), relu, kernel_size, stride, padding,
-                                 size, patches, y.reshape(rows, channels))  # fmt: skip
+                                 size, in_lines, patches, y.reshape(rows, channels))  # fmt: skip
     return y
 
 

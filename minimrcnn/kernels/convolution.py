@@ -5,7 +5,8 @@ that the kernel sees at that output position; times the kernel as a (KH * KW * C
 row. The whole patch matrix would be KH * KW times the picture, so it is made block by block:
 
 1. ``prange`` over blocks of output rows;
-2. gather the block's patches into the thread's own buffer (a 1x1 kernel needs no gathering);
+2. gather the block's patches into the thread's own buffer (a 1x1 kernel needs no gathering, one that sees few channels
+   next to none);
 3. one product with the kernel (`kernels.product`);
 4. the epilogue on the block while it is still in cache: bias, residual, ReLU.
 
@@ -22,8 +23,9 @@ copied or added channel by channel is cut out as a row first, as `winograd.py` e
 import numpy as np
 from numba import get_thread_id, njit, prange
 from numba.extending import register_jitable
+from numpy.lib.stride_tricks import as_strided
 
-from minimrcnn.kernels.product import multiply, pack
+from minimrcnn.kernels.product import multiply, multiply_runs, pack
 from minimrcnn.kernels.twin import Twin, compiled_task
 
 
@@ -95,8 +97,34 @@ def finish_rows(rows, bias, residual, relu):
 
 
 @compiled_task
-def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, padding, out_size, first, patches,
-                  output):  # fmt: skip
+def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, patches, line):
+    """``line`` (OW, Cout) = line ``number`` of the output, counted through all pictures, gathering only at its ends.
+
+    What one row of the kernel sees, place after place, is in memory already, as a matrix (OW, KW * Cin) whose rows
+    begin ``stride * Cin`` numbers apart and overlap. So away from the map's sides the patches are a view of x. With
+    few channels, gathering took as long as the product.
+    """
+    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    n, top, run = number // out_size[0], number % out_size[0] * stride - padding, kernel_size[1] * channels
+    first = min((padding + stride - 1) // stride, len(line))  # first .. last - 1 do not hang over left or right
+    last = max(min((width + padding - kernel_size[1]) // stride + 1, len(line)), first)
+    above, below = max(0, -top), min(kernel_size[0], height - top)  # the kernel's rows that see the map
+    if first < last and above < below:
+        corner = x[n, top + above :, first * stride - padding :]
+        seen = as_strided(corner, (last - first, below - above, run), (stride * x.strides[2], x.strides[1], x.itemsize))
+        multiply_runs(seen, weight[:, above * run : below * run, :], np.int64(0), line[first:last, :])
+    else:
+        clear(line[first:last])
+    for start, stop in ((np.int64(0), first), (last, np.int64(len(line)))):
+        count = stop - start
+        gather_patches(x, number * len(line) + start, count, kernel_size, stride, padding, out_size, np.int64(0),
+                       kernel_size[0] * kernel_size[1], np.int64(0), channels, patches)  # fmt: skip
+        multiply(patches[:count], weight, np.int64(0), line[start:stop])
+
+
+@compiled_task
+def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, padding, out_size, in_lines, first,
+                  patches, output):  # fmt: skip
     """Steps 2 to 4 for output rows first .. first + len(output)."""
     groups, inner = weight.shape[0], weight.shape[2]
     taps = kernel_size[0] * kernel_size[1]
@@ -105,26 +133,30 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
     for g in range(groups):
         target = output[:, g * group_out : (g + 1) * group_out]
         if taps == 1 and stride == 1 and padding == 0 and groups == 1:
-            multiply(x_rows[first : first + rows, :], weight[g], np.int64(0), target)
+            multiply(x_rows[first : first + rows], weight[g], np.int64(0), target)
+        elif in_lines:
+            convolve_line(x, weight[g], kernel_size, stride, padding, out_size, first // rows, patches, target)
         else:
             gather_patches(x, first, rows, kernel_size, stride, padding, out_size, np.int64(0), taps, g * group_in,
                            group_in, patches[:rows])  # fmt: skip
-            multiply(patches[:rows, :], weight[g], np.int64(0), target)
+            multiply(patches[:rows], weight[g], np.int64(0), target)
     finish_rows(output, bias, residual, relu)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, patches, output):
+def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, in_lines, patches,
+                         output):  # fmt: skip
     """output (N*OH*OW, Cout) = patches @ weight, with the epilogue; one block for each ``patches.shape[1]`` rows.
 
     weight is (groups, P, K, width), ``patches`` (threads, block, K) is scratch; residual is (N*OH*OW, Cout) or empty.
+    With ``in_lines``, for one group, a block is a line and `convolve_line` does it.
     """
     rows, block = output.shape[0], patches.shape[1]
     x_rows = x.reshape(-1, x.shape[3])
     for b in prange((rows + block - 1) // block):
         last = min((b + 1) * block, rows)
         convolve_rows(x, x_rows, weight, bias, residual[b * block : last], relu, kernel_size, stride, padding, out_size,
-                      b * block, patches[get_thread_id()], output[b * block : last])  # fmt: skip
+                      in_lines, b * block, patches[get_thread_id()], output[b * block : last])  # fmt: skip
 
 
 @compiled_task
@@ -164,7 +196,7 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
                 sent = taken[:count]
                 gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
                                  g * group_out, sent)  # fmt: skip
-            multiply(sent[:, :], weight[g, tap], reached, total[:count, :])
+            multiply(sent, weight[g, tap], reached, total[:count])
             reached = np.int64(1)
         if not reached:
             clear(total[:count])
@@ -219,7 +251,7 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
             x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches
         )
         pack(y_rows[row : row + count, group * group_out : (group + 1) * group_out], panels[:, :count])
-        multiply(patches[:, :].T, panels[:, :count], np.int64(1), total[:, :])
+        multiply(patches.T, panels[:, :count], np.int64(1), total)
 
 
 @compiled_task

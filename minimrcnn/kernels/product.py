@@ -5,7 +5,9 @@ A processor multiplies far faster than it reads, so a product is fast if every n
 1. w is copied once into panels of 64 columns (`pack`), so that a row of a panel is four vectors side by side;
 2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
    each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
-3. rows go by blocks of 96 and k by blocks of 256, so that they wait in the second-level cache for their turns.
+3. rows go by blocks of 96 and k by blocks of 256, so that they wait in the second-level cache for their turns;
+4. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
+   channels are multiplied where they lie.
 
 The tile is written in the compiler's own language, LLVM, by `make_tile`, as Numba has no word for "this sum stays in a
 register". Its Python twin beside it says what it computes, and is what a debugger steps into (NUMBA_DISABLE_JIT=1). The
@@ -25,6 +27,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
+from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.twin import compiled_task
 
@@ -50,9 +53,10 @@ def make_tile(rows: int, vectors: int):
     """The product of a tile for use in kernels; its size must be known to the compiler."""
 
     def tile(x, row, panel, add, column, y):
-        """y[row : row + rows, column : column + width] = those rows of x (R, K) @ panel (K, width); += with `add`."""
+        """y[row : row + rows, column : column + width] = those rows of x (R, S, D) @ panel (S * D, width); += with
+        ``add``."""
         target = y[row : row + rows, column : column + panel.shape[1]]
-        product = x[row : row + rows] @ panel
+        product = x[row : row + rows].reshape(rows, -1) @ panel
         target[:] = target + product if add else product
 
     @intrinsic
@@ -64,7 +68,7 @@ def make_tile(rows: int, vectors: int):
 
 
 def generate_tile(rows, vectors, context, builder, signature, arguments):
-    """The instructions of a tile: one loop over k whose sums are values, not places in memory."""
+    """The instructions of a tile: a loop over s, in it one over d, whose sums are values, not places in memory."""
     x, row, panel, add, column, y = arguments
     x_type, panel_type, y_type = (signature.args[i] for i in (0, 2, 5))
     x = context.make_array(x_type)(context, builder, x)
@@ -79,15 +83,16 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
     if fused is None:
         fused = ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
-    def locate(array, i, j, kind):
-        """The address of array[i, j]."""
-        steps = (builder.extract_value(array.strides, axis) for axis in range(2))
-        offset = builder.add(*(builder.mul(index, step) for index, step in zip((i, j), steps, strict=True)))
-        return builder.inttoptr(builder.add(builder.ptrtoint(array.data, integer), offset), kind.as_pointer())
+    def locate(array, kind, *indices):
+        """The address of array[indices]."""
+        address = builder.ptrtoint(array.data, integer)
+        for axis, index in enumerate(indices):
+            address = builder.add(address, builder.mul(index, builder.extract_value(array.strides, axis)))
+        return builder.inttoptr(address, kind.as_pointer())
 
     def locate_vectors(array, i, j):
         """Those of ``vectors`` vectors side by side, from array[i, j] on."""
-        return [locate(array, i, builder.add(j, integer(v * lanes)), vector) for v in range(vectors)]
+        return [locate(array, vector, i, builder.add(j, integer(v * lanes))) for v in range(vectors)]
 
     def spread(value):
         """A vector of the same number."""
@@ -103,31 +108,47 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
             chosen[-1].add_incoming(other, other_block)
         return chosen
 
-    own_rows = [builder.add(row, integer(r)) for r in range(rows)]
-    depth = builder.extract_value(panel.shape, 0)
-    before = builder.block
-    loop, adding, storing = (builder.append_basic_block(name) for name in ("loop", "adding", "storing"))
-    builder.branch(loop)
+    def begin_loop(block, totals):
+        """(block, index, sums) of a loop that is entered from here: 0, then what `end_loop` says."""
+        before = builder.block
+        builder.branch(block)
+        builder.position_at_end(block)
+        index, sums = builder.phi(integer), [builder.phi(vector) for _ in totals]
+        index.add_incoming(integer(0), before)
+        for one, total in zip(sums, totals, strict=True):
+            one.add_incoming(total, before)
+        return block, index, sums
 
-    builder.position_at_end(loop)  # for k in range(depth):
-    k = builder.phi(integer)
-    sums = [builder.phi(vector) for _ in range(rows * vectors)]
+    def end_loop(loop, count, totals):
+        """Once more while the index is below ``count``."""
+        block, index, sums = loop
+        following = builder.add(index, integer(1))
+        index.add_incoming(following, builder.block)
+        for one, total in zip(sums, totals, strict=True):
+            one.add_incoming(total, builder.block)
+        after = builder.append_basic_block()
+        builder.cbranch(builder.icmp_signed("<", following, count), block, after)
+        builder.position_at_end(after)
+
+    own_rows = [builder.add(row, integer(r)) for r in range(rows)]
+    runs, depth = (builder.extract_value(x.shape, axis) for axis in (1, 2))
+    names = "over runs", "over depth", "adding", "storing"
+    over_runs, over_depth, adding, storing = (builder.append_basic_block(name) for name in names)
+
+    outer = begin_loop(over_runs, [ir.Constant(vector, None)] * (rows * vectors))  # for s in range(S):
+    inner = begin_loop(over_depth, outer[2])  # for d in range(D):
+    (_, s, _), (_, d, sums) = outer, inner
+    k = builder.add(builder.mul(s, depth), d)
     weights = [builder.load(place, align=itemsize) for place in locate_vectors(panel, k, integer(0))]
     grown = []
     for r in range(rows):
-        value = spread(builder.load(locate(x, own_rows[r], k, number)))
+        value = spread(builder.load(locate(x, number, own_rows[r], s, d)))
         for v in range(vectors):
             grown.append(builder.call(fused, [value, weights[v], sums[r * vectors + v]]))
-    following = builder.add(k, integer(1))
-    k.add_incoming(integer(0), before)
-    k.add_incoming(following, loop)
-    for total, more in zip(sums, grown, strict=True):
-        total.add_incoming(ir.Constant(vector, None), before)  # 0
-        total.add_incoming(more, loop)
-    leaving = builder.append_basic_block("leaving")
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, leaving)
+    end_loop(inner, depth, grown)
+    end_loop(outer, runs, grown)
+    leaving = builder.block
 
-    builder.position_at_end(leaving)
     places = [place for one in own_rows for place in locate_vectors(y, one, column)]
     builder.cbranch(builder.icmp_signed("!=", add, integer(0)), adding, storing)
 
@@ -190,7 +211,7 @@ def pack_weight(weight, turned, panels):
 
 @compiled_task
 def multiply_tiles(x, panel, add, column, y):
-    """y[:, column : column + width] = or += x (R, K) @ panel (K, width), all of it."""
+    """y[:, column : column + width] = or += x (R, S, D) @ panel (S * D, width), all of it."""
     rows, whole = len(x), len(x) // ROWS * ROWS
     if panel.shape[1] * panel.itemsize > VECTOR:
         for row in range(0, whole, ROWS):
@@ -221,12 +242,26 @@ def multiply_panel(x, panel, add, column, y):
 
 
 @compiled_task
-def multiply(x, panels, add, y):
-    """y (R, N) = x (R, K) @ w, or += if ``add`` is np.int64(1); panels (P, K, width) of w. A row of y is contiguous."""
-    inner = x.shape[1]
+def multiply_runs(x, panels, add, y):
+    """y (R, N) = x (R, S, D) @ w, or += if ``add`` is np.int64(1), for panels (P, S * D, width) of w.
+
+    A row of x is S runs of D numbers, as a patch of a map has them: rows may overlap. A row of y is contiguous.
+    """
+    runs, depth = x.shape[1], x.shape[2]
+    together = runs if runs * depth <= BLOCK_DEPTH else 1
     for first in range(0, len(x), BLOCK_ROWS):
-        for k in range(0, inner, BLOCK_DEPTH):
-            some, target = x[first : first + BLOCK_ROWS, k : k + BLOCK_DEPTH], y[first : first + BLOCK_ROWS, :]
-            for p in range(len(panels)):
-                panel, column = panels[p, k : k + BLOCK_DEPTH, :], np.int64(p * panels.shape[2])
-                multiply_panel(some, panel, add if k == 0 else np.int64(1), column, target)
+        target = y[first : first + BLOCK_ROWS, :]
+        for s in range(0, runs, together):
+            for d in range(0, depth, BLOCK_DEPTH):
+                some = x[first : first + BLOCK_ROWS, s : s + together, d : d + BLOCK_DEPTH]
+                k, more = s * depth + d, some.shape[1] * some.shape[2]
+                for p in range(len(panels)):
+                    panel, column = panels[p, k : k + more, :], np.int64(p * panels.shape[2])
+                    multiply_panel(some, panel, add if k == 0 else np.int64(1), column, target)
+
+
+@compiled_task
+def multiply(x, panels, add, y):
+    """The same with x (R, K), of one run; all go on as views, so that it is compiled once for all callers."""
+    one_run = as_strided(x, (x.shape[0], 1, x.shape[1]), (x.strides[0], 0, x.strides[1]))
+    multiply_runs(one_run, panels[:, :, :], add, y[:, :])

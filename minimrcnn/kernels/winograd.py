@@ -216,7 +216,7 @@ def add_product(inputs, outputs, k, count, add, rows, panels, total):
         for c in range(target.size):
             target[c] = source[c]
     pack(outputs[:count, k], panels[:, :count])
-    multiply(rows[:count, :].T, panels[:, :count], add, total[:, :])
+    multiply(rows[:count].T, panels[:, :count], add, total)
 
 
 @compiled_task
