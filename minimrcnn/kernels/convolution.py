@@ -190,12 +190,12 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
             from_x = phase_x + padding - tap % kernel_size[1]
             if from_y % stride or from_x % stride:
                 continue
-            if taps == 1 and stride == 1 and padding == 0 and groups == 1:
+            offset_y, offset_x = from_y // stride, from_x // stride
+            if groups == 1 and offset_y == offset_x == 0 and phase_size == y_gradient.shape[1:3]:  # in the same order
                 sent = y_rows[first : first + count]
             else:
                 sent = taken[:count]
-                gather_gradients(y_gradient, phase_size, first, count, from_y // stride, from_x // stride,
-                                 g * group_out, sent)  # fmt: skip
+                gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, g * group_out, sent)
             multiply(sent, weight[g, tap], reached, total[:count])
             reached = np.int64(1)
         if not reached:
