@@ -9,8 +9,8 @@ For every RoI and every one of its bins:
 4. The bin is the samples' average (the paper, torchvision) or their maximum (the article).
 
 The CPU bodies use that averaging is separable: the weight of a cell is a row weight times a column weight, found once
-per RoI (`find_taps`). A row of bins is mixed along y first, into a strip that holds each touched column once and stays
-in the first cache, then along x. Channels are innermost: each cell is one contiguous vector.
+per RoI (`weigh_cells`). Forwards, a row of bins is mixed along y first, into a strip that holds each touched column
+once and stays in the first cache, then along x. Channels are innermost: each cell is one contiguous vector.
 The CPU gradient is free of races because each band of rows of the map has one owner, who walks all RoIs that reach it,
 so its sums do not depend on the number of threads. The CUDA gradient comes twice. `roi_align_gradient` has a thread for
 each element of the crops, which adds atomically, in no particular order: n terms may come out differently by n 2^-24 of
@@ -98,43 +98,58 @@ def locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, align
 
 
 @register_jitable
-def find_taps(axis, bins, cells, F):
-    """The cells that the samples of one axis touch, and with what weight.
+def most_taps(axis, cells):
+    """No bin of an axis touches more cells than this."""
+    return min(2 * max(axis[2], 0), cells)
 
-    Returns how many are touched, ``slots``, and which, each once, ``used[:slots]``; and for every bin which slots it
-    mixes, ``slot`` (bins, S), by which weights, ``weight`` (bins, S), filled up with weights 0 to ``count`` (bins,), a
-    multiple of four.
-    """
+
+@register_jitable
+def weigh_cells(axis, bins, cells, F, cell, weight, count):
+    """The cells that the samples of one axis touch: ``cell[bin, : count[bin]]``, each once, with their weights."""
     start, bin_size, samples = axis
-    most = (min(2 * max(samples, 0), cells) + 3) // 4 * 4
-    used = np.zeros(cells, np.int64)
-    slot_of = np.zeros(cells, np.int64)  # plus one: 0 is a cell not yet touched
-    slot = np.zeros((bins, most), np.int64)
-    weight = np.zeros((bins, most), F)
-    count = np.zeros(bins, np.int64)
-    slots = 0
     for bin in range(bins):
         taps = 0
         for sample in range(samples):
             low, high, part = find_corners(place_sample(start, bin_size, samples, bin, sample, F), cells, F)
             for corner in range(2 if low >= 0 else 0):
-                cell = high if corner == 1 else low
+                touched = high if corner == 1 else low
                 share = (part if corner == 1 else F(1) - part) / F(samples)
                 if share == F(0):
                     continue
-                if slot_of[cell] == 0:
-                    used[slots] = cell
-                    slots += 1
-                    slot_of[cell] = slots
                 tap = taps - 1  # samples come in order: a cell that is there already is among the last ones
-                while tap >= 0 and slot[bin, tap] != slot_of[cell] - 1:
+                while tap >= 0 and cell[bin, tap] != touched:
                     tap -= 1
                 if tap < 0:
                     tap = taps
                     taps += 1
-                    slot[bin, tap] = slot_of[cell] - 1
+                    cell[bin, tap], weight[bin, tap] = touched, F(0)
                 weight[bin, tap] += share
-        count[bin] = (taps + 3) // 4 * 4
+        count[bin] = taps
+
+
+@register_jitable
+def find_taps(axis, bins, cells, F):
+    """`weigh_cells` for a strip that holds each cell once.
+
+    Returns how many are touched, ``slots``, and which, ``used[:slots]``; and for every bin which slots it mixes,
+    ``slot`` (bins, S), by which weights, ``weight`` (bins, S), filled up with weights 0 to ``count`` (bins,), a
+    multiple of four.
+    """
+    most = (most_taps(axis, cells) + 3) // 4 * 4
+    slot, weight, count = np.zeros((bins, most), np.int64), np.zeros((bins, most), F), np.zeros(bins, np.int64)
+    weigh_cells(axis, bins, cells, F, slot, weight, count)
+    used = np.zeros(cells, np.int64)
+    slot_of = np.zeros(cells, np.int64)  # plus one: 0 is a cell not yet touched
+    slots = 0
+    for bin in range(bins):
+        for tap in range(count[bin]):
+            cell = slot[bin, tap]
+            if slot_of[cell] == 0:
+                used[slots] = cell
+                slots += 1
+                slot_of[cell] = slots
+            slot[bin, tap] = slot_of[cell] - 1
+        count[bin] = (count[bin] + 3) // 4 * 4
     return slots, used, slot, weight, count
 
 
@@ -253,33 +268,27 @@ def reaches(axis, bins, first, last, height, F):
 
 
 @register_jitable
-def spread_average(output_gradient, row_axis, column_axis, first, last, image_gradient):
-    """Give each cell in rows first..last-1 its weight's share of every bin's gradient (P, Q, C)."""
-    F = image_gradient.dtype.type
-    height, width, channels = image_gradient.shape
-    bins_y, bins_x, _ = output_gradient.shape
-    _, rows, row_slot, row_weight, row_count = find_taps(row_axis, bins_y, height, F)
-    touched, columns, column_slot, column_weight, column_count = find_taps(column_axis, bins_x, width, F)
-    strip = np.zeros((touched, channels), image_gradient.dtype)
+def spread_average(output_gradient, row, row_weight, rows, column, column_weight, columns, first, last, image_gradient):
+    """Give each cell in rows first..last-1 its weight's share of every bin's gradient (P, Q, C); two cells a pass."""
+    bins_y, bins_x, channels = output_gradient.shape
     for p in range(bins_y):
-        strip_is_ready = False
-        for k in range(row_count[p]):
-            row, weight = rows[row_slot[p, k]], row_weight[p, k]
-            if row < first or row >= last or weight == 0:
+        for k in range(rows[p]):
+            if row[p, k] < first or row[p, k] >= last:
                 continue
-            if not strip_is_ready:
-                strip_is_ready = True
-                strip[:] = 0
-                for q in range(bins_x):
-                    incoming = output_gradient[p, q]  # (C,)
-                    for t in range(column_count[q]):
-                        share, target = column_weight[q, t], strip[column_slot[q, t]]
-                        for channel in range(channels):
-                            target[channel] += share * incoming[channel]
-            for t in range(touched):
-                incoming, target = strip[t], image_gradient[row, columns[t]]  # (C,)
-                for channel in range(channels):
-                    target[channel] += weight * incoming[channel]
+            line = image_gradient[row[p, k]]  # (W, C)
+            for q in range(bins_x):
+                incoming, even = output_gradient[p, q], columns[q] // 2 * 2  # (C,)
+                for t in range(0, even, 2):
+                    near, far = line[column[q, t]], line[column[q, t + 1]]  # (C,)
+                    of_near = row_weight[p, k] * column_weight[q, t]
+                    of_far = row_weight[p, k] * column_weight[q, t + 1]
+                    for channel in range(channels):
+                        near[channel] += of_near * incoming[channel]
+                        far[channel] += of_far * incoming[channel]
+                if even < columns[q]:
+                    target, share = line[column[q, even]], row_weight[p, k] * column_weight[q, even]
+                    for channel in range(channels):
+                        target[channel] += share * incoming[channel]
 
 
 @register_jitable
@@ -307,18 +316,40 @@ def spread_maximum(output_gradient, winner, row_axis, column_axis, first, last, 
                                 far[channel] += along_y * u * incoming[channel]
 
 
+@register_jitable
+def weigh_roi(roi, images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F, row, row_weight,
+              rows, column, column_weight, columns):  # fmt: skip
+    """`weigh_cells` of both axes of a RoI."""
+    _, row_axis, column_axis = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+    weigh_cells(row_axis, bins_y, height, F, row, row_weight, rows)
+    weigh_cells(column_axis, bins_x, width, F, column, column_weight, columns)
+
+
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
     F = features_gradient.dtype.type
-    images, height, _, _ = features_gradient.shape
-    _, bins_y, bins_x, _ = output_gradient.shape
+    images, height, width, _ = features_gradient.shape
+    count, bins_y, bins_x, _ = output_gradient.shape
+    most_y = most_x = 0
+    for r in range(count):
+        _, row_axis, column_axis = locate_roi(
+            rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+        )
+        most_y, most_x = max(most_y, most_taps(row_axis, height)), max(most_x, most_taps(column_axis, width))
+    row, row_weight = np.empty((count, bins_y, most_y), np.int64), np.empty((count, bins_y, most_y), F)
+    column, column_weight = np.empty((count, bins_x, most_x), np.int64), np.empty((count, bins_x, most_x), F)
+    rows, columns = np.empty((count, bins_y), np.int64), np.empty((count, bins_x), np.int64)
+    for r in prange(count):  # once, not for every band that a RoI reaches: a quarter to a half of the time
+        weigh_roi(rois[r], images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F,
+                  row[r], row_weight[r], rows[r], column[r], column_weight[r], columns[r])  # fmt: skip
     bands, units = count_bands(features_gradient)
     for unit in prange(units):
         image, first, last = find_band(unit, units, bands, height)
-        for r in range(len(rois)):
-            at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
-            if at == image and reaches(rows, bins_y, first, last, height, F):
-                spread_average(output_gradient[r], rows, columns, first, last, features_gradient[image])
+        for r in range(count):
+            at, axis, _ = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+            if at == image and reaches(axis, bins_y, first, last, height, F):
+                spread_average(output_gradient[r], row[r], row_weight[r], rows[r], column[r], column_weight[r],
+                               columns[r], first, last, features_gradient[image])  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)

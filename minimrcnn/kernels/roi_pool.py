@@ -131,27 +131,34 @@ def roi_pool_cpu(features, rois, spatial_scale, rule, winner, output):
 
 @register_jitable
 def route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient):
-    """Hand the gradient of every bin to its winner, where that lies in one band of rows of one image."""
+    """Hand the gradient of every bin to its winner, where that lies in one band of rows of one image.
+
+    Every cell of a bin is asked, in all channels at once, whether it won: more additions than going to the winners, but
+    of vectors side by side, and a bin has few cells.
+    """
     F = features_gradient.dtype.type
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
     bands = (height + BAND - 1) // BAND
     image, first = band // bands, band % bands * BAND
     last = min(first + BAND, height)
-    cells = features_gradient[image].reshape(height * width, channels)  # (H*W, C)
     for r in range(len(rois)):
         if find_image(rois[r, 0], images, F) != image:
             continue
         first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+        first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
         for p in range(bins_y):
             top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
             if bottom <= first or top >= last:
                 continue
             for q in range(bins_x):
-                for channel in range(channels):
-                    cell = winner[r, p, q, channel]
-                    if cell >= first * width and cell < last * width:
-                        cells[cell, channel] += output_gradient[r, p, q, channel]
+                left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
+                incoming, winning = output_gradient[r, p, q], winner[r, p, q]  # (C,)
+                for row in range(max(top, first), min(bottom, last)):
+                    for column in range(left, right):
+                        target, cell = features_gradient[image, row, column], np.int32(row * width + column)  # (C,)
+                        for channel in range(channels):
+                            target[channel] += incoming[channel] if winning[channel] == cell else F(0)
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
