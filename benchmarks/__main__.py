@@ -42,6 +42,7 @@ def parse(arguments=None):
         "--peer", metavar="PYTHON", help="an interpreter with torch and torchvision; by default this one"
     )
     parser.add_argument("--no-peer", action="store_true", help="leave torch out")
+    parser.add_argument("--no-textbook", action="store_true", help="leave its loops out: half of the time of a run")
     parser.add_argument(
         "--growth", action="store_true", help="also how the time grows with channels, RoIs, threads ..."
     )
@@ -100,6 +101,8 @@ def main(arguments=None) -> None:
         gpu.main(options, numbers, growing)
         return
     contestants = contest.make_contestants(find_peer(options), options.threads)
+    if options.no_textbook:
+        contestants = [contestant for contestant in contestants if contestant.role != "reference"]
     results = {"started": time.strftime("%Y-%m-%d %H:%M"), "rounds": options.rounds, "contestants": {}, "ceilings": {}}
     for contestant in contestants:
         with contest.Player(contestant) as player:
