@@ -200,7 +200,9 @@ def test_a_run_leaves_table_json_and_comparison(tmp_path):
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     command = [sys.executable, "-m", "benchmarks", "--no-peer", "--rounds", "1", "--only", "nms 1000"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--no-textbook", "--json", old], cwd=ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [*command, "--no-textbook", "--json", old], cwd=ROOT, env=environment, check=True, capture_output=True
+    )
     done = subprocess.run(
         [*command, "--json", new, "--compare", old, "--plots", tmp_path], cwd=ROOT, env=environment, check=True,
         capture_output=True, text=True,

@@ -35,6 +35,7 @@ ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
 BLOCK_ROWS = 96
 BLOCK_DEPTH = 256
+PACKED = 32  # rows of panels that are written at a time
 
 
 def count_wide_vectors() -> int:
@@ -179,34 +180,57 @@ def panels_shape(inner: int, columns: int, itemsize: int) -> tuple[int, int, int
 
 
 @compiled_task
-def pack_panel(matrix, column, panel):
-    """panel (K, width) = the columns of matrix (K, N) from ``column`` on, zeros where there are none."""
+def pack_rows(matrix, start, columns, first, last, panels):
+    """panels[:, first:last] = those rows of matrix[:, start : start + columns], zeros where a panel is wider."""
+    width = panels.shape[2]
+    for k in range(first, last):
+        for p in range(len(panels)):
+            target, column = panels[p, k], p * width
+            some = min(width, columns - column)
+            source = matrix[k, start + column : start + column + some]
+            for c in range(some):
+                target[c] = source[c]
+            for c in range(some, width):
+                target[c] = 0
+
+
+@compiled_task
+def pack_columns(matrix, start, row, panel):
+    """panel (K, width) = matrix[row : row + width, start : start + K] transposed, zeros where there are no rows."""
     inner, width = panel.shape
-    columns = min(width, matrix.shape[1] - column)
+    some = min(width, len(matrix) - row)
+    turned = matrix[row : row + some, start : start + inner].T
     for k in range(inner):
-        source, target = matrix[k, column : column + columns], panel[k]
-        for c in range(columns):
+        source, target = turned[k], panel[k]
+        for c in range(some):
             target[c] = source[c]
-        for c in range(columns, width):
+        for c in range(some, width):
             target[c] = 0
 
 
 @compiled_task
 def pack(matrix, panels):
     """panels (P, K, width) = matrix (K, N), by one thread."""
-    for p in range(len(panels)):
-        pack_panel(matrix, np.int64(p * panels.shape[2]), panels[p])
+    pack_rows(matrix, np.int64(0), np.int64(matrix.shape[1]), np.int64(0), np.int64(len(matrix)), panels)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def pack_weight(weight, turned, panels):
-    """panels (groups, T, P, K, width) of weight (T, I, O): of the columns of each group, transposed if ``turned``."""
-    groups, taps, each, _, width = panels.shape
+    """panels (groups, T, P, K, width) of weight (T, I, O): of the columns of each group, transposed if ``turned``.
+
+    Both ways the weight is read along its rows, a page of memory after the other: written panel by panel, one that is
+    not transposed took three times as long.
+    """
+    groups, taps, count, inner, width = panels.shape
     columns = weight.shape[2] // groups
-    for task in prange(groups * taps * each):
-        g, t, p = np.int64(task) // (taps * each), np.int64(task) // each % taps, np.int64(task) % each
-        matrix = weight[t][:, g * columns : (g + 1) * columns]
-        pack_panel(matrix.T if turned else matrix, p * width, panels[g, t, p])
+    pieces = count if turned else (inner + PACKED - 1) // PACKED
+    for task in prange(groups * taps * pieces):
+        g, t, piece = np.int64(task) // (taps * pieces), np.int64(task) // pieces % taps, np.int64(task) % pieces
+        if turned:
+            pack_columns(weight[t], g * columns, piece * width, panels[g, t, piece])
+        else:
+            first = piece * PACKED
+            pack_rows(weight[t], g * columns, columns, first, min(first + PACKED, inner), panels[g, t])
 
 
 @compiled_task
