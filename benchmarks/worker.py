@@ -117,9 +117,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes elsewhere
     os.dup2(2, 1)
     if options.role != "torch":  # of whose four settings two keep memory
-        from minimrcnn.device import keep_freed_memory
+        from minimrcnn.device import keep_freed_memory, wait_briefly
 
-        keep_freed_memory()  # as the commands do
+        keep_freed_memory()  # both as the commands do
+        wait_briefly()
     elif options.threads:
         import torch
 

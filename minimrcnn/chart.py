@@ -14,7 +14,9 @@ MOST_POINTS = 300  # of a curve
 COLORS = ("currentColor", "#3a8fcf", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8f7fd0")  # seen on white and black
 
 
-def draw_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, logarithmic: bool = False) -> str:
+def draw_chart(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, logarithmic: bool = False, until: int = 0
+) -> str:
     """Curves over steps, with axes and a legend.
 
     Parameters
@@ -25,6 +27,8 @@ def draw_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, 
         The chart's caption.
     logarithmic : bool
         Else the values' axis begins at 0.
+    until : int
+        The steps' axis goes from 1 to at least this; by default from the first to the last step of the curves.
 
     Returns
     -------
@@ -36,7 +40,8 @@ def draw_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], words: str, 
     if not len(known):
         return ""
     first = min(int(steps[0]) for steps, _ in curves.values() if len(steps))
-    last = max(int(steps[-1]) for steps, _ in curves.values() if len(steps))
+    last = max(until, *(int(steps[-1]) for steps, _ in curves.values() if len(steps)))
+    first = 1 if until else first
     rows = logarithmic_ticks(known.min(), known.max()) if logarithmic else linear_ticks(0, known.max() or 1)
     columns = [step for step in linear_ticks(first, last, least=1) if first <= step <= last]
 

@@ -9,6 +9,7 @@ answers at once.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,7 @@ Leaves a picture: photos with boxes, masks and names, and plots of the statistic
 examples:
   minimrcnn convert-data photos coco              VIA, LabelMe, masks, .. to coco/annotations.json and coco/images/
   minimrcnn convert-data photos/via.json coco
+  minimrcnn convert-data photos found/labelme all     several as one
 
 The photos are copied. What the data's format is, is recognized; see minimrcnn show.""",
     "train": """\
@@ -96,7 +98,11 @@ numbers and as a picture, and the usual cause. Your file runs in a process of it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run a command; returns the exit code.
+
+    0; 1 for faults that `show --check` or `check` found; 2 for what the user can mend; 130 after Ctrl-C; 141 when what
+    reads our words goes away, as `head` does.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     options, others = make_parser().parse_known_args(arguments)
     options.command_to_resume = spell_command([*arguments, *(() if "--resume" in arguments else ("--resume",))])
@@ -105,28 +111,38 @@ def main(arguments: list[str] | None = None) -> int:
     from minimrcnn.errors import DataError
 
     try:
-        if options.command == "lessons":
-            from minimrcnn.lessons import lessons_command
-
-            return lessons_command(options, others)
-        if options.command in ("show", "convert-data"):
-            from minimrcnn import data_commands
-
-            return getattr(data_commands, options.command.replace("-", "_"))(options)
-        if options.command == "check":
-            from minimrcnn.grader import check_command
-
-            return check_command(options)
-        from minimrcnn import commands
-
-        commands.prepare(options)
-        return getattr(commands, options.command)(options) or 0
+        code = run_command(options, others)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        return 141
     except (DataError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"minimrcnn: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"minimrcnn: {stop or 'stopped'}", file=sys.stderr)
         return 130
+
+
+def run_command(options, others: list[str]) -> int:
+    """Import what the command needs, and run it."""
+    if options.command == "lessons":
+        from minimrcnn.lessons import lessons_command
+
+        return lessons_command(options, others)
+    if options.command in ("show", "convert-data"):
+        from minimrcnn import data_commands
+
+        return getattr(data_commands, options.command.replace("-", "_"))(options)
+    if options.command == "check":
+        from minimrcnn.grader import check_command
+
+        return check_command(options)
+    from minimrcnn import commands
+
+    commands.prepare(options)
+    return getattr(commands, options.command)(options) or 0
 
 
 def spell_command(arguments: list[str]) -> str:
@@ -256,8 +272,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="of the batch norm; default: 0 if published with COCO, else 1e-5",
     )
 
-    convert_data = add_command(commands, "convert-data", "write a data set of any format in COCO's")
-    convert_data.add_argument("data", metavar="IN", help="folder of photos and annotations, or their file")
+    convert_data = add_command(commands, "convert-data", "write data sets of any format as one in COCO's")
+    convert_data.add_argument("data", metavar="IN", nargs="+", help="folder of photos and annotations, or their file")
     convert_data.add_argument("output", metavar="OUT", help="a new folder")
     add_format(convert_data)
 

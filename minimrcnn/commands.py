@@ -16,7 +16,7 @@ from minimrcnn.data.coco import read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.data_commands import open_dataset
-from minimrcnn.device import keep_freed_memory, to_device
+from minimrcnn.device import keep_freed_memory, to_device, wait_briefly
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
@@ -48,6 +48,7 @@ WATCH_EVERY = 100  # steps of the demo between two looks
 def prepare(options) -> None:
     """Threads, memory and device, as the options common to all commands say."""
     keep_freed_memory()
+    wait_briefly()
     if options.threads is not None:
         most = numba.config.NUMBA_NUM_THREADS
         if options.threads > most:
@@ -64,6 +65,7 @@ def prepare(options) -> None:
 def demo(options) -> None:
     """Train on generated pictures, score on others, leave a page."""
     pictures, steps, warmup = (10, 30, 5) if options.quick else (50, FULL_STEPS, 100)
+    check_resume(options)
     dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN + (options.seed == UNSEEN))
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
     model = MaskRCNN(config, seed=options.seed)
@@ -83,6 +85,7 @@ def demo(options) -> None:
 
 def train(options) -> None:
     """Train on a data folder, validate, leave model, figures and a page."""
+    check_resume(options)
     folder = Path(options.output)
     begun = next((name for name in (CHECKPOINT, MODEL) if (folder / name).exists()), None)
     if begun and not options.resume:
@@ -111,6 +114,8 @@ def train(options) -> None:
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
+        if any("class_logits" in name for name in fresh):
+            say(f"the heads start anew: {options.init} has none for the {len(dataset.class_names) - 1} classes here")
     for line in explain_fit(options, dataset, model.config):
         say(line)
     if options.evaluate_every is None:
@@ -121,6 +126,14 @@ def train(options) -> None:
         options.evaluate_every, f"{unseen}, which it is not trained on", options.command_to_resume,
     )  # fmt: skip
     run_watched(watch, dataset, recipe, options)
+
+
+def check_resume(options) -> None:
+    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt."""
+    if options.resume and not Path(options.output).is_dir():
+        raise DataError(
+            f"{options.output}: no such folder, so no run to go on with; name its folder, or leave out --resume"
+        )
 
 
 def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.coco import CocoDataset
-from minimrcnn.data.convert import check_apart, write_coco
+from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.formats import Opened, open_data
 from minimrcnn.data.statistics import describe_statistics, measure
@@ -101,8 +101,9 @@ def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
 
 
 def convert_data(options) -> int:
-    """Write a data set of any format as one of COCO's."""
-    check_apart(options.data, options.output)
-    dataset = open_dataset(options, options.data)
+    """Write data sets of any format as one of COCO's."""
+    for path in options.data:
+        check_apart(path, options.output)
+    dataset = join([open_dataset(options, path) for path in options.data])
     print(f"{write_coco(dataset, options.output)}: COCO's format; the photos are copied to images/ beside it")
     return 0

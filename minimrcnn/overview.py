@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from minimrcnn.config import Config
 from minimrcnn.data.statistics import Statistics, octaves, ratio_bins
 from minimrcnn.models.coverage import FAIR, resized_boxes
 from minimrcnn.models.prepare import resize_target
-from minimrcnn.show import LEAST_SIDE, PALETTE, draw_target, shorten
+from minimrcnn.show import LEAST_SIDE, PALETTE, draw_target, load_font, shorten
 
 WIDTH, GAP = 1900, 12  # pixels
 HIGHEST = 520  # a row of photos; the lowest is what show does not enlarge
@@ -81,12 +81,12 @@ def join_cells(cells: list[np.ndarray]) -> np.ndarray:
 
 def add_caption(picture: np.ndarray, name: str, words: str) -> np.ndarray:
     """The picture with a line of text below it; a long name loses its middle."""
-    font = ImageFont.load_default(14)
+    font = load_font(14)
     height, width = picture.shape[:2]
     image = Image.new("RGB", (width, height + 22), "white")
     image.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(image)
-    name = shorten(name, lambda one: draw.textlength(f"{one}: {words}", font) <= width)
+    name = shorten(name, lambda one: draw.textlength(f"{one}: {words}", font) <= width - 8)
     draw.text((width / 2, height + 11), f"{name}: {words}", fill=(60, 60, 60), font=font, anchor="mm")
     return np.array(image)
 

@@ -209,7 +209,7 @@ def draw_labels(
 
     Of several free places the one is taken that hides least of the small objects.
     """
-    font = ImageFont.load_default(max(13, min(size) // 36))
+    font = load_font(max(13, min(size) // 36))
     small = [tuple(box) for box in boxes if (box[2:] - box[:2]).max() < SMALL * font.size]
     taken: list[tuple[int, int, int, int]] = []
     for (left, top, right, bottom), text, color in zip(boxes, captions, colors, strict=True):
@@ -228,6 +228,13 @@ def draw_labels(
         bright = color @ (0.299, 0.587, 0.114) > 110
         middle = (place[0] + width / 2, place[1] + height / 2)
         draw.text(middle, text, fill=(0, 0, 0) if bright else (255, 255, 255), font=font, anchor="mm")
+
+
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's DejaVu Sans, which has the letters of most alphabets; Pillow's own has no umlaut."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def shorten(text: str, fits: Callable[[str], bool]) -> str:
@@ -265,7 +272,7 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = 
         raise ValueError("contact_sheet: no pictures, wanted at least one")
     heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
     widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
-    font = ImageFont.load_default(20)
+    font = load_font(20)
     head = 32 if titles else 0
     sheet = Image.new("RGB", (sum(widths) + gap * (columns + 1), sum(heights) + gap * (len(rows) + 1) + head), "white")
     draw = ImageDraw.Draw(sheet)

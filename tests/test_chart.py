@@ -56,4 +56,6 @@ def test_what_cannot_be_drawn_leaves_gaps_or_nothing():
     assert path.get("d").count("M") == 2 and path.get("d").count("L") == 2
     figure, _ = parse(draw_chart({"a": ([7], [0.0])}, "AP"))
     assert len(list(figure.iter("circle"))) == 1  # a single point is seen
+    figure, _ = parse(draw_chart({"a": ([500], [0.5])}, "AP", until=1000))
+    assert "1000" in "".join(figure.itertext()) and 220 < float(figure.find(".//circle").get("cx")) < 260
     assert draw_chart({"a": ([1, 2], [np.nan, np.inf])}, "AP") == draw_chart({}, "AP") == ""

@@ -180,6 +180,7 @@ def test_train_does_not_overwrite_but_resumes(run, data, capsys):
     assert "--resume" in fail(capsys, "train", "--data", data, "--steps", 3, "-o", run)
     assert main(["train", "--data", str(data), "--steps", "3", "-o", str(run), "--resume"]) == 0
     assert (run / "model.npz").read_bytes() == before
+    assert "no such folder, so no run" in fail(capsys, "train", "--data", data, "-o", run / "typo", "--resume")
     message = fail(capsys, "train", "--data", data, "--steps", 4, "-o", run, "--resume")
     assert "steps 3 there, 4 here" in message and f"--init {run / 'model.npz'}" in message
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from minimrcnn import functional, reference
 from minimrcnn.functional.conv import choose_algorithm, conv2d, conv_transpose2d, count_tiles, linear
+from minimrcnn.kernels import convolution
 from minimrcnn.tensor import Tensor, gradcheck
 from tests.reference_cases import cases, relative_error
 
@@ -50,16 +51,21 @@ def test_winograd_is_the_definition(count, height, width, padding, channels):
     )
 
 
-@pytest.mark.parametrize("kernel, padding, stride", [(3, 20, 1), (7, 3, 2), (2, 0, 5), (1, 2, 3), (9, 4, 1)])
-def test_few_channels_are_not_gathered(kernel, padding, stride):
-    """Lines of which nothing, the ends or all hang over the map: to the bit what gathering gives."""
-    x, weight, bias = normal(2, 5, 45, 3), normal(kernel, kernel, 3, 70, seed=1), normal(70, seed=2)
+@pytest.mark.parametrize(
+    "width, kernel, padding, stride",
+    [(45, 3, 20, 1), (45, 7, 3, 2), (82, 2, 0, 5), (50, 1, 2, 3), (45, 9, 4, 1), (60, 13, 6, 2), (3, 7, 10, 1)],
+)
+def test_few_channels_are_not_gathered(width, kernel, padding, stride, monkeypatch):
+    """Lines of which nothing, the ends or all hang over the map; more of a patch than a product takes at a time."""
+    x, weight, bias = normal(2, 5, width, 3), normal(kernel, kernel, 3, 70, seed=1), normal(70, seed=2)
     options = dict(padding=padding, stride=stride, algorithm="patches")
+    flags, run = [], convolution.convolve_patches
+    monkeypatch.setattr(convolution, "convolve_patches", lambda *given: (flags.append(given[9]), run(*given)))
     in_lines = conv2d(x, weight, bias, **options).data
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional.conv, "RUN", 0)
-        gathered = conv2d(x, weight, bias, **options).data
-    np.testing.assert_array_equal(in_lines, gathered)
+    monkeypatch.setattr(functional.conv, "MOST_RUN", 0)
+    gathered = conv2d(x, weight, bias, **options).data
+    assert flags == [True, False]
+    np.testing.assert_allclose(in_lines, gathered, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(in_lines, reference.conv2d(x, weight, bias, stride, padding), atol=1e-9)
 
 

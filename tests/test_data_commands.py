@@ -1,7 +1,10 @@
 """show, show --check and convert-data, and the lines that train says about its data."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -197,6 +200,41 @@ def test_convert_data(tmp_path, capsys):
     assert code == 2 and "name a new folder" in err
     code, _, err = run(capsys, "convert-data", tmp_path / "in", tmp_path / "in" / "coco")
     assert code == 2 and "a part of it" in err and not (tmp_path / "in" / "coco").exists()
+
+
+def test_several_data_sets_become_one(tmp_path, capsys):
+    """Photos of one name, classes in common and not, ids that both use."""
+    for folder, kinds in (("first", ("dog", "emu")), ("second", ("cat", "dog"))):
+        save(tmp_path / folder / "a.png")
+        entry = via_entry("a.png", [region(SQUARE, kind=kinds[0]), region(RECT, kind=kinds[1])])
+        write(tmp_path / folder / "via.json", entry)
+    code, _, err = run(capsys, "convert-data", tmp_path / "first", tmp_path / "second", tmp_path / "both")
+    assert code == 0, err
+    both = CocoFolder(tmp_path / "both")
+    assert both.class_names == ("background", "dog", "emu", "cat") and len(set(both.paths)) == 2
+    first, second = both[0][1], both[1][1]
+    assert first.labels.tolist() == [1, 2] and second.labels.tolist() == [3, 1]
+    assert np.array_equal(first.boxes, second.boxes)
+    code, _, err = run(capsys, "convert-data", tmp_path / "first", tmp_path / "first", tmp_path / "doubled")
+    assert code == 2 and "a.png: is in two of the data sets" in err and not (tmp_path / "doubled").exists()
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path):
+    save(tmp_path / "a.png")
+    write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="dog")] * 2))
+    command = [sys.executable, "-m", "minimrcnn", "show", "--check", str(tmp_path)]
+    for buffered in ("", "1"):  # words that are still there at the end, and words that are sent at once
+        environment = os.environ | {"PYTHONUNBUFFERED": buffered}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
+def test_captions_have_umlauts():
+    """What has no letter is drawn as a box, the same for all."""
+    picture = np.zeros((20, 200, 3), np.uint8)
+    drawn = [add_caption(picture, name, "1 object").tobytes() for name in ("Zähne", "Zöhne", "Zęhne", "Zжhne")]
+    assert len(set(drawn)) == 4
 
 
 def test_train_says_what_it_found_and_chose(tmp_path, capsys):

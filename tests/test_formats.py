@@ -75,6 +75,17 @@ def test_nothing_that_is_known(tmp_path):
     (tmp_path / "photos" / "a.xml").write_text("<annotation/>")
     with pytest.raises(DataError, match="of its .xml files the annotation tool can make one of these"):
         open_data(tmp_path)
+    with pytest.raises(
+        DataError, match="photos: 1 photo, but no annotations that are known; of its .xml files[^;]*;.want"
+    ):
+        open_data(tmp_path / "photos")
+    write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE)]))
+    with pytest.raises(DataError, match="of its .xml files.*; .*via.json may be about them: name that file or its fol"):
+        open_data(tmp_path / "photos")
+    (tmp_path / "via.json").unlink()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: no photos and no annotations that are known; wanted one of\n"):
+        open_data(tmp_path / "empty")
     with pytest.raises(DataError, match="nowhere: no such folder"):
         open_data(tmp_path / "nowhere")
     with pytest.raises(DataError, match=re.escape("notes.json: wanted annotations in JSON, of COCO, VIA or LabelMe")):
@@ -117,9 +128,21 @@ def test_links_that_lead_out_are_not_followed(tmp_path):
     write(data / "a.json", labelme([shape("polygon", POINTS)]))
     (data / "a.png").symlink_to(tmp_path / "outside" / "a.png")
     (data / "deep").symlink_to(tmp_path / "outside")
-    with pytest.raises(DataError, match="file name 'a.png': no such photo"):
+    with pytest.raises(DataError, match="file name 'a.png' is a link out of .*, which is not followed; copy the photo"):
         open_data(data)
-    assert DataFolder(data).files == ["a.json"]
+    assert DataFolder(data).files == ["a.json"] and sorted(DataFolder(data).links) == ["a.png", "deep"]
+    (data / "a.json").unlink()
+    with pytest.raises(DataError, match="left out as links out of the folder: 2 names; copy"):
+        open_data(data)
+
+
+def test_names_that_are_nearly_right(tmp_path):
+    for name in ("0402.png", "my cat.png"):
+        save(tmp_path / name)
+    for name, advice in (("0025.png", "put it there$"), ("my_cat.png", "put it there; the nearest .* is my cat.png$")):
+        write(tmp_path / "via.json", via_entry(name, [region(SQUARE)]))
+        with pytest.raises(DataError, match=advice):
+            open_data(tmp_path)
 
 
 def test_what_is_beyond_the_photo_is_cut_off(tmp_path):
@@ -193,6 +216,14 @@ def test_classes_in_capitals_and_not_are_noticed(tmp_path):
     write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="Dog"), region(RECT, kind="dog")]))
     notes = open_data(tmp_path).faults.notes
     assert notes["class whose name another has in other letters"] == ["'Dog'", "'dog'"]
+
+
+def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):
+    save(tmp_path / "a.png")
+    kinds = ["nucleus"] * 40 + ["nucleas", "cell 1", *["cell 2"] * 20]
+    write(tmp_path / "via.json", via_entry("a.png", [region(RECT, kind=kind) for kind in kinds]))
+    notes = open_data(tmp_path).faults.notes
+    assert notes["rare class whose name is nearly another's; a slip?"] == ["'nucleas', 'nucleus'"]
 
 
 @pytest.fixture

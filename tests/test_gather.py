@@ -71,6 +71,11 @@ def test_results_are_not_pictures(photos):
     assert names(gather_pictures(["photos/sub/a.jpg"], without="photos/sub")) == ["a.jpg"]  # somebody named it
 
 
+def test_results_beside_the_pictures_are_refused(photos):
+    with pytest.raises(DataError, match="name another folder with -o"):
+        gather_pictures(["photos"], without="photos")
+
+
 @pytest.mark.parametrize("name", ["photos/*.gif", "empty", "photos/sub/deep/**/*.jpg"])
 def test_nothing_there_is_said(photos, name):
     (photos.parent / "empty").mkdir()

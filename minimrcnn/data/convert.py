@@ -1,9 +1,11 @@
-"""A data set of any format as a folder in COCO's format."""
+"""Data sets of any format as one folder in COCO's format."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from minimrcnn.archive import atomic_file
@@ -11,6 +13,49 @@ from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import plain
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
+
+
+def join(datasets: Sequence[CocoDataset]) -> CocoDataset:
+    """One data set of several. Classes of one name are one class; those of the first keep their ids.
+
+    Parameters
+    ----------
+    datasets : sequence of CocoDataset
+        One or more.
+
+    Raises
+    ------
+    DataError
+        A photo is in two of them: a training would be validated on what it is trained on.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    files = Counter(path.resolve() for dataset in datasets for path in dataset.paths)
+    twice = [path for path, count in files.items() if count > 1]
+    if twice:
+        raise DataError(f"{twice[0]}: is in two of the data sets, as are {len(twice) - 1} more; wanted each once")
+    ids: dict[str, int] = {}
+    images, annotations, categories, paths = [], [], [], {}
+    for dataset in datasets:
+        document = dataset.annotations()
+        for category in document["categories"]:
+            if category["name"] not in ids:
+                ids[category["name"]] = category["id"] if dataset is datasets[0] else max(ids.values(), default=0) + 1
+                categories.append({**category, "id": ids[category["name"]]})
+        id_here = {category["id"]: ids[category["name"]] for category in document["categories"]}
+        image_id = {image["id"]: len(images) + number for number, image in enumerate(document["images"], 1)}
+        images += [{**image, "id": image_id[image["id"]]} for image in document["images"]]
+        paths |= dict(zip(image_id.values(), dataset.paths, strict=True))
+        annotations += [
+            {
+                **row,
+                "id": len(annotations) + number,
+                "image_id": image_id[row["image_id"]],
+                "category_id": id_here[row["category_id"]],
+            }
+            for number, row in enumerate(document["annotations"], 1)
+        ]
+    return CocoDataset.of_rows({"images": images, "annotations": annotations, "categories": categories}, paths)
 
 
 def write_coco(dataset: CocoDataset, output) -> Path:

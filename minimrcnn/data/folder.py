@@ -22,7 +22,8 @@ MOST_FILES = 1_000_000  # a folder with more was named by mistake, such as the r
 class DataFolder:
     """All files below a folder, by their names relative to it, with slashes.
 
-    Hidden files and folders, and links that lead out of the folder, are left out.
+    Hidden files and folders, and links that lead out of the folder, are left out; a folder that was given to somebody
+    must not show what else is on their disk.
 
     Parameters
     ----------
@@ -35,12 +36,15 @@ class DataFolder:
         Sorted.
     pictures : list of str
         Those whose suffix is a picture's.
+    links : list of str
+        Files and folders that were left out because they are links out of the folder.
     """
 
     def __init__(self, root):
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{root}: no such folder; wanted a folder of photos and annotations")
+        self.links: list[str] = []
         self.files = sorted(self._walk())
         self.pictures = [name for name in self.files if Path(name).suffix.lower() in PICTURES]
         self._known = set(self.pictures)
@@ -57,14 +61,15 @@ class DataFolder:
             for name in hidden:
                 folders.remove(name)
             folders.sort()
-            for name in names:
+            linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # not walked into
+            for name in [*names, *linked]:
                 path = os.path.join(folder, name)
                 if name.startswith("."):
                     continue
-                if os.path.islink(path) and not os.path.realpath(path).startswith(inside + os.sep):
-                    continue
-                found.append(Path(path).relative_to(self.root).as_posix())
-            if len(found) > MOST_FILES:
+                leads_out = os.path.islink(path) and not os.path.realpath(path).startswith(inside + os.sep)
+                if leads_out or name not in linked:
+                    (self.links if leads_out else found).append(Path(path).relative_to(self.root).as_posix())
+            if len(found) + len(self.links) > MOST_FILES:
                 raise DataError(f"{self.root}: holds more than {MOST_FILES} files; name the folder of the data set")
         return found
 
@@ -118,9 +123,12 @@ class DataFolder:
             raise DataError(
                 f"file name {name!r}: {unread[0]} is of no kind that can be read; save the photo as JPEG or PNG"
             )
-        near = difflib.get_close_matches(plain(last), list(self._by_name)[:10_000], n=1)
-        advice = f"the nearest name there is {self._by_name[near[0]][0]}" if near else "put the photo into the folder"
-        raise DataError(f"file name {name!r}: no such photo in {self.root}; {advice}")
+        if any(plain(posixpath.basename(other)) == plain(last) for other in self.links):
+            raise DataError(f"file name {name!r} is a link out of {self.root}, which is not followed; copy the photo")
+        known = [other for other in list(self._by_name)[:10_000] if letters(other) != letters(plain(last))]
+        near = difflib.get_close_matches(plain(last), known, n=1, cutoff=0.8)  # not one that is numbered otherwise
+        nearest = f"; the nearest name there is {self._by_name[near[0]][0]}" if near else ""
+        raise DataError(f"file name {name!r}: no such photo in {self.root}; put it there{nearest}")
 
     def find_stem(self, name: str) -> list[str]:
         """The pictures whose name without its suffix is that of the file ``name``; those in its folder if any."""
@@ -131,6 +139,11 @@ class DataFolder:
 def stem(name: str) -> str:
     """The last part of a relative name, without its suffix."""
     return Path(name).stem
+
+
+def letters(name: str) -> str:
+    """A name without its digits."""
+    return "".join(character for character in name if not character.isdigit())
 
 
 def plain(name: str) -> str:

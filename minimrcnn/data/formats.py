@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,6 +240,15 @@ def recognize(document) -> str | None:
     return "coco" if isinstance(document, dict) and {"images", "annotations"} <= document.keys() else None
 
 
+def find_above(folder: DataFolder) -> Path | None:
+    """An annotation file beside a folder of photos."""
+    for path in sorted(folder.root.resolve().parent.glob("*.json"))[:5]:
+        with suppress(DataError):
+            if recognize(read_json(path)):
+                return path
+    return None
+
+
 def nothing_found(folder: DataFolder) -> str:
     """What to say of a folder without a data set: one folder too high, or what was looked for."""
     below = sorted({name.partition("/")[0] for name in folder.files if "/" in name})
@@ -251,8 +261,13 @@ def nothing_found(folder: DataFolder) -> str:
             continue
     if inside:
         return f"{folder.root}: no data set itself, but {', '.join(inside[:6])} may be; name one of them"
-    wanted = "; ".join(f"{words}: {layout}" for words, layout in FORMATS.values())
-    photos = plural(len(folder.pictures), "photo")
+    wanted = "".join(f"\n  {words}: {layout}" for words, layout in FORMATS.values())
+    photos = f"{plural(len(folder.pictures), 'photo')}, but" if folder.pictures else "no photos and"
+    links = f"; left out as links out of the folder: {plural(len(folder.links), 'name')}; copy what is there into it"
     other = [suffix for suffix in FOREIGN if any(name.lower().endswith(suffix) for name in folder.files)]
     advice = f"; of its {' and '.join(other)} files the annotation tool can make one of these" if other else ""
-    return f"{folder.root}: {photos}, but no annotations that are known; wanted {wanted}{advice}"
+    advice += links if folder.links else ""
+    above = find_above(folder)
+    if above:
+        advice += f"; {above} may be about them: name that file or its folder"
+    return f"{folder.root}: {photos} no annotations that are known{advice}; wanted one of{wanted}"

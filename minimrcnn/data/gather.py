@@ -38,13 +38,15 @@ def gather_pictures(names: Iterable[str | os.PathLike], without: str | os.PathLi
     Raises
     ------
     DataError
-        There are no pictures in a folder, or a pattern fits none.
+        There are no pictures in a folder, or a pattern fits none, or the folder is that of the results.
     """
     results = None if without is None else Path(os.path.realpath(without))
     found: dict[Path, Found] = {}
     for name in names:
         meant = {Path(os.path.realpath(one.path)): one for one in _expand(str(name))}
         if not Path(name).is_file():
+            if results == Path(os.path.realpath(name)):
+                raise DataError(f"{name}: the results would lie among the pictures; name another folder with -o")
             meant = {real: one for real, one in meant.items() if results not in real.parents}
         if not meant:
             raise DataError(

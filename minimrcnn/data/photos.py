@@ -12,18 +12,21 @@ Every format has a reader of its own that yields a `Photo` after the other. What
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from minimrcnn.data.faults import Faults
-from minimrcnn.data.folder import DataFolder, plain
+from minimrcnn.data.folder import DataFolder, letters, plain
 from minimrcnn.data.pictures import MAX_PIXELS, picture_size
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.progress import tqdm
 
+RARE = 20  # times as many objects has a class whose name may have been meant
 ONLY_CLASS = "object"  # the class where a format or a file has none
 
 
@@ -113,10 +116,14 @@ def to_coco(
                 if row:
                     annotations.append({**row, "image_id": image["id"], "id": len(annotations) + 1})
 
-    names = sorted({row["category"] for row in annotations if row["category"] is not None})
+    counts = Counter(row["category"] for row in annotations if row["category"] is not None)
+    names = sorted(counts)
     for name in names:
         if sum(plain(name) == plain(other) for other in names) > 1:
             faults.note("class whose name another has in other letters", repr(name))
+        common = [other for other in names if counts[name] * RARE <= counts[other] and letters(name) != letters(other)]
+        for other in difflib.get_close_matches(name, common, n=1, cutoff=0.8):  # "cell 1" is no slip of "cell 2"
+            faults.note("rare class whose name is nearly another's; a slip?", f"{name!r}, {other!r}")
     if known is None:
         numbers = {name: number for number, name in enumerate(names or [ONLY_CLASS], 1)}
     else:

@@ -251,7 +251,7 @@ function binText(it, cut) {
           make(
             "p",
             {},
-            `The largest value of the crop is in ${where}: the largest of the cells in rows ` +
+            `The value of the crop farthest from zero is in ${where}: the largest of the cells in rows ` +
               `${top} to ${bottom - 1}, columns ${left} to ${right - 1}.`,
           ),
           formula("max = ", bold(show(bin.value, 4))),
@@ -285,7 +285,7 @@ function binText(it, cut) {
         make(
           "p",
           {},
-          `The largest value of the crop is in ${where}. Each of its ` +
+          `The value of the crop farthest from zero is in ${where}. Each of its ` +
             `${bin.samples.length} samples is mixed from the four cells around it; a cell weighs the more, the nearer it is: ` +
             `the upper left one (1 \u2212 v)(1 \u2212 u), where v and u are what is behind the decimal point of y and x.`,
         ),

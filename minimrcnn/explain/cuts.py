@@ -126,7 +126,7 @@ def pool_axis(low, high, cells: int, size: int, rule: str, scale: float) -> Whol
 
 
 def follow_bin(cut: Cut, features: np.ndarray, crop: np.ndarray, config: Config) -> Bin:
-    """The bin with the largest value of a whole crop (S, S, C), and what it was mixed from on its map (H, W, C)."""
+    """The bin of a crop (S, S, C) with the value farthest from 0, and what it was mixed from on its map (H, W, C)."""
     size = np.where(np.isfinite(crop), np.abs(crop), -1)
     row, column, channel = (int(place) for place in np.unravel_index(size.argmax(), crop.shape))
     value = float(crop[row, column, channel])

@@ -5,7 +5,7 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 
 - "pointwise": a 1x1 kernel with stride 1 is one matrix product;
 - "winograd": a 3x3 kernel with stride 1 needs a quarter of the multiplications (`kernels.winograd`);
-- "patches": anything, by blocks of gathered patches (`kernels.convolution`).
+- "patches": anything, by blocks of patches, gathered or, where few channels are seen, in place (`kernels.convolution`).
 
 Here is what a CPU does. `functional.conv_cuda` does the same on a GPU, where each step is a kernel of its own.
 """
@@ -24,7 +24,7 @@ from minimrcnn.kernels.product import pack_weight, panels_shape
 from minimrcnn.tensor import Function, Tensor, tensors
 
 CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
-RUN, NARROW = 64, 16  # numbers that a row of the kernel sees, and columns of a map, for views instead of patches
+MOST_RUN, LINE = 64, range(16, 4097)  # numbers a row of the kernel sees, and outputs in a line, for patches in place
 APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
 
@@ -127,6 +127,8 @@ def conv_transpose2d(x, weight, bias=None, stride=2, padding=0, relu=False) -> T
         raise ValueError(
             f"conv_transpose2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
         )
+    if min(weight.shape) < 1:
+        raise ValueError(f"conv_transpose2d: weight has shape {weight.shape}, wanted at least 1 on every axis")
     if stride < 1 or padding < 0:
         raise ValueError(f"conv_transpose2d: stride {stride} and padding {padding}, wanted at least 1 and 0")
     _check_like("conv_transpose2d", x, weight=(weight, None), bias=(bias, weight.shape[3:]))
@@ -220,7 +222,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     rows, inner = y.size // channels, math.prod(weight.shape[:3])
     threads = numba.get_num_threads()
     is_pointwise = kernel_size == (1, 1) and stride == 1 and padding == 0 and groups == 1
-    in_lines = not is_pointwise and groups == 1 and kernel_size[1] * x.shape[3] <= RUN and size[1] >= NARROW
+    in_lines = not is_pointwise and groups == 1 and kernel_size[1] * x.shape[3] <= MOST_RUN and size[1] in LINE
     block = size[1] if in_lines else block_rows(rows, inner + channels, threads, x.itemsize)
     patches = workspace("patches", (threads, block, 0 if is_pointwise else inner), x.dtype)
     panels = _panels(weight.reshape(1, inner, channels), groups, turned=False)[:, 0]

@@ -102,7 +102,8 @@ def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, pat
 
     What one row of the kernel sees, place after place, is in memory already, as a matrix (OW, KW * Cin) whose rows
     begin ``stride * Cin`` numbers apart and overlap. So away from the map's sides the patches are a view of x. With
-    few channels, gathering took as long as the product.
+    few channels, gathering took as long as the product. Above and below the map there is nothing to multiply: a weight
+    that is not finite makes no NaN out of the zeros there.
     """
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     n, top, run = number // out_size[0], number % out_size[0] * stride - padding, kernel_size[1] * channels

@@ -218,8 +218,8 @@ def pack(matrix, panels):
 def pack_weight(weight, turned, panels):
     """panels (groups, T, P, K, width) of weight (T, I, O): of the columns of each group, transposed if ``turned``.
 
-    Both ways the weight is read along its rows, a page of memory after the other: written panel by panel, one that is
-    not transposed took three times as long.
+    The weight is read along its rows, to be transposed 64 of them side by side, a page of memory after the other:
+    written panel by panel, one that is not transposed took three times as long.
     """
     groups, taps, count, inner, width = panels.shape
     columns = weight.shape[2] // groups
@@ -269,10 +269,11 @@ def multiply_panel(x, panel, add, column, y):
 def multiply_runs(x, panels, add, y):
     """y (R, N) = x (R, S, D) @ w, or += if ``add`` is np.int64(1), for panels (P, S * D, width) of w.
 
-    A row of x is S runs of D numbers, as a patch of a map has them: rows may overlap. A row of y is contiguous.
+    A row of x is S runs of D numbers, as a patch of a map has them: rows may overlap. S and D are at least 1. A row of
+    y is contiguous.
     """
     runs, depth = x.shape[1], x.shape[2]
-    together = runs if runs * depth <= BLOCK_DEPTH else 1
+    together = max(1, BLOCK_DEPTH // depth)  # runs
     for first in range(0, len(x), BLOCK_ROWS):
         target = y[first : first + BLOCK_ROWS, :]
         for s in range(0, runs, together):

@@ -34,6 +34,7 @@ from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
 MOST_SAMPLES = 65536
 BAND = 4  # rows of the map in a band of the CPU gradient: 4 x 272 cells of 256 channels are one megabyte, as is L2
+CHUNK = 1024  # RoIs whose weights are kept at a time: with adaptive sampling one may have a map's width of them a bin
 LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
@@ -149,7 +150,9 @@ def find_taps(axis, bins, cells, F):
                 slots += 1
                 slot_of[cell] = slots
             slot[bin, tap] = slot_of[cell] - 1
-        count[bin] = (count[bin] + 3) // 4 * 4
+        filled = (count[bin] + 3) // 4 * 4
+        slot[bin, count[bin] : filled] = slot[bin, 0]  # times 0, so of a cell that counts anyway, should it be NaN
+        count[bin] = filled
     return slots, used, slot, weight, count
 
 
@@ -330,26 +333,29 @@ def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, al
     F = features_gradient.dtype.type
     images, height, width, _ = features_gradient.shape
     count, bins_y, bins_x, _ = output_gradient.shape
-    most_y = most_x = 0
+    most_y, most_x, some = 0, 0, min(count, CHUNK)
     for r in range(count):
         _, row_axis, column_axis = locate_roi(
             rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
         )
         most_y, most_x = max(most_y, most_taps(row_axis, height)), max(most_x, most_taps(column_axis, width))
-    row, row_weight = np.empty((count, bins_y, most_y), np.int64), np.empty((count, bins_y, most_y), F)
-    column, column_weight = np.empty((count, bins_x, most_x), np.int64), np.empty((count, bins_x, most_x), F)
-    rows, columns = np.empty((count, bins_y), np.int64), np.empty((count, bins_x), np.int64)
-    for r in prange(count):  # once, not for every band that a RoI reaches: a quarter to a half of the time
-        weigh_roi(rois[r], images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F,
-                  row[r], row_weight[r], rows[r], column[r], column_weight[r], columns[r])  # fmt: skip
+    row, row_weight = np.empty((some, bins_y, most_y), np.int32), np.empty((some, bins_y, most_y), F)
+    column, column_weight = np.empty((some, bins_x, most_x), np.int32), np.empty((some, bins_x, most_x), F)
+    rows, columns = np.empty((some, bins_y), np.int32), np.empty((some, bins_x), np.int32)
     bands, units = count_bands(features_gradient)
-    for unit in prange(units):
-        image, first, last = find_band(unit, units, bands, height)
-        for r in range(count):
-            at, axis, _ = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
-            if at == image and reaches(axis, bins_y, first, last, height, F):
-                spread_average(output_gradient[r], row[r], row_weight[r], rows[r], column[r], column_weight[r],
-                               columns[r], first, last, features_gradient[image])  # fmt: skip
+    for start in range(0, count, CHUNK):
+        stop = min(start + CHUNK, count)
+        for r in prange(stop - start):  # once, not for every band that a RoI reaches: a quarter to a half of the time
+            weigh_roi(rois[start + r], images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F,
+                      row[r], row_weight[r], rows[r], column[r], column_weight[r], columns[r])  # fmt: skip
+        for unit in prange(units):
+            image, first, last = find_band(unit, units, bands, height)
+            for r in range(stop - start):
+                roi = rois[start + r]
+                at, axis, _ = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
+                if at == image and reaches(axis, bins_y, first, last, height, F):
+                    spread_average(output_gradient[start + r], row[r], row_weight[r], rows[r], column[r],
+                                   column_weight[r], columns[r], first, last, features_gradient[image])  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)

@@ -127,10 +127,12 @@ def draw_curves(losses: Mapping[str, Sequence[float]], scores: Sequence[Mapping]
         charts.append(draw_chart(curves, f"Losses in training, by step{words}", logarithmic=True))
     if scores:
         steps = np.array([row["step"] for row in scores])
-        names = [name for name in ("mask_ap", "mask_ap50", "box_ap", "box_ap50") if name in scores[-1]]
+        names = ("mask_ap", "mask_ap50", "box_ap") if "mask_ap" in scores[-1] else ("box_ap", "box_ap50")
+        names = [name for name in names if name in scores[-1]]
         columns = {name: np.array([row.get(name, -1) for row in scores], np.float64) for name in names}
         curves = {tell_name(name): (steps, np.where(values < 0, np.nan, values)) for name, values in columns.items()}
-        charts.append(draw_chart(curves, "Average precision on the validation pictures, by step"))
+        words, until = "Average precision on the validation pictures, by step", len(losses.get("total", ()))
+        charts.append(draw_chart(curves, words, until=until))
     return charts
 
 

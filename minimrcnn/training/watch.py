@@ -217,10 +217,15 @@ class Watch:
         start, left = time.perf_counter(), None
         if self.step > self.first:
             left = (time.monotonic() - self.started) / (self.step - self.first) * (self.steps - self.step)
+        caption = f"{self.unseen}, found with a score of at least {SHOWN_SCORE}"
+        if self.every and len(self.shown[0].files if self.shown else ()) == 1 and ended is None:
+            caption += f"; what the model finds is seen from step {min(self.every, self.steps)} on"
+        if self.evaluate_every and not self.scores and ended is None:
+            caption += f"; average precision from step {min(self.evaluate_every, self.steps)} on"
         progress = Progress(self.step, self.steps, left, ended, self.again, *(shares or self.shares()))
         write_run_page(
             self.folder, self.title, progress, self.losses, self.scores, self.best, self.shown,
-            f"{self.unseen}, found with a score of at least {SHOWN_SCORE}", REFRESH,
+            caption, REFRESH,
         )  # fmt: skip
         self.written = time.monotonic()
         self.seconds_watching += time.perf_counter() - start

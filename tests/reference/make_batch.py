@@ -14,7 +14,7 @@ import numpy as np
 from tests.published import make_weight
 
 SIZES = (90, 141), (150, 110), (128, 160)  # height and width of each picture
-SETTINGS = {"min_size": 128, "max_size": 180}  # scales 1.277, 1.164 and 1; the batch is padded to 160x192
+SETTINGS = {"min_size": 128, "max_size": 180}  # scales 1.277, 1.164 and 1; the batch is padded to 192x192
 KEPT = 40  # detections of a picture, best first
 FOLDER = Path(__file__).parent
 
