@@ -107,7 +107,7 @@ def main(arguments=None) -> None:
     for contestant in contestants:
         with contest.Player(contestant) as player:
             results["contestants"][contestant.name] = player.ask("describe")
-            if contestant.role == "ours":
+            if contestant.name == report.OURS:
                 results["ceilings"][contestant.name] = player.ask("ceilings")
     failed = [name for name, said in results["contestants"].items() if "error" in said]
     if report.OURS in failed:
