@@ -69,6 +69,15 @@ def test_the_textbook_and_its_gradient(mode, drawn):
         assert np.allclose(spread(gradient, winner, rois, features.shape, scale, ratio, aligned), expected, atol=2e-4)
 
 
+def test_nan_stays_in_the_bins_that_touch_it():
+    """One sample a bin mixes two cells of each axis, and kernels take four at a time."""
+    features, rois = np.ones((1, 12, 12, 3), np.float32), np.float32([[0, 2.2, 2.2, 10.2, 10.2]])
+    features[0, 2, 2] = np.nan
+    got, _ = crop(features, rois, (4, 4), ratio=1)
+    wanted = reference.roi_align(features, rois, (4, 4), 1.0, 1, True, "average")
+    assert np.array_equal(np.isnan(got), np.isnan(wanted)) and np.isnan(got).any() and not np.isnan(got).all()
+
+
 @given(drawn=drawn())
 def test_adjoint(drawn):
     """<A x, g> = <x, A' g>: A is linear."""

@@ -151,7 +151,8 @@ def find_taps(axis, bins, cells, F):
                 slot_of[cell] = slots
             slot[bin, tap] = slot_of[cell] - 1
         filled = (count[bin] + 3) // 4 * 4
-        slot[bin, count[bin] : filled] = slot[bin, 0]  # times 0, so of a cell that counts anyway, should it be NaN
+        for tap in range(count[bin], filled):  # times 0, so of a cell that counts anyway, should it be NaN
+            slot[bin, tap] = slot[bin, 0]
         count[bin] = filled
     return slots, used, slot, weight, count
 
