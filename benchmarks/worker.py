@@ -117,10 +117,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes elsewhere
     os.dup2(2, 1)
     if options.role != "torch":  # of whose four settings two keep memory
-        from minimrcnn.device import keep_freed_memory, wait_briefly
+        from minimrcnn.device import keep_freed_memory
 
-        keep_freed_memory()  # both as the commands do
-        wait_briefly()
+        keep_freed_memory()  # as the commands do
     elif options.threads:
         import torch
 

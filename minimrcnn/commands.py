@@ -16,7 +16,7 @@ from minimrcnn.data.coco import read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.data_commands import open_dataset
-from minimrcnn.device import keep_freed_memory, to_device, wait_briefly
+from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
@@ -48,7 +48,6 @@ WATCH_EVERY = 100  # steps of the demo between two looks
 def prepare(options) -> None:
     """Threads, memory and device, as the options common to all commands say."""
     keep_freed_memory()
-    wait_briefly()
     if options.threads is not None:
         most = numba.config.NUMBA_NUM_THREADS
         if options.threads > most:

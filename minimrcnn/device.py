@@ -195,15 +195,3 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
-
-
-def wait_briefly() -> None:
-    """Let threads that have nothing to do make way for other programs within a tenth of a millisecond.
-
-    On Linux Numba's threads are usually GNU OpenMP's. Between two parallel loops those spin, by default for ten
-    milliseconds and more; as soon as another program wants one of the cores, the hundreds of loops of a step wait for
-    each other that long. For programs, and before their first parallel loop. What the user has set, OMP_WAIT_POLICY or
-    GOMP_SPINCOUNT, stays.
-    """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "2000"

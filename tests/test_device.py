@@ -6,7 +6,6 @@ The stand-in (`tests.stand_in_cupy`) refuses whatever would cross between host a
 from __future__ import annotations
 
 import builtins
-import os
 import sys
 import types
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from minimrcnn import Config, MaskRCNN, Target, device, functional, geometry
-from minimrcnn.device import beside, count_transfers, device_of, module_of, to_device, wait_briefly
+from minimrcnn.device import beside, count_transfers, device_of, module_of, to_device
 from minimrcnn.functional import conv_cuda
 from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor
@@ -297,17 +296,3 @@ def test_says_what_is_missing(monkeypatch):
         to_device(np.zeros(1), "cuda")
     with pytest.raises(ValueError, match="wanted one of cpu, cuda"):
         to_device(np.zeros(1), "tpu")
-
-
-def test_waiting_briefly_leaves_what_the_user_has_set(monkeypatch):
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
-    wait_briefly()
-    assert int(os.environ["GOMP_SPINCOUNT"]) < 10_000
-    monkeypatch.setenv("GOMP_SPINCOUNT", "infinity")
-    wait_briefly()
-    assert os.environ["GOMP_SPINCOUNT"] == "infinity"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    wait_briefly()
-    assert "GOMP_SPINCOUNT" not in os.environ
