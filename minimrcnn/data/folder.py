@@ -66,9 +66,11 @@ class DataFolder:
                 path = os.path.join(folder, name)
                 if name.startswith("."):
                     continue
-                leads_out = os.path.islink(path) and not os.path.realpath(path).startswith(inside + os.sep)
-                if leads_out or name not in linked:
-                    (self.links if leads_out else found).append(Path(path).relative_to(self.root).as_posix())
+                relative = Path(path).relative_to(self.root).as_posix()
+                if os.path.islink(path) and not os.path.realpath(path).startswith(inside + os.sep):
+                    self.links.append(relative)
+                elif name not in linked:
+                    found.append(relative)
             if len(found) + len(self.links) > MOST_FILES:
                 raise DataError(f"{self.root}: holds more than {MOST_FILES} files; name the folder of the data set")
         return found

@@ -263,11 +263,11 @@ def nothing_found(folder: DataFolder) -> str:
         return f"{folder.root}: no data set itself, but {', '.join(inside[:6])} may be; name one of them"
     wanted = "".join(f"\n  {words}: {layout}" for words, layout in FORMATS.values())
     photos = f"{plural(len(folder.pictures), 'photo')}, but" if folder.pictures else "no photos and"
-    links = f"; left out as links out of the folder: {plural(len(folder.links), 'name')}; copy what is there into it"
     other = [suffix for suffix in FOREIGN if any(name.lower().endswith(suffix) for name in folder.files)]
     advice = f"; of its {' and '.join(other)} files the annotation tool can make one of these" if other else ""
-    advice += links if folder.links else ""
-    above = find_above(folder)
-    if above:
+    if folder.links:
+        links = plural(len(folder.links), "name")
+        advice += f"; left out as links out of the folder: {links}; copy what is there into it"
+    if above := find_above(folder):
         advice += f"; {above} may be about them: name that file or its folder"
     return f"{folder.root}: {photos} no annotations that are known{advice}; wanted one of{wanted}"
