@@ -33,7 +33,7 @@ def join(datasets: Sequence[CocoDataset]) -> CocoDataset:
     files = Counter(path.resolve() for dataset in datasets for path in dataset.paths)
     twice = [path for path, count in files.items() if count > 1]
     if twice:
-        raise DataError(f"{twice[0]}: is in two of the data sets, as are {len(twice) - 1} more; wanted each once")
+        raise DataError(f"{twice[0]}: is in two of the data sets ({len(twice)} such photos); wanted each once")
     ids: dict[str, int] = {}
     images, annotations, categories, paths = [], [], [], {}
     for dataset in datasets:
