@@ -11,7 +11,7 @@ models/box_head.py, models/mask_head.py, models/prepare.py.
 Know before: pyramid (05), anchors (06), proposals (07), NMS (08), RoIAlign (10), levels (11), heads (12), losses (13).
 
 Where `minimrcnn demo` has left minimrcnn-demo/model.npz in the current folder, that model is looked at, on a picture it
-never saw. Otherwise the lesson trains a small one for 50 steps on the very picture it then looks at. Such a model knows
+never saw. Otherwise the lesson trains a small one for 32 steps on the very picture it then looks at. Such a model knows
 one picture by heart: good for watching the stages, and no sign at all of how well it would do on another picture.
 """
 
@@ -42,7 +42,7 @@ else:
     # first 6 steps are short (warm-up), and gradients that are too long together are shortened (clipped).
     picture, target = Shapes(50, seed=0)[3]
     model = MaskRCNN(small_config(NAMES, rois=64), seed=0).train()
-    options = TrainOptions(steps=50, learning_rate=1e-3, warmup_steps=6)
+    options = TrainOptions(steps=32, learning_rate=1e-3, warmup_steps=6)
     optimizer = options.make_optimizer(model.named_parameters())
     for step in range(options.steps):
         losses = model.losses([picture], [target])  # five numbers (lesson 13)
@@ -173,7 +173,7 @@ for box, label, score in zip(detections.boxes, detections.labels, detections.sco
     overlap = geometry.box_iou(box[None], target.boxes)[0]
     print(f"  {NAMES[label]:9} {score:.2f}  box {np.round(box, 1)}  IoU with the nearest object {overlap.max():.2f}")
 # NMS drops a box only if it overlaps a better one of the same class by more than 0.5. So an object may be found twice:
-# as two classes, or by a second box that fits badly, and 50 steps do not teach a model to score such boxes low. Each of
+# as two classes, or by a second box that fits badly, and 32 steps do not teach a model to score such boxes low. Each of
 # them gets its own mask.
 
 # %% Detections -> crops -> mask logits -> masks, by hand
@@ -181,7 +181,7 @@ for box, label, score in zip(detections.boxes, detections.labels, detections.sco
 # class found by the box head picks one; its sigmoid is stretched over the box; 1/2 and more is the object. Look at the
 # masks that are not picked, too: each channel answers for its own class, whatever the others say (lesson 13). So the
 # disc's channel may well mark a disc that sticks into the triangle's RoI. The fine checkerboard in the logits: every
-# cell's 2x2 stamp has four weights of its own (lesson 12), which 50 steps have not yet made even.
+# cell's 2x2 stamp has four weights of its own (lesson 12), which 32 steps have not yet made even.
 section("Masks")
 mask_logits = stages["mask_logits"]  # (D, 28, 28, K)
 agree("mask logits", mask_logits.shape, [len(detections), 28, 28, 4])
