@@ -23,6 +23,7 @@ from minimrcnn.kernels.twin import cuda as numba_cuda
 
 DEVICES = ("cpu", "cuda")
 HOST = (np.ndarray, np.generic)  # NumPy turns an array without axes into a scalar whenever it can
+LINE = 64  # bytes of a cache line, and of the widest vector register
 INSTALL = (
     'pip install "minimrcnn[cuda]" where the driver is of CUDA 13, "minimrcnn[cuda12]" where it is of CUDA 12 '
     "(nvidia-smi says which)"
@@ -120,6 +121,25 @@ def beside(value, like, dtype=None):
     return value if dtype is None else xp.asarray(value, dtype=dtype)
 
 
+def empty_beside(shape, like, dtype=None):
+    """An array that is not filled, on the device of the array ``like`` and of its type, unless told otherwise.
+
+    On a CPU it begins where a cache line does. NumPy's own begin at any 16 bytes, and three in four vectors of 64 bytes
+    then lie across two lines: matrix products took a tenth to a quarter longer.
+    """
+    dtype = like.dtype if dtype is None else np.dtype(dtype)
+    if device_of(like) == "cuda":
+        return module_of(like).empty(shape, dtype)
+    return _align(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def _align(count: int) -> np.ndarray:
+    """So many fresh bytes, from the beginning of a cache line on."""
+    spare = np.empty(count + LINE, np.uint8)
+    start = -spare.ctypes.data % LINE
+    return spare[start : start + count]
+
+
 def _caller() -> str:
     """Who asked for a transfer: the nearest function that is neither here nor among the Tensors, which only pass on."""
     frame = sys._getframe(1)
@@ -177,7 +197,7 @@ def workspace(name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = store.get(name)
     if buffer is None or buffer.nbytes < wanted:
-        buffer = store[name] = np.empty(wanted, np.uint8)
+        buffer = store[name] = _align(wanted)
     return buffer[:wanted].view(dtype).reshape(shape)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minimrcnn.device import to_device
 from minimrcnn.kernels.twin import Twin
-from tests.twin_arguments import ARGUMENTS, in_python
+from tests.twin_arguments import ARGUMENTS
 
 TERMS = {"channel_sums": 1}  # bodies that leave different terms of the same sum, and along which axis
 
@@ -25,7 +25,7 @@ def launch(name: str, number: int) -> tuple[list, list]:
 def compare(name: str, number: int) -> float:
     """The largest difference of an array, over the largest value, between a twin's bodies for a list of arguments."""
     here, there = launch(name, number)
-    in_python(Twin.registry[name].cpu)(*here)
+    Twin.registry[name].cpu(*here)
     worst = 0.0
     for a, b in zip(here, there, strict=True):
         if isinstance(a, np.ndarray) and a.size:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimrcnn import reference
-from minimrcnn.kernels.roi_pool import BAND, CAFFE, FLOOR, SPLIT, roi_pool, roi_pool_gradient
+from minimrcnn.kernels.roi_pool import CAFFE, FLOOR, LEAST_ROWS, SPLIT, roi_pool, roi_pool_gradient
 from tests.reference_cases import cases, relative_error
 from tests.test_reference import MAP
 from tests.twin_arguments import ROIS
@@ -66,7 +66,7 @@ def test_floor_drops_a_third_of_the_object():
 def drawn(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images, channels, count = draw(st.integers(1, 3)), draw(st.integers(0, 9)), draw(st.integers(0, 5))
-    height, width = draw(st.integers(1, 3 * BAND + 1)), draw(st.integers(1, 9))
+    height, width = draw(st.integers(1, 3 * LEAST_ROWS + 1)), draw(st.integers(1, 9))
     # Few different values: ties must go to the first cell.
     features = rng.integers(-3, 4, (images, height, width, channels)).astype(np.float32)
     scale = draw(st.sampled_from([1.0, 0.5, 0.25]))

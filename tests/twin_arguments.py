@@ -41,11 +41,6 @@ ROIS = np.array(
 )
 
 
-def in_python(body):
-    """A compiled function as the Python it was made of: what is tiny takes longer to compile."""
-    return getattr(body, "py_func", body)
-
-
 def _roi_align(rng, ratio, aligned, use_max, images=2):
     features = rng.standard_normal((images, 7, 6, 3)).astype(np.float32)
     output = np.full((len(ROIS), 2, 3, 3), 7, np.float32)
@@ -56,7 +51,7 @@ def _roi_align(rng, ratio, aligned, use_max, images=2):
 def _roi_align_gradient(rng, ratio, aligned, use_max):
     features, _, scale, *_, winner, output = _roi_align(rng, ratio, aligned, use_max)
     if use_max:
-        in_python(roi_align.maximize_rois_cpu)(features, ROIS, scale, ratio, aligned, winner, output)
+        roi_align.maximize_rois_cpu(features, ROIS, scale, ratio, aligned, winner, output)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.zeros_like(features)
 
@@ -69,7 +64,7 @@ def _roi_pool(rng, rule):
 
 def _roi_pool_gradient(rng, rule):
     features, _, scale, _, winner, output = arguments = _roi_pool(rng, rule)
-    in_python(roi_pool.roi_pool_cpu)(*arguments)
+    roi_pool.roi_pool_cpu(*arguments)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, rule, np.zeros_like(features)
 

@@ -16,7 +16,7 @@ import math
 
 import numba
 
-from minimrcnn.device import device_of, module_of, workspace
+from minimrcnn.device import device_of, empty_beside, module_of, workspace
 from minimrcnn.functional import conv_cuda
 from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, transposed_size
 from minimrcnn.kernels import convolution, elementwise, winograd
@@ -212,7 +212,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     kernel_size = weight.shape[:2]
     size = output_size(x.shape[1:3], kernel_size, stride, padding)
     channels = weight.shape[3]
-    y = xp.empty((x.shape[0], *size, channels), x.dtype)  # (N, OH, OW, Cout)
+    y = empty_beside((x.shape[0], *size, channels), x)  # (N, OH, OW, Cout)
     bias = xp.empty(0, x.dtype) if bias is None else _contiguous(bias)
     residual = xp.empty((0, 0, 0, 0), x.dtype) if residual is None else _contiguous(residual)
     if choose_algorithm(algorithm, weight.shape, stride, groups, x.shape[0], size) == "winograd":
@@ -239,7 +239,7 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
     fits = kernel_height == kernel_width and padding < kernel_height
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
         xp = module_of(y_gradient)
-        x_gradient = xp.empty(x_shape, y_gradient.dtype)
+        x_gradient = empty_beside(x_shape, y_gradient)
         none = xp.empty(0, y_gradient.dtype)
         transformed = _winograd_kernel(weight, turned=True)
         _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
@@ -256,7 +256,7 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
         return conv_cuda.transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu)
     xp = module_of(y_gradient)
     y_gradient = _contiguous(y_gradient)
-    x_gradient = xp.empty(x_shape, y_gradient.dtype)
+    x_gradient = empty_beside(x_shape, y_gradient)
     bias = xp.empty(0, y_gradient.dtype) if bias is None else _contiguous(bias)
     kernel_height, kernel_width, group_in, channels = weight.shape
     group_out = channels // groups
@@ -294,7 +294,7 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
         if tiles == 0:
             return xp.zeros(weight_shape, dtype)
         block = tile_block(tiles, max(128, min(2 * max(group_in, channels), 512)))
-        weight_gradient = xp.empty(weight_shape, dtype)
+        weight_gradient = empty_beside(weight_shape, x)
         winograd.winograd_weight_gradient(
             x, y_gradient, padding,
             workspace("inputs", (block, winograd.STEP, group_in), dtype),
@@ -312,7 +312,7 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     splits = threads if rows >= 512 * threads else 1
     piece = taps_per_piece * channels_per_piece
     block = block_rows(rows, piece + group_out, splits, x.itemsize)
-    weight_gradient = xp.empty((groups, inner, group_out), dtype)
+    weight_gradient = empty_beside((groups, inner, group_out), x)
     convolution.convolve_weight_gradient(
         x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece,
         workspace("patches", (threads, block * piece), dtype),
@@ -412,6 +412,6 @@ def _contiguous(array):
 
 def relu_gradient(gradient, y):
     """The gradient where ReLU's result y is positive, 0 elsewhere."""
-    gradient, result = _contiguous(gradient), module_of(y).empty_like(y)
+    gradient, result = _contiguous(gradient), empty_beside(y.shape, y)
     elementwise.relu_gradient(gradient.reshape(-1), y.reshape(-1), result.reshape(-1))
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import device_of, module_of
+from minimrcnn.device import device_of, empty_beside, module_of
 from minimrcnn.kernels import normalization
 from minimrcnn.tensor import Function, Tensor, tensors
 
@@ -104,7 +104,7 @@ class Normalization(Function):
         mean_c, inverse_c = to_channels(mean, spread), to_channels(inverse, spread)  # (N, C)
         a = inverse_c * scale
         b = shift - mean_c * a
-        y = xp.empty_like(x)
+        y = empty_beside(x.shape, x)
         flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
         normalization.scale_channels(x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, y)
         if any(self.needs):
@@ -134,8 +134,8 @@ class Normalization(Function):
         a = self.inverse * self.scale
         b = -self.inverse * self.inverse * mean_g_hat
         d = -self.inverse * mean_g - self.mean * b
-        x_gradient = xp.empty_like(x)
-        residual_gradient = xp.empty_like(x) if self.needs[3] else xp.empty((0, 0, 0), x.dtype)
+        x_gradient = empty_beside(x.shape, x)
+        residual_gradient = empty_beside(x.shape if self.needs[3] else (0, 0, 0), x)
         normalization.normalization_gradient(
             x, gradient, self.y, self.relu, a.astype(x.dtype), b.astype(x.dtype), d.astype(x.dtype),
             residual_gradient, x_gradient,

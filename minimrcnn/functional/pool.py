@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of
+from minimrcnn.device import empty_beside, module_of
 from minimrcnn.functional.conv import output_size
 from minimrcnn.kernels import pooling
 from minimrcnn.tensor import Function, Tensor, tensors
@@ -47,14 +47,14 @@ class MaxPool(Function):
     def forward(self, x, kernel, stride, padding):
         xp = module_of(x)
         size = output_size(x.shape[1:3], (kernel, kernel), stride, padding)
-        y = xp.empty((x.shape[0], *size, x.shape[3]), x.dtype)  # (N, OH, OW, C)
-        taps = xp.empty(y.shape, np.uint8)
+        y = empty_beside((x.shape[0], *size, x.shape[3]), x)  # (N, OH, OW, C)
+        taps = empty_beside(y.shape, x, np.uint8)
         pooling.max_pool(xp.ascontiguousarray(x), kernel, stride, padding, taps, y)
         self.shape, self.options, self.taps = x.shape, (kernel, stride, padding), taps
         return y
 
     def backward(self, gradient):
         xp = module_of(gradient)
-        x_gradient = xp.empty(self.shape, gradient.dtype)
+        x_gradient = empty_beside(self.shape, gradient)
         pooling.max_pool_gradient(xp.ascontiguousarray(gradient), self.taps, *self.options, x_gradient)
         return x_gradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import module_of
+from minimrcnn.device import empty_beside, module_of
 from minimrcnn.kernels import resize as kernels
 from minimrcnn.tensor import Function, Tensor, tensors
 
@@ -69,13 +69,13 @@ class Resize(Function):
     def forward(self, x, axes):
         xp = module_of(x)
         self.shape, self.axes = x.shape, axes
-        y = xp.empty((x.shape[0], len(axes[0][0]), len(axes[1][0]), x.shape[3]), x.dtype)  # (N, OH, OW, C)
+        y = empty_beside((x.shape[0], len(axes[0][0]), len(axes[1][0]), x.shape[3]), x)  # (N, OH, OW, C)
         kernels.resize(xp.ascontiguousarray(x), *axes[0], *axes[1], y)
         return y
 
     def backward(self, gradient):
         xp = module_of(gradient)
-        x_gradient = xp.empty(self.shape, gradient.dtype)
+        x_gradient = empty_beside(self.shape, gradient)
         arguments = []
         for (low, high, part), side in zip(self.axes, self.shape[1:3], strict=True):
             places = xp.arange(side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.device import beside, module_of, to_device
+from minimrcnn.device import beside, empty_beside, module_of, to_device
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
@@ -197,7 +197,7 @@ class AlignCut:
         self.gradient = in_order if deterministic else as_it_comes
 
     def forward(self, features, rois, scale, crops):
-        winner = module_of(crops).empty(crops.shape if self.use_max else (0, 0, 0, 0), np.int32)
+        winner = empty_beside(crops.shape if self.use_max else (0, 0, 0, 0), crops, np.int32)
         align_kernels.roi_align(features, rois, float(scale), *self.settings, winner, crops)
         return winner
 
@@ -233,7 +233,7 @@ class PoolCut:
         self.gradient = in_order if deterministic else as_it_comes
 
     def forward(self, features, rois, scale, crops):
-        winner = module_of(crops).empty(crops.shape, np.int32)
+        winner = empty_beside(crops.shape, crops, np.int32)
         pool_kernels.roi_pool(features, rois, float(scale), self.rule, winner, crops)
         return winner
 
@@ -246,7 +246,7 @@ class CutRoIs(Function):
 
     def forward(self, *pyramid, rois, levels, scales, cut):
         xp = module_of(pyramid[0])
-        crops = xp.empty((len(rois), *cut.output_size, pyramid[0].shape[3]), pyramid[0].dtype)  # (R, h, w, C)
+        crops = empty_beside((len(rois), *cut.output_size, pyramid[0].shape[3]), pyramid[0])  # (R, h, w, C)
         self.shapes, self.cut, self.scales, self.parts = [level.shape for level in pyramid], cut, scales, []
         if levels is not None:  # level after level, so that no more than two arrays go to a GPU
             order = np.argsort(levels, kind="stable")  # (R,)
@@ -256,7 +256,7 @@ class CutRoIs(Function):
         for number, features in enumerate(pyramid):
             some = slice(None) if levels is None else slice(ends[number], ends[number + 1])
             chosen, rows = rois[some], some if levels is None else order[some]  # (R_l, 5), (R_l,)
-            part = crops if levels is None else xp.empty((len(chosen), *crops.shape[1:]), crops.dtype)
+            part = crops if levels is None else empty_beside((len(chosen), *crops.shape[1:]), crops)
             winner = cut.forward(xp.ascontiguousarray(features), chosen, scales[number], part)
             if levels is not None:
                 crops[rows] = part
@@ -270,7 +270,8 @@ class CutRoIs(Function):
             if not self.needs[number]:
                 gradients.append(None)
                 continue
-            features_gradient = xp.zeros(self.shapes[number], gradient.dtype)
+            features_gradient = empty_beside(self.shapes[number], gradient)
+            features_gradient[:] = 0
             self.cut.backward(
                 xp.ascontiguousarray(gradient[rows]), winner, chosen, self.scales[number], features_gradient
             )

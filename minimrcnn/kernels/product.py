@@ -33,8 +33,8 @@ from minimrcnn.kernels.twin import compiled_task
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
-BLOCK_ROWS = 96
-BLOCK_DEPTH = 256
+BLOCK_ROWS = 192
+BLOCK_DEPTH = 384
 PACKED = 32  # rows of panels that are written at a time
 
 

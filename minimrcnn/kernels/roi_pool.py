@@ -28,10 +28,13 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
+from minimrcnn.kernels.maximum import find_maximum
+from minimrcnn.kernels.twin import WARP, Twin, compiled_task, cuda, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
-BAND = 8  # rows of the map in a band of the CPU gradient: every band walks through all RoIs that reach it
+# The CPU gradient goes by bands of rows. A bin that lies in two of them is read twice, and a band that is too high does
+# not stay in cache.
+LEAST_ROWS, MOST_ROWS = 4, 32
 LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
@@ -96,7 +99,7 @@ def find_image(number, images, F):
 # --- CPU ---
 
 
-@register_jitable
+@compiled_task
 def pool_roi(r, features, rois, spatial_scale, rule, winner, output):
     """The crop of one RoI; `winner` receives the cell (row * W + column) that each value came from, -1 if none."""
     F = features.dtype.type
@@ -110,65 +113,61 @@ def pool_roi(r, features, rois, spatial_scale, rule, winner, output):
         for q in range(bins_x):
             left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
             best, winning = output[r, p, q], winner[r, p, q]  # (C,)
-            is_empty = image < 0 or top >= bottom or left >= right
-            for channel in range(channels):
-                best[channel], winning[channel] = F(0) if is_empty else F(-np.inf), np.int32(-1)
-            if is_empty:
-                continue
-            for row in range(top, bottom):
-                for column in range(left, right):
-                    values, cell = features[image, row, column], np.int32(row * width + column)  # (C,)
-                    for channel in range(channels):
-                        if values[channel] > best[channel]:
-                            best[channel], winning[channel] = values[channel], cell
+            if image < 0 or top >= bottom or left >= right:
+                for channel in range(channels):
+                    best[channel], winning[channel] = F(0), np.int32(-1)
+            else:
+                cells = features[image, top:bottom, left:right]  # (rows, columns, C)
+                find_maximum(cells, np.int64(top * width + left), np.int64(width), best, winning)
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def roi_pool_cpu(features, rois, spatial_scale, rule, winner, output):
     for r in prange(len(output)):
-        pool_roi(r, features, rois, spatial_scale, rule, winner, output)
+        pool_roi(np.int64(r), features, rois, spatial_scale, rule, winner, output)
 
 
-@register_jitable
-def route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient):
-    """Hand the gradient of every bin to its winner, where that lies in one band of rows of one image.
+@compiled_task
+def route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    """Hand the gradient of every bin to its winner, where that lies in rows ``first`` to ``last - 1`` of one image.
 
-    Every cell of a bin is asked, in all channels at once, whether it won: more additions than going to the winners, but
-    of vectors side by side, and a bin has few cells.
+    A winner elsewhere, or none, gives 0 to the band's first cell: a question asked in every channel, with an answer
+    that cannot be foreseen, costs more than an addition.
     """
     F = features_gradient.dtype.type
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    bands = (height + BAND - 1) // BAND
-    image, first = band // bands, band % bands * BAND
-    last = min(first + BAND, height)
+    band = features_gradient[image, first:last].reshape(-1)
+    cells, before = np.uint32((last - first) * width), np.uint32(first * width)
     for r in range(len(rois)):
         if find_image(rois[r, 0], images, F) != image:
             continue
         first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
-        first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
         for p in range(bins_y):
             top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
             if bottom <= first or top >= last:
                 continue
             for q in range(bins_x):
-                left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
                 incoming, winning = output_gradient[r, p, q], winner[r, p, q]  # (C,)
-                for row in range(max(top, first), min(bottom, last)):
-                    for column in range(left, right):
-                        target, cell = features_gradient[image, row, column], np.int32(row * width + column)  # (C,)
-                        for channel in range(channels):
-                            target[channel] += incoming[channel] if winning[channel] == cell else F(0)
+                for channel in range(channels):
+                    cell = np.uint32(np.uint32(winning[channel]) - before)  # -1 and cells before are very large
+                    inside = cell < cells
+                    at = np.uint64(cell if inside else np.uint32(0)) * np.uint64(channels) + np.uint64(channel)
+                    band[at] += incoming[channel] if inside else F(0)
 
 
 @njit(parallel=True, cache=True, error_model="numpy", nogil=True)
 def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
-    bands = len(features_gradient) * ((features_gradient.shape[1] + BAND - 1) // BAND)
-    per_lane = (bands + LANES - 1) // LANES
+    images, height = features_gradient.shape[:2]
+    rows = min(max(images * height // LANES, LEAST_ROWS), MOST_ROWS)
+    bands = (height + rows - 1) // rows
+    per_lane = (images * bands + LANES - 1) // LANES
     for unit in prange(LANES * per_lane):
-        band = unit % per_lane * LANES + unit // per_lane
-        if band < bands:
-            route_band(band, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
+        band = np.int64(unit) % per_lane * LANES + np.int64(unit) // per_lane
+        if band < images * bands:
+            first = band % bands * rows
+            route_band(band // bands, first, min(first + rows, height), output_gradient, winner, rois, spatial_scale,
+                       rule, features_gradient)  # fmt: skip
 
 
 # --- CUDA: one thread per element of the crops, but for the gradient in order: one warp per cell of the map ---
