@@ -51,7 +51,7 @@ def _roi_align(rng, ratio, aligned, use_max, images=2):
 def _roi_align_gradient(rng, ratio, aligned, use_max):
     features, _, scale, *_, winner, output = _roi_align(rng, ratio, aligned, use_max)
     if use_max:
-        roi_align.maximize_rois_cpu(features, ROIS, scale, ratio, aligned, winner, output)
+        roi_align.roi_align_cpu(features, ROIS, scale, ratio, aligned, True, winner, output)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
     return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.zeros_like(features)
 

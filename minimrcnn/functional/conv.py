@@ -313,11 +313,13 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     piece = taps_per_piece * channels_per_piece
     block = block_rows(rows, piece + group_out, splits, x.itemsize)
     weight_gradient = empty_beside((groups, inner, group_out), x)
+    shape = splits, groups * inner, group_out
+    sums = workspace("sums", shape, dtype) if splits > 1 else weight_gradient.reshape(shape)
     convolution.convolve_weight_gradient(
         x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece,
         workspace("patches", (threads, block * piece), dtype),
-        workspace("panels", (threads, *panels_shape(block, group_out, dtype.itemsize)), dtype),
-        workspace("sums", (splits, groups * inner, group_out), dtype), weight_gradient)  # fmt: skip
+        workspace("panels", (threads, *panels_shape(block, group_out, dtype.itemsize)), dtype), sums, weight_gradient,
+    )  # fmt: skip
     if groups == 1:
         return weight_gradient.reshape(weight_shape)
     return _contiguous(weight_gradient.transpose(1, 0, 2).reshape(weight_shape))

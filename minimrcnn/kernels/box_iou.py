@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import Twin, cuda
 
 
@@ -24,7 +25,7 @@ def overlap(a_x1, a_y1, a_x2, a_y2, b_x1, b_y1, b_x2, b_y2, F):
     return F(0) if union == F(0) else shared / union
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def box_iou_cpu(a, b, output):
     F = output.dtype.type
     for i in prange(len(a)):

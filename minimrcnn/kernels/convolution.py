@@ -21,12 +21,13 @@ copied or added channel by channel is cut out as a row first, as `winograd.py` e
 """
 
 import numpy as np
-from numba import get_thread_id, njit, prange
+from numba import get_thread_id, prange
 from numba.extending import register_jitable
 from numpy.lib.stride_tricks import as_strided
 
+from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.product import multiply, multiply_runs, pack
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin
 
 
 @compiled_task
@@ -144,7 +145,7 @@ def convolve_rows(x, x_rows, weight, bias, residual, relu, kernel_size, stride, 
     finish_rows(output, bias, residual, relu)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def convolve_patches_cpu(x, weight, bias, residual, relu, kernel_size, stride, padding, out_size, in_lines, patches,
                          output):  # fmt: skip
     """output (N*OH*OW, Cout) = patches @ weight, with the epilogue; one block for each ``patches.shape[1]`` rows.
@@ -212,7 +213,7 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
                     target[c] = source[c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, stride, padding, gathered, sums,
                                 x_gradient):  # fmt: skip
     """x_gradient (N, H, W, Cin) of a convolution, and with a bias and ReLU the transposed convolution itself.
@@ -244,7 +245,8 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
     """total (taps * channels, Cout / groups) = patches' @ y_gradient over rows first_row .. last_row, by blocks."""
     width, group_out = total.shape
     out_size = y_gradient.shape[1], y_gradient.shape[2]
-    clear(total)
+    if first_row == last_row:
+        clear(total)
     for row in range(first_row, last_row, block):
         count = min(block, last_row - row)
         patches = gathered[: count * width].reshape(count, width)
@@ -252,7 +254,7 @@ def add_patches_product(x, y_gradient, y_rows, kernel_size, stride, padding, fir
             x, row, count, kernel_size, stride, padding, out_size, first_tap, taps, first_channel, channels, patches
         )
         pack(y_rows[row : row + count, group * group_out : (group + 1) * group_out], panels[:, :count])
-        multiply(patches.T, panels[:, :count], np.int64(1), total)
+        multiply(patches.T, panels[:, :count], np.int64(row > first_row), total)
 
 
 @compiled_task
@@ -264,14 +266,16 @@ def sum_parts(parts, row, target):
             target[c] = part[c] if s == 0 else target[c] + part[c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, taps_per_piece, channels_per_piece,
                                  gathered, panels, sums, weight_gradient):  # fmt: skip
     """weight_gradient (groups, KH * KW * Cin / groups, Cout / groups) = patches transposed @ y_gradient.
 
     Tasks are pieces of the patch matrix's columns (some taps, or some channels of one tap), times ``splits`` shares of
     its rows; each task owns its piece of ``sums`` (splits, groups * K, Cout / groups), which are added up at the end.
-    ``gathered`` (threads, block * piece) and ``panels`` (threads, P, block, width) of y_gradient are scratch.
+    With one share, ``sums`` may be weight_gradient itself: a small map's gradient is as large as its kernel, and would
+    be written twice. ``gathered`` (threads, block * piece) and ``panels`` (threads, P, block, width) of y_gradient are
+    scratch.
     """
     groups, inner, group_out = weight_gradient.shape
     taps = kernel_size[0] * kernel_size[1]
@@ -295,7 +299,7 @@ def convolve_weight_gradient_cpu(x, y_gradient, kernel_size, stride, padding, ta
                             rows * (split + 1) // splits, panels.shape[2], gathered[me], panels[me],
                             sums[split, start : start + some_taps * some_channels])  # fmt: skip
     target = weight_gradient.reshape(groups * inner, group_out)
-    for k in prange(groups * inner):
+    for k in prange(groups * inner if splits > 1 else 0):
         sum_parts(sums, np.int64(k), target[k])
 
 

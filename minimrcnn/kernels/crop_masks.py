@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
@@ -89,7 +90,7 @@ def crop_mask(mask, roi, output):
             output[p, q] = total
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def crop_masks_cpu(masks, rois, matched, output):
     for r in prange(len(output)):
         crop_mask(masks[matched[r]], rois[r], output[r])

@@ -9,9 +9,9 @@ how it is done).
 Shapes: x (N, H, W, Cin), weight (KH, KW, Cin, Cout), y (N, OH, OW, Cout).
 """
 
-from numba import njit
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import Twin, cuda
 
 
@@ -28,7 +28,7 @@ def convolve_at(x, weight, stride, padding, n, oy, ox, channel):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@compiled()
 def direct_convolution_cpu(x, weight, stride, padding, y):
     for n in range(y.shape[0]):
         for oy in range(y.shape[1]):

@@ -1,8 +1,9 @@
 """Loops over every number of a large map, for which NumPy would use one thread."""
 
-from numba import njit, prange
+from numba import prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task, cuda
+from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.twin import Twin, cuda
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
@@ -13,7 +14,7 @@ def keep_positive(y_gradient, y, x_gradient):
         x_gradient[i] = y_gradient[i] if y[i] > 0 else 0
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def relu_gradient_cpu(y_gradient, y, x_gradient):
     """x_gradient = y_gradient where y > 0, else 0; all (size,)."""
     for chunk in prange((y.size + CHUNK - 1) // CHUNK):

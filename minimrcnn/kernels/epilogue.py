@@ -8,9 +8,9 @@ Groups come out of a batched product one after the other, (groups, rows, Cout / 
 a row together. With a single group the product may lie in the output itself.
 """
 
-from numba import njit
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import Twin, cuda
 
 
@@ -33,7 +33,7 @@ def finish_element(product, bias, residual, relu, row, channel, output):
     output[row, channel] = finish_value(value, bias, channel, relu, output.dtype.type)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled()
 def epilogue_cpu(product, bias, residual, relu, output):
     for row in range(output.shape[0]):
         for channel in range(output.shape[1]):

@@ -20,9 +20,9 @@ Where a tile hangs over the edge of a matrix, zeros are copied, and outputs that
 thread comes to every barrier; one that left early would let the others wait for ever.
 """
 
-from numba import njit
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import Twin, cuda
 
 TILE = 16  # outputs of a block along each axis, and steps of k at a time
@@ -39,7 +39,7 @@ def multiply_at(a, b, row, column):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@compiled()
 def matmul_cpu(a, b, c):
     """The definition: what all three CUDA bodies compute."""
     for row in range(c.shape[0]):

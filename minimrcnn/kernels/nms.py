@@ -24,9 +24,9 @@ on a GPU as on a CPU (`rounded_product`), so that both give the same boxes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin, cuda, rounded_product
 
 BLOCK = 256
@@ -65,7 +65,7 @@ def judge(boxes, i, start, end, iou_threshold, keep):
         kept[j] &= not overlaps(ax1, ay1, ax2, ay2, x1[j], y1[j], x2[j], y2[j], threshold, F)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled(nogil=True)
 def nms_leaders_cpu(boxes, iou_threshold, first, keep):
     last = end_of_block(first, len(keep))
     for i in range(first, last):
@@ -73,7 +73,7 @@ def nms_leaders_cpu(boxes, iou_threshold, first, keep):
             judge(boxes, i, i + 1, last, iou_threshold, keep)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled(nogil=True)
 def nms_followers_cpu(boxes, iou_threshold, first, keep):
     # Chunk by chunk, so that a chunk's coordinates stay in the first cache for all leaders.
     for start in range(first + BLOCK, len(keep), BLOCK):

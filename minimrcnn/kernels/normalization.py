@@ -16,10 +16,11 @@ its sums are hardly worse: for each piece of the positions there are two terms, 
 Shapes: x (N, P, C), P positions; sums (N, T, 2, C); a, b, d (N, C).
 """
 
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, compiled_task, cuda, find_place
+from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, find_place
 
 NUMBERS = 32768  # numbers of a map that a task of the CPU takes
 PIECE = 256  # positions that a block of the GPU takes
@@ -56,7 +57,7 @@ def add_rows(x, y_gradient, y, backward, relu, n, first, last, sums):
                 sums[1, c] += value * value
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def channel_sums_cpu(x, y_gradient, y, backward, relu, sums):
     """sums (N, T, 2, C): of x and x^2, or going backward of the gradient g and g * x (y only for ReLU)."""
     count, chunks, rows = x.shape[0], sums.shape[1], x.shape[1]
@@ -82,7 +83,7 @@ def scale_rows(x, scale, shift, residual, relu, n, first, last, y):
                     y[n, p, c] = 0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def scale_channels_cpu(x, scale, shift, residual, relu, y):
     """y = x * scale + shift (+ residual, ReLU), scale and shift (N, C)."""
     chunks = count_chunks(x.shape[1], x.shape[2])
@@ -108,7 +109,7 @@ def send_back_rows(x, y_gradient, y, relu, a, b, d, n, first, last, residual_gra
                 residual_gradient[n, p, c] = g
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def normalization_gradient_cpu(x, y_gradient, y, relu, a, b, d, residual_gradient, x_gradient):
     """x_gradient = g * a + x * b + d with g the gradient before ReLU, which is also what the residual gets."""
     chunks = count_chunks(x.shape[1], x.shape[2])

@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin, cuda
 
 SQUARES_BLOCK = 1 << 14  # numbers whose squares make one partial sum: the result does not depend on the thread count
@@ -41,7 +42,7 @@ def adamw_update(gradient, mean, square, parameter, shrink, step_size, root_scal
     return mean, square, shrink * parameter - step_size * mean / (root_scale * math.sqrt(square) + epsilon)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def sgd_cpu(gradient, learning_rate, momentum, weight_decay, velocity, parameter):
     """Update ``velocity`` and ``parameter`` (n,) in place."""
     F = parameter.dtype.type
@@ -52,7 +53,7 @@ def sgd_cpu(gradient, learning_rate, momentum, weight_decay, velocity, parameter
         )
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def adamw_cpu(gradient, shrink, step_size, root_scale, epsilon, beta1, rest1, beta2, rest2, mean, square, parameter):
     """Update ``mean``, ``square`` and ``parameter`` (n,) in place."""
     F = parameter.dtype.type
@@ -66,7 +67,7 @@ def adamw_cpu(gradient, shrink, step_size, root_scale, epsilon, beta1, rest1, be
 
 # Additions go eight at a time only where they may change their order; a loop of its own, because that permission does
 # not reach into a parallel one. Infinity and NaN keep their meaning.
-@njit(cache=True, fastmath={"reassoc"}, error_model="numpy")
+@compiled(fastmath={"reassoc"})
 def sum_of_squares(values):
     total = 0.0
     for i in range(values.size):
@@ -75,7 +76,7 @@ def sum_of_squares(values):
     return total
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def square_sums_cpu(values, sums):
     """``sums`` (ceil(n / SQUARES_BLOCK),) float64: the sum of squares of each block of ``values`` (n,)."""
     for block in prange(sums.size):

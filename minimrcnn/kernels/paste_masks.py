@@ -14,10 +14,11 @@ from a CPU's, so a pixel whose value is the threshold to within 1e-6 may be insi
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
+from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
@@ -102,14 +103,14 @@ def paste_mask_bool(mask, box, threshold, lows, parts, picture):
             target[c] = mix_columns(line, lows[c], parts[c]) > F(threshold)
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def paste_masks_cpu(masks, boxes, output):
     for d in prange(len(output)):
         lows, parts = np.empty(output.shape[2], np.uint32), np.empty(output.shape[2], masks.dtype)
         paste_mask(masks[d], boxes[d], lows, parts, output[d])
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def paste_masks_bool_cpu(masks, boxes, threshold, output):
     for d in prange(len(output)):
         lows, parts = np.empty(output.shape[2], np.uint32), np.empty(output.shape[2], masks.dtype)

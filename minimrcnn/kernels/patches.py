@@ -16,9 +16,9 @@ once for all of them, and neighboring threads, which have neighboring channels, 
 Shapes: x (N, H, W, Cin), patches (groups, rows, KH * KW * Cin / groups).
 """
 
-from numba import njit
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.epilogue import finish_value
 from minimrcnn.kernels.twin import Twin, cuda
 
@@ -41,7 +41,7 @@ def gather_channel(x, first, kernel_size, stride, padding, out_size, row, channe
             at += group_in
 
 
-@njit(cache=True, error_model="numpy")
+@compiled()
 def gather_patches_cpu(x, first, kernel_size, stride, padding, out_size, patches):
     for row in range(patches.shape[1]):
         for channel in range(x.shape[3]):
@@ -76,7 +76,7 @@ def collect_place(patches, first, kernel_size, stride, padding, out_size, group_
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@compiled()
 def scatter_patches_cpu(patches, first, kernel_size, stride, padding, out_size, height, first_line, bias, relu, lines):
     F = lines.dtype.type
     group_in = lines.shape[2] // patches.shape[0]

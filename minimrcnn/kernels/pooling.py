@@ -6,9 +6,10 @@ gathers: each input place looks at the windows it lies in and takes the gradient
 Shapes: x (N, H, W, C), y and taps (N, OH, OW, C).
 """
 
-from numba import njit, prange
+from numba import prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
+from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 
 @compiled_task
@@ -28,7 +29,7 @@ def pool_row(x, n, oy, kernel, stride, padding, taps, y):
                 begin = False
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def max_pool_cpu(x, kernel, stride, padding, taps, y):
     """y and the winning taps (uint8) of every window of ``kernel`` x ``kernel``."""
     for row in prange(y.shape[0] * y.shape[1]):
@@ -52,7 +53,7 @@ def unpool_row(y_gradient, taps, n, iy, kernel, stride, padding, x_gradient):
                             x_gradient[n, iy, ix, c] += y_gradient[n, oy, ox, c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def max_pool_gradient_cpu(y_gradient, taps, kernel, stride, padding, x_gradient):
     """x_gradient from the gradient of the outputs that each input won."""
     for row in prange(x_gradient.shape[0] * x_gradient.shape[1]):

@@ -25,11 +25,11 @@ from __future__ import annotations
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, prange, types
+from numba import config, prange, types
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from minimrcnn.kernels.twin import compiled_task
+from minimrcnn.kernels.compiled import compiled, compiled_task
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
@@ -214,7 +214,7 @@ def pack(matrix, panels):
     pack_rows(matrix, np.int64(0), np.int64(matrix.shape[1]), np.int64(0), np.int64(len(matrix)), panels)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def pack_weight(weight, turned, panels):
     """panels (groups, T, P, K, width) of weight (T, I, O): of the columns of each group, transposed if ``turned``.
 

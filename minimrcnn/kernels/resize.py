@@ -8,9 +8,10 @@ with weight ``part[i]``. ``low`` and ``high`` never decrease, so the outputs tha
 Shapes: x (N, H, W, C), y (N, OH, OW, C).
 """
 
-from numba import njit, prange
+from numba import prange
 
-from minimrcnn.kernels.twin import Twin, compiled_task, cuda, find_place
+from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.twin import Twin, cuda, find_place
 
 
 @compiled_task
@@ -29,7 +30,7 @@ def resize_row(x, low_y, high_y, part_y, low_x, high_x, part_x, n, i, y):
                 y[n, i, j, c] = above * (F(1) - down) + below * down
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def resize_cpu(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
     """y = the mixture of four places of x."""
     for row in prange(y.shape[0] * y.shape[1]):
@@ -53,7 +54,7 @@ def send_back_row(
                     x_gradient[n, s, t, c] += weight * y_gradient[n, i, j, c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def resize_gradient_cpu(y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x,
                         x_gradient):  # fmt: skip
     """x_gradient: each place sums what it gave, over the outputs that read it."""

@@ -25,10 +25,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
+from minimrcnn.kernels.visits import order_visits
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
@@ -229,23 +231,26 @@ def maximize_roi(features, roi, spatial_scale, sampling_ratio, aligned, winner, 
                             best[channel], winning[channel] = value, number
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
-def average_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, output):
-    for r in prange(len(output)):
+@compiled(parallel=True, nogil=True)
+def average_rois_cpu(features, rois, order, spatial_scale, sampling_ratio, aligned, output):
+    for visit in prange(len(order)):
+        r = order[visit]
         average_roi(features, rois[r], spatial_scale, sampling_ratio, aligned, output[r])
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
-def maximize_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, winner, output):
-    for r in prange(len(output)):
+@compiled(parallel=True, nogil=True)
+def maximize_rois_cpu(features, rois, order, spatial_scale, sampling_ratio, aligned, winner, output):
+    for visit in prange(len(order)):
+        r = order[visit]
         maximize_roi(features, rois[r], spatial_scale, sampling_ratio, aligned, winner[r], output[r])
 
 
 def roi_align_cpu(features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
+    order = order_visits(rois, spatial_scale)
     if use_max:
-        maximize_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, winner, output)
+        maximize_rois_cpu(features, rois, order, spatial_scale, sampling_ratio, aligned, winner, output)
     else:
-        average_rois_cpu(features, rois, spatial_scale, sampling_ratio, aligned, output)
+        average_rois_cpu(features, rois, order, spatial_scale, sampling_ratio, aligned, output)
 
 
 @register_jitable
@@ -329,7 +334,7 @@ def weigh_roi(roi, images, height, width, bins_y, bins_x, spatial_scale, samplin
     weigh_cells(column_axis, bins_x, width, F, column, column_weight, columns)
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
     F = features_gradient.dtype.type
     images, height, width, _ = features_gradient.shape
@@ -359,7 +364,7 @@ def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, al
                                    column_weight[r], columns[r], first, last, features_gradient[image])  # fmt: skip
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
     F = features_gradient.dtype.type
     images, height, _, _ = features_gradient.shape

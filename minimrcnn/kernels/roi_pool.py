@@ -25,11 +25,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.maximum import find_maximum
-from minimrcnn.kernels.twin import WARP, Twin, compiled_task, cuda, find_place
+from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
+from minimrcnn.kernels.visits import order_visits
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
 # The CPU gradient goes by bands of rows. A bin that lies in two of them is read twice, and a band that is too high does
@@ -121,10 +123,14 @@ def pool_roi(r, features, rois, spatial_scale, rule, winner, output):
                 find_maximum(cells, np.int64(top * width + left), np.int64(width), best, winning)
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
+def pool_rois_cpu(features, rois, order, spatial_scale, rule, winner, output):
+    for visit in prange(len(order)):
+        pool_roi(order[visit], features, rois, spatial_scale, rule, winner, output)
+
+
 def roi_pool_cpu(features, rois, spatial_scale, rule, winner, output):
-    for r in prange(len(output)):
-        pool_roi(np.int64(r), features, rois, spatial_scale, rule, winner, output)
+    pool_rois_cpu(features, rois, order_visits(rois, spatial_scale), spatial_scale, rule, winner, output)
 
 
 @compiled_task
@@ -156,7 +162,7 @@ def route_band(image, first, last, output_gradient, winner, rois, spatial_scale,
                     band[at] += incoming[channel] if inside else F(0)
 
 
-@njit(parallel=True, cache=True, error_model="numpy", nogil=True)
+@compiled(parallel=True, nogil=True)
 def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
     images, height = features_gradient.shape[:2]
     rows = min(max(images * height // LANES, LEAST_ROWS), MOST_ROWS)

@@ -25,7 +25,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from numba import config, njit
+from numba import config
 from numba.extending import register_jitable
 
 try:  # kernels import `cuda` from here: None where Numba comes without it
@@ -58,11 +58,6 @@ def find_place(element, shape):
     return np.int64(row // height), np.int64(row % height), np.int64(cell % width), np.int64(element % channels)
 
 
-# The work that one turn of a parallel loop does, compiled for calls from kernels alone: without the two entries that
-# Python and C would use, which are a twentieth of the time to compile.
-compiled_task = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
 class Twin:
     """An operation that runs where its output lives.
 
@@ -71,7 +66,7 @@ class Twin:
     name : str
         The operation's name; also its key in `Twin.registry`.
     cpu : callable
-        The body for NumPy arrays, usually compiled with `numba.njit`.
+        The body for NumPy arrays, usually `compiled`.
     cuda : callable, optional
         The body of a CUDA kernel as a plain function; it asks for its thread's number with ``cuda.grid(1)`` and returns
         if that is beyond its work. None where it is still to be written.

@@ -32,12 +32,13 @@ Shapes: x (N, H, W, Cin), output (N, OH, OW, Cout), transformed weight (36, P, C
 """
 
 import numpy as np
-from numba import get_thread_id, njit, prange
+from numba import get_thread_id, prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.convolution import finish_rows
 from minimrcnn.kernels.product import multiply, pack
-from minimrcnn.kernels.twin import Twin, compiled_task
+from minimrcnn.kernels.twin import Twin
 from minimrcnn.kernels.vectors import make_transform
 
 TILE = 4  # outputs of a tile, along each axis
@@ -231,7 +232,7 @@ def transform_pairs_back(components, first, last, taps):
     transform_kernels_back(components[:, :, first:last], taps[:, :, first:last])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def winograd_kernel_cpu(weight, turned, transformed):
     """transformed (36, pairs) = G g G' for weight (9, pairs); ``turned`` by half a turn for the input's gradient."""
     pairs = weight.shape[1]
@@ -242,7 +243,7 @@ def winograd_kernel_cpu(weight, turned, transformed):
         transform_pairs(taps, first, min(first + PAIRS, pairs), components)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def winograd_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, squares, output):
     """Steps 2 to 4, by blocks of tiles that the threads share.
 
@@ -279,7 +280,7 @@ def convolve_tiles(x, transformed, bias, residual, relu, padding, down, across, 
         finish_tile(outputs[t], bias, residual, relu, down, across, first + t, square, output)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def winograd_apart_cpu(x, transformed, bias, residual, relu, padding, inputs, outputs, squares, output):
     """Steps 2 to 4, by blocks of tiles that one thread each takes all the way.
 
@@ -294,7 +295,7 @@ def winograd_apart_cpu(x, transformed, bias, residual, relu, padding, inputs, ou
                        inputs[me], outputs[me], squares[me], output)  # fmt: skip
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def winograd_weight_gradient_cpu(x, y_gradient, padding, inputs, outputs, rows, panels, sums, squares,
                                  weight_gradient):  # fmt: skip
     """weight_gradient (9, Cin * Cout) = G' (sum over tiles of V[k]' (A dy A')[k]) G, by blocks of tiles.
