@@ -22,6 +22,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,16 +48,22 @@ def main(options, numbers: list[int], growing: list[int]) -> None:
     peer = None if options.no_peer else find_torch()
     results["torch"] = None if peer is None else peer.torch.__version__
     print(describe_card(results), file=sys.stderr)
+    write(options.json, results)
     tables = [("work", WORK, numbers)] + ([("growth", GROWTH, growing)] if options.growth else [])
     for table, works, chosen in tables:
         for number in tqdm(chosen, desc=table, unit="work"):
             results[table].append(measure(works[number], results["card"], peer, options.rounds))
-            if options.json:
-                options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            write(options.json, results)
     print(describe_card(results))
     print((report.markdown_table if options.markdown else report.plain_table)(make_rows(results)))
     for line in describe_crossings(results["growth"]):
         print(line)
+
+
+def write(path: Path | None, results: dict) -> None:
+    """What was measured so far."""
+    if path:
+        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def find_torch():
@@ -77,6 +84,8 @@ def measure(work: Work, card: dict, peer, rounds: int) -> dict:
     """A work's record; what fails is named in it, and the others go on."""
     record = {"name": work.name, "kind": work.kind, "size": work.size, "curve": work.curve, "times": {}, "failed": {}}
     inputs, outputs = make_inputs(work), {}
+    if work.kind in ("roi_align", "roi_pool") and not work.backward:
+        del inputs["gradient"]  # its way to the GPU would be counted
     layouts = [] if peer is None else ["first"] if work.kind in peer.WITHOUT_LAYOUT else ["first", "last"]
     contestants = {
         "cpu": lambda: clock_on_host(build(work, inputs, "cpu"), rounds),
@@ -87,17 +96,26 @@ def measure(work: Work, card: dict, peer, rounds: int) -> dict:
     }  # fmt: skip
     if work.backward or work.both or work.kind in WHOLE:
         del contestants["with transfers"]
-    for name, run in contestants.items():
+
+    @contextmanager
+    def naming_failures(name):
         try:
-            record["times"][name], outputs[name] = run()
+            yield
         except Exception as error:  # no memory, say
             record["failed"][name] = f"{type(error).__name__}: {error}"
             tqdm.write(f"  {work.name}, {name}: {record['failed'][name]}", file=sys.stderr)
-        free_memory(peer)
+
+    for name, run in contestants.items():
+        with naming_failures(name):
+            record["times"][name], outputs[name] = run()
+        with naming_failures("freeing memory"):
+            free_memory(peer)
     if work.kind in WHOLE:
-        record["transfers"] = list_transfers(work)
+        with naming_failures("transfers"):
+            record["transfers"] = list_transfers(work)
     elif "cpu" in outputs and "gpu" in outputs:
-        record["error"] = difference(outputs["gpu"], outputs["cpu"])
+        with naming_failures("error"):
+            record["error"] = difference(outputs["gpu"], outputs["cpu"])
     if "gpu" in record["times"] and (work.operations or work.bytes):
         least = max(work.operations / card["gflops"], work.bytes / card["gigabytes"]) / 1e9
         record["share"] = least / record["times"]["gpu"]["median"]

@@ -5,7 +5,8 @@
 #
 # leaves in FOLDER what each part said (environment.txt, tests.txt, memcheck.txt, racecheck.txt, benchmark.txt), gpu.json,
 # table.txt and summary.txt. Each part has its own limit, so that all of it takes less than nine minutes; a part that
-# fails does not hold up the others. The exit code is 0 if none failed.
+# fails does not hold up the others, but for the first, without which there is nothing to check. The exit code is 0 if
+# none failed.
 #
 # PYTHON names another interpreter than python3. INSTALL=no takes the packages that are there.
 set -u
@@ -19,17 +20,21 @@ cd "$(dirname "$0")/.." || exit 2
 part() { # name, seconds, command ...: what it prints goes to name.txt, and whether it held to the summary
     local name=$1 limit=$2 start=$SECONDS code
     shift 2
-    timeout -k 5 "$limit" "$@" >"$folder/$name.txt" 2>&1
+    timeout -s INT -k 5 "$limit" "$@" >"$folder/$name.txt" 2>&1 # as Ctrl-C: pytest then says what it found so far
     code=$?
     [ $code -eq 0 ] || failed=1
     echo "$name: exit code $code after $((SECONDS - start)) s" | tee -a "$folder/summary.txt"
+    return $code
 }
 
 environment() {
     nvidia-smi || echo "no nvidia-smi"
     if [ "${INSTALL:-yes}" = yes ]; then
-        "$python" -m venv "$scratch/venv" && "$1" -m pip install -q -e ".[$extra]" \
-            "pytest>=8.3,<10" "hypothesis>=6.120,<7" || return 1
+        "$python" -m venv "$scratch/venv" ||
+            { "$python" -m pip install -q virtualenv && "$python" -m virtualenv "$scratch/venv"; } || return 1
+        local packages=(-e ".[$extra]" "pytest>=8.3,<10" "hypothesis>=6.120,<7")
+        [ "$extra" = cuda ] && packages+=("cuda-toolkit[sanitizer]==13.*")
+        "$1" -m pip install -q --no-compile "${packages[@]}" || return 1
     fi
     "$1" -m pip list 2>/dev/null
     "$1" -c 'import numpy as np; from minimrcnn.device import to_device; print(to_device(np.zeros(1, np.float32), "cuda"))'
@@ -37,22 +42,30 @@ environment() {
 
 interpreter=$python
 [ "${INSTALL:-yes}" = yes ] && interpreter=$scratch/venv/bin/python
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$scratch/cache} PYTHONUNBUFFERED=1
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$scratch/cache} CUPY_CACHE_DIR=${CUPY_CACHE_DIR:-$scratch/cupy}
+export PYTHONUNBUFFERED=1
 export -f environment
 export scratch extra python
 
-part environment 110 bash -c 'environment "$0"' "$interpreter"
-part tests 150 "$interpreter" -m pytest -m cuda -q -p no:cacheprovider tests/test_cuda_device.py
-sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
+if ! part environment 130 bash -c 'environment "$0"' "$interpreter"; then
+    tail -n 5 "$folder/environment.txt"
+    echo "all: FAILED: no environment to check in" | tee -a "$folder/summary.txt"
+    exit 1
+fi
+part tests 170 "$interpreter" -m pytest -m cuda -v -ra --durations=15 -p no:cacheprovider tests/test_cuda_device.py
+sanitizer=$(ls "$scratch"/venv/lib/python*/site-packages/nvidia/cu13/bin/compute-sanitizer 2>/dev/null ||
+    command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null)
+sanitizer=$(head -n 1 <<<"$sanitizer")
 if [ -n "$sanitizer" ]; then # every kernel once, on small arrays
     for tool in memcheck racecheck; do
         part $tool 45 "$sanitizer" --tool $tool --target-processes all --error-exitcode 9 \
             "$interpreter" -m tests.launch_cuda_kernels
     done
 else
-    echo "compute-sanitizer: not found, left out" | tee -a "$folder/summary.txt"
+    echo "compute-sanitizer: not found, so memcheck and racecheck FAILED" | tee -a "$folder/summary.txt"
+    failed=1
 fi
-part benchmark 170 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
+part benchmark 135 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
 "$interpreter" -c 'import sys; from pathlib import Path; from benchmarks.gpu import write_table
 print(write_table(Path(sys.argv[1])))' "$folder/gpu.json" >"$folder/table.txt" 2>&1 || failed=1
 echo "all: $([ $failed -eq 0 ] && echo passed || echo FAILED) after $SECONDS s" | tee -a "$folder/summary.txt"

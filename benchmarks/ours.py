@@ -67,7 +67,7 @@ def linear(work, algorithm, x, weight):
     return differentiate(work, F.linear, x, weight)
 
 
-def cut(work, algorithm, x, rois, gradient):
+def cut(work, algorithm, x, rois, gradient=None):
     operation = dict(roi_align=F.roi_align, roi_pool=F.roi_pool)[work.kind]
     settings = dict(sampling_ratio=2, aligned=False) if work.kind == "roi_align" else {}
 

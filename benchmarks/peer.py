@@ -133,7 +133,7 @@ def linear(work, layout, x, weight):
     return differentiate(work, F.linear, given(x), weight, backs=[array, lambda gradient: left(gradient.T)])
 
 
-def cut(work, layout, x, rois, gradient):
+def cut(work, layout, x, rois, gradient=None):
     operation = dict(
         roi_align=functools.partial(torchvision.ops.roi_align, sampling_ratio=2), roi_pool=torchvision.ops.roi_pool
     )[work.kind]

@@ -75,8 +75,11 @@ def count_transfers():
 
 
 def device_of(array) -> str:
-    """ "cuda" for an array of CuPy's, "cpu" for all else: NumPy's arrays, lists, numbers."""
-    return "cuda" if not isinstance(array, HOST) and hasattr(array, "__cuda_array_interface__") else "cpu"
+    """ "cuda" for an array of CuPy's, "cpu" for all else: NumPy's arrays, lists, numbers.
+
+    The type is asked, as the property itself is made anew each time, strides, type and all.
+    """
+    return "cuda" if not isinstance(array, HOST) and hasattr(type(array), "__cuda_array_interface__") else "cpu"
 
 
 def module_of(array):

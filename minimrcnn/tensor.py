@@ -294,7 +294,7 @@ def collect(leaf: Tensor, gradient, incoming) -> None:
 
 
 def shares_memory(a, b) -> bool:
-    return a is b or bool(module_of(a).may_share_memory(a, b))
+    return a is b or (device_of(a) == device_of(b) and bool(module_of(a).may_share_memory(a, b)))
 
 
 def sum_to(gradient, shape: tuple[int, ...]):

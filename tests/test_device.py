@@ -15,6 +15,7 @@ import pytest
 from minimrcnn import Config, MaskRCNN, Target, device, functional, geometry
 from minimrcnn.device import beside, count_transfers, device_of, module_of, to_device
 from minimrcnn.functional import conv_cuda
+from minimrcnn.geometry.boxes import best_first
 from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor
 from minimrcnn.training.checkpoint import restore, save_checkpoint
@@ -226,6 +227,22 @@ def test_losses_take_targets_of_either_device(gpu):
         for move in (lambda array: array, lambda array: to_device(array, "cuda")):
             found = functional.mask_loss(there, move(targets), move(labels), kind)
             assert found.device == "cuda" and found.item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_scores_that_are_no_numbers_come_last_on_either_device(gpu):
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal(40).astype(np.float32)
+    scores[[3, 20]] = np.nan
+    wanted = best_first(scores)
+    assert wanted[-2:].tolist() == [3, 20]
+    assert np.array_equal(best_first(to_device(scores, "cuda")).get(), wanted)
+
+
+@pytest.mark.parametrize("here, there", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_gradients_go_back_to_where_they_are_wanted(here, there, gpu):
+    leaf = Tensor(np.arange(3), requires_grad=True, device=here)
+    (leaf.to(there) * 2.0).sum().backward()
+    assert device_of(leaf.grad) == here and to_device(leaf.grad, "cpu").tolist() == [2, 2, 2]
 
 
 def test_what_is_beside_what(gpu):

@@ -50,9 +50,10 @@ def test_bodies_take_the_same_arguments(name):
 class _OnDevice:
     """What an array on a CUDA device looks like from outside."""
 
+    __cuda_array_interface__ = {}
+
     def __init__(self, size):
         self.size = size
-        self.__cuda_array_interface__ = {}
 
 
 @pytest.fixture

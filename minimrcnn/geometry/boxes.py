@@ -152,10 +152,18 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
     """
     boxes, scores = _check_scored("nms", boxes, scores)
     xp = module_of(boxes)
-    order = xp.argsort(-scores, kind="stable")
+    order = best_first(scores)
     keep = xp.ones(len(boxes), np.bool_)
     suppress(xp.ascontiguousarray(boxes[order].T), iou_threshold, keep)  # (4, P)
     return order[keep]
+
+
+def best_first(scores):
+    """The indices (P,) of scores, the best first, the lower index first among equals; NaN comes last on any device."""
+    xp = module_of(scores)
+    if xp is np:
+        return np.argsort(-scores, kind="stable")
+    return xp.argsort(xp.where(xp.isnan(scores), np.inf, -scores), kind="stable")  # CuPy would put -NaN first
 
 
 def batched_nms(boxes, scores, groups, iou_threshold: float, most: int | None = None) -> np.ndarray:
@@ -201,7 +209,7 @@ def _nms_by_group(boxes, scores, groups, iou_threshold):
     for start, end in zip([0, *borders], [*borders, len(order)], strict=True):
         suppress(np.ascontiguousarray(ordered[:, start:end]), iou_threshold, kept[start:end])
     kept = np.sort(order[kept])
-    return kept[np.argsort(-scores[kept], kind="stable")]
+    return kept[best_first(scores[kept])]
 
 
 def _check_scored(function: str, boxes, scores) -> tuple[np.ndarray, np.ndarray]:

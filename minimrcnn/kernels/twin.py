@@ -100,7 +100,7 @@ class Twin:
         if isinstance(output, np.ndarray):
             if output.size > 0:
                 self.cpu(*arguments)
-        elif hasattr(output, "__cuda_array_interface__"):
+        elif hasattr(type(output), "__cuda_array_interface__"):  # CuPy makes the property itself anew each time
             self.launch(*arguments)
         else:
             raise TypeError(f"{self.name}: the output is a {type(output).__name__}, wanted a NumPy or a CUDA array")

@@ -25,6 +25,7 @@ import numpy as np
 from minimrcnn import geometry
 from minimrcnn.device import module_of, to_device
 from minimrcnn.functional import bce_with_logits, concatenate, smooth_l1
+from minimrcnn.geometry.boxes import best_first
 from minimrcnn.models.stages import record
 from minimrcnn.nn import Conv2d, Module, normal
 
@@ -172,10 +173,10 @@ def top(scores, count: int):
     """The indices of the ``count`` largest scores, best first, the lower index first among equals."""
     xp = module_of(scores)
     if count >= len(scores) or xp is not np:  # a GPU sorts them all faster than it would wait for a number
-        return xp.argsort(-scores, kind="stable")[:count]
+        return best_first(scores)[:count]
     if count == 0:
         return np.zeros(0, np.int64)
     least = np.partition(scores, len(scores) - count)[len(scores) - count]
     chosen = np.flatnonzero(scores > least)
     chosen = np.concatenate([chosen, np.flatnonzero(scores == least)[: count - len(chosen)]])
-    return chosen[np.argsort(-scores[chosen], kind="stable")]
+    return chosen[best_first(scores[chosen])]
