@@ -16,6 +16,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from minimrcnn.kernels.instructions import locate, spread
 from minimrcnn.kernels.vectors import BYTES
 
 TOGETHER = 4  # vectors of channels
@@ -53,13 +54,6 @@ def generate_maximum(context, builder, signature, arguments):
     integer = ir.IntType(64)
     rows, columns, channels = (builder.extract_value(cells.shape, axis) for axis in range(3))
 
-    def locate(array, vector, *indices):
-        """The address of array[indices]."""
-        address = builder.ptrtoint(array.data, integer)
-        for axis, index in enumerate(indices):
-            address = builder.add(address, builder.mul(index, builder.extract_value(array.strides, axis)))
-        return builder.inttoptr(address, vector.as_pointer())
-
     def compare(channel, lanes, count):
         """``count`` vectors from ``channel`` on. The compiler keeps these variables in registers."""
         values, places = ir.VectorType(number, lanes), ir.VectorType(whole, lanes)
@@ -70,17 +64,16 @@ def generate_maximum(context, builder, signature, arguments):
             builder.store(ir.Constant(places, [-1] * lanes), other)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             cell = builder.add(builder.add(first, builder.mul(row.index, width)), column.index)
-            cell = builder.insert_element(ir.Constant(places, ir.Undefined), builder.trunc(cell, whole), integer(0))
-            cell = builder.shuffle_vector(cell, cell, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+            cell = spread(builder, builder.trunc(cell, whole), lanes)
             for start, one, other in zip(starts, largest, cell_of, strict=True):
-                value = builder.load(locate(cells, values, row.index, column.index, start), align=itemsize)
+                value = builder.load(locate(builder, cells, values, row.index, column.index, start), align=itemsize)
                 before = builder.load(one)
                 is_larger = builder.fcmp_ordered(">", value, before)
                 builder.store(builder.select(is_larger, value, before), one)
                 builder.store(builder.select(is_larger, cell, builder.load(other)), other)
         for start, one, other in zip(starts, largest, cell_of, strict=True):
-            builder.store(builder.load(one), locate(best, values, start), align=itemsize)
-            builder.store(builder.load(other), locate(winner, places, start), align=whole_size)
+            builder.store(builder.load(one), locate(builder, best, values, start), align=itemsize)
+            builder.store(builder.load(other), locate(builder, winner, places, start), align=whole_size)
 
     lanes, done = BYTES // itemsize, integer(0)
     for wide, count in ((lanes, TOGETHER), (lanes, 1), (1, 1)):  # what is left over goes by single vectors and numbers

@@ -30,6 +30,7 @@ from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.instructions import locate, spread
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
@@ -84,21 +85,9 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
     if fused is None:
         fused = ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
-    def locate(array, kind, *indices):
-        """The address of array[indices]."""
-        address = builder.ptrtoint(array.data, integer)
-        for axis, index in enumerate(indices):
-            address = builder.add(address, builder.mul(index, builder.extract_value(array.strides, axis)))
-        return builder.inttoptr(address, kind.as_pointer())
-
     def locate_vectors(array, i, j):
         """Those of ``vectors`` vectors side by side, from array[i, j] on."""
-        return [locate(array, vector, i, builder.add(j, integer(v * lanes))) for v in range(vectors)]
-
-    def spread(value):
-        """A vector of the same number."""
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+        return [locate(builder, array, vector, i, builder.add(j, integer(v * lanes))) for v in range(vectors)]
 
     def choose(given, block, others, other_block):
         """Values that depend on the block one comes from."""
@@ -143,7 +132,7 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
     weights = [builder.load(place, align=itemsize) for place in locate_vectors(panel, k, integer(0))]
     grown = []
     for r in range(rows):
-        value = spread(builder.load(locate(x, number, own_rows[r], s, d)))
+        value = spread(builder, builder.load(locate(builder, x, number, own_rows[r], s, d)), lanes)
         for v in range(vectors):
             grown.append(builder.call(fused, [value, weights[v], sums[r * vectors + v]]))
     end_loop(inner, depth, grown)

@@ -29,26 +29,17 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
+from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
-from minimrcnn.kernels.visits import order_visits
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
 MOST_SAMPLES = 65536
 BAND = 4  # rows of the map in a band of the CPU gradient: 4 x 272 cells of 256 channels are one megabyte, as is L2
 CHUNK = 1024  # RoIs whose weights are kept at a time: with adaptive sampling one may have a map's width of them a bin
-LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
 # --- Arithmetic shared by both bodies. F is the scalar type of the arrays: without it Numba would go to float64. ---
-
-
-@register_jitable
-def find_image(number, images, F):
-    """The image index as an integer, -1 if there is no such image (NaN fails the test)."""
-    if number >= F(0) and number < F(images):
-        return int(number)
-    return -1
 
 
 @register_jitable
@@ -254,21 +245,6 @@ def roi_align_cpu(features, rois, spatial_scale, sampling_ratio, aligned, use_ma
 
 
 @register_jitable
-def count_bands(features_gradient):
-    """(bands of an image, units of work): the units go by lanes, so that each thread's share lies all over the map."""
-    bands = (features_gradient.shape[1] + BAND - 1) // BAND
-    return bands, (len(features_gradient) * bands + LANES - 1) // LANES * LANES
-
-
-@register_jitable
-def find_band(unit, units, bands, height):
-    """The rows of a unit of work: (image, first row, last row + 1). The image may be one too many."""
-    band = unit % (units // LANES) * LANES + unit // (units // LANES)
-    first = band % bands * BAND
-    return band // bands, first, min(first + BAND, height)
-
-
-@register_jitable
 def reaches(axis, bins, first, last, height, F):
     """Whether an axis may touch rows first..last-1; the outermost rows also take samples just outside of the map."""
     start, bin_size, _ = axis
@@ -348,14 +324,14 @@ def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, al
     row, row_weight = np.empty((some, bins_y, most_y), np.int32), np.empty((some, bins_y, most_y), F)
     column, column_weight = np.empty((some, bins_x, most_x), np.int32), np.empty((some, bins_x, most_x), F)
     rows, columns = np.empty((some, bins_y), np.int32), np.empty((some, bins_x), np.int32)
-    bands, units = count_bands(features_gradient)
+    bands, units = count_bands(images, height, BAND)
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)
         for r in prange(stop - start):  # once, not for every band that a RoI reaches: a quarter to a half of the time
             weigh_roi(rois[start + r], images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F,
                       row[r], row_weight[r], rows[r], column[r], column_weight[r], columns[r])  # fmt: skip
         for unit in prange(units):
-            image, first, last = find_band(unit, units, bands, height)
+            image, first, last = find_band(unit, units, bands, height, BAND)
             for r in range(stop - start):
                 roi = rois[start + r]
                 at, axis, _ = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
@@ -369,9 +345,9 @@ def spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_rat
     F = features_gradient.dtype.type
     images, height, _, _ = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    bands, units = count_bands(features_gradient)
+    bands, units = count_bands(images, height, BAND)
     for unit in prange(units):
-        image, first, last = find_band(unit, units, bands, height)
+        image, first, last = find_band(unit, units, bands, height, BAND)
         for r in range(len(rois)):
             at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
             if at == image and reaches(rows, bins_y, first, last, height, F):

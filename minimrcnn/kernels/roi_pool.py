@@ -30,14 +30,13 @@ from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.maximum import find_maximum
+from minimrcnn.kernels.rois import LANES, count_bands, find_band, find_image, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
-from minimrcnn.kernels.visits import order_visits
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
 # The CPU gradient goes by bands of rows. A bin that lies in two of them is read twice, and a band that is too high does
 # not stay in cache.
 LEAST_ROWS, MOST_ROWS = 4, 32
-LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
 @register_jitable
@@ -88,14 +87,6 @@ def find_bin(first, size, cells, bins, bin, rule, F):
     else:
         low, high = bin * (size // bins), (bin + 1) * (size // bins)
     return clip(low + first, 0, cells), clip(high + first, 0, cells)
-
-
-@register_jitable
-def find_image(number, images, F):
-    """The image index as an integer, -1 if there is no such image (NaN fails the test)."""
-    if number >= F(0) and number < F(images):
-        return int(number)
-    return -1
 
 
 # --- CPU ---
@@ -166,14 +157,11 @@ def route_band(image, first, last, output_gradient, winner, rois, spatial_scale,
 def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
     images, height = features_gradient.shape[:2]
     rows = min(max(images * height // LANES, LEAST_ROWS), MOST_ROWS)
-    bands = (height + rows - 1) // rows
-    per_lane = (images * bands + LANES - 1) // LANES
-    for unit in prange(LANES * per_lane):
-        band = np.int64(unit) % per_lane * LANES + np.int64(unit) // per_lane
-        if band < images * bands:
-            first = band % bands * rows
-            route_band(band // bands, first, min(first + rows, height), output_gradient, winner, rois, spatial_scale,
-                       rule, features_gradient)  # fmt: skip
+    bands, units = count_bands(images, height, rows)
+    for unit in prange(units):
+        image, first, last = find_band(np.int64(unit), units, bands, height, rows)
+        if image < images:
+            route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
 
 
 # --- CUDA: one thread per element of the crops, but for the gradient in order: one warp per cell of the map ---

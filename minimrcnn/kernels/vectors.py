@@ -16,6 +16,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from minimrcnn.kernels.instructions import locate
 from minimrcnn.kernels.product import VECTOR, WIDE
 
 BYTES = VECTOR if WIDE > 1 else VECTOR // 2  # of a vector here; 36 long ones would crowd fewer registers out
@@ -90,23 +91,19 @@ def generate_transform(nested, side, context, builder, signature, arguments):
     integer = ir.IntType(64)
     channels = builder.extract_value(source.shape, 2)
 
-    def locate(array, i, j, channel, vector):
-        """The address of array[i, j, channel]."""
-        offset = builder.mul(channel, builder.extract_value(array.strides, 2))
-        for axis, index in enumerate((i, j)):
-            offset = builder.add(offset, builder.mul(integer(index), builder.extract_value(array.strides, axis)))
-        return builder.inttoptr(builder.add(builder.ptrtoint(array.data, integer), offset), vector.as_pointer())
-
     def transform(channel, lanes):
         """The channels from ``channel`` on, as many as there are lanes."""
         vector = ir.VectorType(number, lanes)
         square = [
-            [Symbol(builder, builder.load(locate(source, i, j, channel, vector), align=itemsize)) for j in range(side)]
+            [
+                Symbol(builder, builder.load(locate(builder, source, vector, i, j, channel), align=itemsize))
+                for j in range(side)
+            ]
             for i in range(side)
         ]
         for i, row in enumerate(nested(square)):
             for j, symbol in enumerate(row):
-                builder.store(symbol.value, locate(target, i, j, channel, vector), align=itemsize)
+                builder.store(symbol.value, locate(builder, target, vector, i, j, channel), align=itemsize)
 
     lanes = integer(BYTES // itemsize)
     last = builder.sub(channels, lanes)

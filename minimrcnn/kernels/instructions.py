@@ -1,0 +1,31 @@
+"""Words for kernels that are written in the compiler's own language, LLVM."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+
+def locate(builder, array, kind: ir.Type, *indices) -> ir.Value:
+    """The address of array[indices] as that of a ``kind``: a number, or a vector of what lies side by side.
+
+    Parameters
+    ----------
+    builder : IRBuilder
+    array : structure of an array, as Numba's ``context.make_array`` gives it
+    kind : ir.Type
+    *indices : int or ir.Value
+        Of the first axes.
+    """
+    integer = ir.IntType(64)
+    address = builder.ptrtoint(array.data, integer)
+    for axis, index in enumerate(indices):
+        index = integer(index) if isinstance(index, int) else index
+        address = builder.add(address, builder.mul(index, builder.extract_value(array.strides, axis)))
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def spread(builder, value: ir.Value, lanes: int) -> ir.Value:
+    """A vector of so many times the same number."""
+    some = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(some, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
