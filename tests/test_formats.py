@@ -95,6 +95,57 @@ def test_nothing_that_is_known(tmp_path):
         open_data(tmp_path)
 
 
+@pytest.fixture
+def damaged_first(tmp_path):
+    """LabelMe's files of three photos, of which the first is cut short."""
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+        write(tmp_path / f"{name}.json", labelme([shape("polygon", POINTS)], f"{name}.png"))
+    (tmp_path / "a.json").write_text('{"shapes": [')
+    return tmp_path
+
+
+@pytest.mark.parametrize("format", [None, "labelme"])
+def test_the_first_file_of_labelme_may_be_damaged(damaged_first, format):
+    opened = open_data(damaged_first, format, gather=True)
+    assert opened.format == "labelme" and len(opened.dataset) == 2
+    assert [(fault.where, fault.message[:18]) for fault in opened.faults.found] == [
+        (str(damaged_first / "a.json"), "not JSON at line 1")
+    ]
+    assert "JSON files that cannot be read, left out" not in opened.faults.notes  # said already, as a fault
+    with pytest.raises(DataError, match="a.json: not JSON at line 1"):
+        open_data(damaged_first, format)
+
+
+def test_damaged_files_alone(damaged_first):
+    for name in "bc":
+        (damaged_first / f"{name}.json").write_text("[")
+    with pytest.raises(DataError, match="a.json: not JSON at .*; 2 more JSON files cannot be read either"):
+        open_data(damaged_first, gather=True)
+    assert len(open_data(damaged_first, "labelme", gather=True).faults.found) == 3
+    with pytest.raises(DataError, match="a.json: not JSON at line 1"):
+        open_data(damaged_first, "coco", gather=True)
+
+
+def test_a_cameras_files_do_not_hide_those_of_labelme(damaged_first):
+    write(damaged_first / "a.json", {"exposure": 3})
+    assert len(open_data(damaged_first).dataset) == 2
+    for number in range(60):  # more than are looked into without being told
+        save(damaged_first / f"A{number}.png")
+        write(damaged_first / f"A{number}.json", {"exposure": number})
+    with pytest.raises(DataError, match="no annotations that are known"):
+        open_data(damaged_first)
+    assert len(open_data(damaged_first, "labelme").dataset) == 2
+
+
+def test_damaged_json_beside_an_annotation_file_is_noted(damaged_first):
+    for name in "bc":
+        (damaged_first / f"{name}.json").unlink()
+    write(damaged_first / "via.json", via_entry("a.png", [region(SQUARE)]))
+    notes = open_data(damaged_first).faults.notes
+    assert notes["JSON files that cannot be read, left out"] == ["a.json"]
+
+
 def test_one_folder_too_high_is_said(tmp_path):
     for part in ("train", "val"):
         save(tmp_path / part / "images" / "a.png")
