@@ -15,7 +15,7 @@ from minimrcnn.config import Config
 from minimrcnn.data.coco import read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
-from minimrcnn.data_commands import open_dataset
+from minimrcnn.data_commands import open_dataset, open_datasets
 from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
@@ -91,9 +91,9 @@ def train(options) -> None:
         raise DataError(
             f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
         )
-    dataset = open_dataset(options, options.data)
+    dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
     if options.val:
-        validation = open_dataset(options, options.val, (dataset.class_names, dataset.category_ids))
+        (validation,) = others
         check_classes(dataset.class_names, validation, options.val, options.data)
     elif len(dataset) > 1:
         dataset, validation = dataset.split(max(HELD_BACK, 1 / len(dataset)), options.seed)

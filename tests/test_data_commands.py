@@ -219,6 +219,41 @@ def test_several_data_sets_become_one(tmp_path, capsys):
     assert code == 2 and "a.png: is in two of the data sets" in err and not (tmp_path / "doubled").exists()
 
 
+@pytest.fixture
+def mixed(tmp_path):
+    """VIA's data that need --class-attribute, LabelMe's, and both in one folder."""
+    regions = [region(SQUARE, kind="cat", color="red"), region(RECT, kind="dog", color="red")]
+    for folder in ("via", "both"):
+        save(tmp_path / folder / "a.png")
+        write(tmp_path / folder / "via.json", via_entry("a.png", regions))
+    for folder in ("labelme", "both"):
+        save(tmp_path / folder / "b.png")
+        write(tmp_path / folder / "b.json", labelme([shape("polygon", POINTS)], "b.png"))
+    return tmp_path
+
+
+def test_data_of_several_formats_become_one(mixed, capsys):
+    """Each option is for the data that have a use for it, and refused where none has."""
+    pair = mixed / "via", mixed / "labelme"
+    code, _, err = run(capsys, "convert-data", *pair, mixed / "one", "--class-attribute", "kind")
+    assert code == 0, err
+    assert CocoFolder(mixed / "one").class_names == ("background", "cat", "dog")
+    for format, photos in (("via", "a.png"), ("labelme", "b.png")):
+        arguments = "--format", format, "--class-attribute", "kind"
+        out = mixed / f"both-{format}"
+        code, _, err = run(capsys, "convert-data", mixed / "both", *pair, out, *arguments)
+        assert code == 0, err
+        assert sorted(os.listdir(out / "images")) == sorted(["a.png", "b.png", photos.replace(".", "-2.")])
+    both = f"{pair[0]} is VIA, {pair[1]} is LabelMe; leave it out"
+    code, _, err = run(capsys, "convert-data", *pair, mixed / "no", "--format", "coco", "--class-attribute", "kind")
+    assert code == 2 and f"--format coco: {both}" in err and not (mixed / "no").exists()
+    for command in (("show", pair[1]), ("show", pair[1], "--check"), ("convert-data", pair[1], mixed / "no")):
+        code, _, err = run(capsys, *command, "--class-attribute", "kind")
+        assert code == 2 and f"--class-attribute kind: is for VIA's files; {pair[1]} is LabelMe; leave it out" in err
+        code, _, err = run(capsys, *command, "--format", "via")
+        assert code == 2 and "(--format via); there is LabelMe" in err
+
+
 def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path):
     save(tmp_path / "a.png")
     write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="dog")] * 2))
@@ -256,3 +291,16 @@ def test_train_says_what_it_found_and_chose(tmp_path, capsys):
     assert code == 0 and "AP50" in out
     code, _, err = run(capsys, *arguments, "--anchors", 8, "-o", tmp_path / "other")
     assert code == 2 and "wanted five sizes" in err
+
+
+def test_train_on_one_format_and_validate_on_another(mixed, capsys):
+    """What comes first behind the data is a wrong --anchors: that far it gets."""
+    document = coco("b.png")
+    document["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document["annotations"][0]["category_id"] = 1
+    write(mixed / "coco" / "annotations.json", document)
+    save(mixed / "coco" / "images" / "b.png")
+    arguments = "--anchors", 8, "--class-attribute", "kind", "-o", mixed / "run"
+    for data, val in (("via", "coco"), ("coco", "via"), ("via", "labelme")):
+        code, _, err = run(capsys, "train", "--data", mixed / data, "--val", mixed / val, *arguments)
+        assert code == 2 and "wanted five sizes" in err

@@ -61,8 +61,7 @@ def test_ambiguity_names_the_candidates_and_the_option(several):
     assert len(rows_of(open_data(several / "via2.json").dataset)) == 0
     with pytest.raises(DataError, match=re.escape("wanted annotations.json with images, annotations and categories")):
         open_data(several, "coco")
-    with pytest.raises(DataError, match="--class-attribute is for VIA's files; this is LabelMe"):
-        open_data(several, "labelme", class_attribute="kind")
+    assert open_data(several, "labelme", class_attribute="kind").format == "labelme"
 
 
 def test_nothing_that_is_known(tmp_path):

@@ -85,6 +85,7 @@ def open_data(
     known: tuple[tuple, tuple] | None = None,
     gather: bool = False,
     max_pixels: int = MAX_PIXELS,
+    or_other: bool = False,
 ) -> Opened:
     """The data set in a folder, or of an annotation file, whichever format it is in.
 
@@ -95,7 +96,7 @@ def open_data(
     format : str, optional
         A key of `FORMATS`; otherwise it is recognized.
     class_attribute : str, optional
-        The region attribute of VIA that is the class.
+        The region attribute of VIA that is the class; the other formats have no use for it.
     known : (class_names, category_ids), optional
         Of what the data set is to be compared with, the background first: a format that only knows the names of its
         classes takes their numbers from there.
@@ -103,6 +104,8 @@ def open_data(
         Faults are gathered in ``faults`` of the result, instead of the first being raised.
     max_pixels : int
         Photos with more are refused.
+    or_other : bool
+        Where there is no data set of ``format``, which was meant for others, the one of another format is taken.
 
     Raises
     ------
@@ -115,9 +118,7 @@ def open_data(
         folder, only = DataFolder(root_of(path)), path
     else:
         folder, only = DataFolder(path), None
-    format, source = choose(folder, format, only, faults)
-    if class_attribute is not None and format != "via":
-        raise DataError(f"{path}: --class-attribute is for VIA's files; this is {FORMATS[format][0]}")
+    format, source = choose(folder, format, only, or_other, faults)
     if format == "coco":
         dataset = open_coco(folder, source, faults, max_pixels)
     else:
@@ -173,15 +174,19 @@ def note_left_out(folder: DataFolder, dataset: CocoDataset, faults: Faults) -> N
             faults.note("photos without annotation, left out", name)
 
 
-def choose(folder: DataFolder, format: str | None, only: Path | None, faults: Faults) -> tuple[str, str]:
+def choose(
+    folder: DataFolder, format: str | None, only: Path | None, or_other: bool, faults: Faults
+) -> tuple[str, str]:
     """The one format and annotation file that a folder holds."""
     source = None if only is None else os.path.relpath(only.resolve(), folder.root.resolve()).replace(os.sep, "/")
     found, unreadable = candidates_of(folder, source, None if format == "labelme" else MOST_DOCUMENTS)
     if format is not None:
         others, found = found, [candidate for candidate in found if candidate[0] == format]
-        if not found and format == "labelme" and unreadable:
+        if not found and or_other:
+            found = others
+        elif not found and format == "labelme" and unreadable:
             return format, source or ""  # its reader says of every file what is wrong with it
-        if not found and (others or not unreadable):
+        elif not found and (others or not unreadable):
             there = f"there is {listing(others)}" if others else "there are no annotations"
             raise DataError(f"{only or folder.root}: wanted {FORMATS[format][1]} (--format {format}); {there}")
     if not found and unreadable:
