@@ -21,9 +21,11 @@ from minimrcnn.errors import DataError
 from minimrcnn.overview import add_caption
 from minimrcnn.show import draw_objects
 from tests.photos_made import (
+    HEIGHT,
     POINTS,
     RECT,
     SQUARE,
+    WIDTH,
     coco,
     labelme,
     region,
@@ -97,14 +99,17 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     document["images"] += [
         {"id": 5, "file_name": "b.png", "width": 9, "height": 9},
         {"id": 6, "file_name": "c.png", "width": 0, "height": 9},
+        {"id": 7, "file_name": "images/a.png", "width": WIDTH, "height": HEIGHT},
     ]
-    document["categories"].append({"id": 10, "name": ""})
+    document["categories"] += [{"id": 10, "name": ""}, {"id": 11, "name": "cat"}]
     document["annotations"] += [
         {**first, "id": 2, "segmentation": [[1, 1, 3, 3]]},
         {**first, "id": 3, "segmentation": [[1, 1, 3, 3]]},
         {**first, "id": 4, "bbox": [4, 2, 0, 8]},
         {**first, "id": 5, "image_id": 6},  # of a row with a fault: not one more
         {**first, "id": 6, "category_id": 10},
+        {**first, "id": 8, "category_id": 11},
+        {**first, "id": 9, "image_id": 7},
         {**first, "id": 7, "image_id": 77},
         {**first, "id": 1},
     ]
@@ -112,7 +117,9 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     code, out, _ = run(capsys, "show", tmp_path, "--check")
     assert code == 1 and out.splitlines()[0].endswith("1 photo, 1 object, 1 class (cat 1)")
     heads = [line for line in out.splitlines() if re.match(r"\d+ fault", line)]
-    assert heads[0].startswith("2 faults: segmentation: polygon 0 has 4 coordinates") and len(heads) == 7
+    assert heads[0].startswith("2 faults: segmentation: polygon 0 has 4 coordinates") and len(heads) == 9
+    assert sum("is the photo of id 4 as well" in head for head in heads) == 1
+    assert sum("name 'cat' is that of id 9 as well" in head for head in heads) == 1
     write(tmp_path / "annotations.json", {"images": 5})
     code, _, err = run(capsys, "show", tmp_path, "--check", "--format", "coco")
     assert code == 2 and "annotations.json" in err
