@@ -228,6 +228,37 @@ def test_negatives_are_kept_and_photos_without_annotation_left_out(tmp_path):
     assert opened.faults.notes["photos without annotation, left out"] == ["images/c.png"]
 
 
+def test_photos_with_faulty_annotations_are_not_without(tmp_path):
+    """In every format photo a, and d where there is one, is left out for a fault, b is fine, c is not annotated."""
+    images = [{"id": 1, "file_name": "a.png", "width": 0, "height": 5}, *coco("b.png")["images"]]
+    images.append({"id": 5, "file_name": "d.png", "width": 5, "height": 5})
+    documents = {
+        "via": {"via.json": {**via_entry("a.png", 5), **via_entry("b.png", [])}},
+        "coco": {"annotations.json": {**coco(), "images": images}},
+        "labelme": {"a.json": {}, "b.json": labelme([], "b.png"), "d.json": labelme([], "d.png", height=5)},
+    }
+    for format, files in documents.items():
+        for photo in "abc" if format == "via" else "abcd":
+            save(tmp_path / format / f"{photo}.png")
+        for name, document in files.items():
+            write(tmp_path / format / name, document)
+    (tmp_path / "labelme" / "a.json").write_text("{")
+    for format in ("mask-files", "label-images"):
+        for photo in "abc":
+            folder = tmp_path / format / (photo if format == "mask-files" else "")
+            save(folder / "images" / f"{photo}.png")
+            if photo != "c":
+                save_values(folder / "masks" / f"{photo}.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    (tmp_path / "mask-files" / "a" / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "label-images" / "masks" / "a.png").write_bytes(b"")
+    for format in FORMATS:
+        opened = open_data(tmp_path / format, gather=True)
+        assert opened.format == format and opened.faults.found
+        assert [path.name for path in opened.dataset.paths] == ["b.png"], format
+        left_out = opened.faults.notes["photos without annotation, left out"]
+        assert [name.rpartition("/")[2] for name in left_out] == ["c.png"], format
+
+
 def test_a_photo_annotated_twice_is_refused(tmp_path):
     save(tmp_path / "a.png")
     write(tmp_path / "via.json", {**via_entry("a.png", [region(SQUARE)]), **via_entry("A.PNG", [])})

@@ -86,7 +86,7 @@ class CocoDataset:
         document = read_annotations(annotation_file, faults)
         paths, first_of = {}, {}  # image id -> file, and back
         for row, image in enumerate(document["images"]):
-            with faults.at(f"{annotation_file}: {_name('images', row, image)}"):
+            with faults.at(f"{annotation_file}: {_name('images', row, image)}", image["file_name"]):
                 path = _find_picture(image, find, max_pixels)
                 first = first_of.setdefault(path.resolve(), image["id"])
                 if first != image["id"]:
@@ -270,7 +270,8 @@ def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict 
     """Check every row; give them by their ids, which must be distinct, None for those with a fault."""
     found, first_with = {}, {}
     for position, row in enumerate(rows):
-        with faults.at(f"{path}: {_name(key, position, row)}"):
+        photo = row.get("file_name", "") if isinstance(row, dict) else ""  # of an image
+        with faults.at(f"{path}: {_name(key, position, row)}", str(photo)):
             if not isinstance(row, dict):
                 raise DataError(f"holds a {type(row).__name__}, wanted an object")
             wanted_integer(row, "id")

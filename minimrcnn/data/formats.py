@@ -167,8 +167,8 @@ def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int) 
 
 
 def note_left_out(folder: DataFolder, dataset: CocoDataset, faults: Faults) -> None:
-    """Photos in the folder that no annotation is about."""
-    used = set(dataset.paths)
+    """Photos in the folder that no annotation is about, not even one with a fault."""
+    used = {*dataset.paths, *(folder.path(one) for name in faults.photos for one in folder.search(name))}
     for name in folder.pictures:
         if folder.path(name) not in used and not MASK_FOLDERS.intersection(name.split("/")[:-1]):
             faults.note("photos without annotation, left out", name)
