@@ -13,9 +13,9 @@ import posixpath
 import unicodedata
 from pathlib import Path
 
+from minimrcnn.data.pictures import SUFFIXES
 from minimrcnn.errors import DataError
 
-PICTURES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm".split())
 MOST_FILES = 1_000_000  # a folder with more was named by mistake, such as the root of a disk
 
 
@@ -46,7 +46,7 @@ class DataFolder:
             raise DataError(f"{root}: no such folder; wanted a folder of photos and annotations")
         self.links: list[str] = []
         self.files = sorted(self._walk())
-        self.pictures = [name for name in self.files if Path(name).suffix.lower() in PICTURES]
+        self.pictures = [name for name in self.files if Path(name).suffix.lower() in SUFFIXES]
         self._known = set(self.pictures)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}

@@ -20,6 +20,8 @@ from PIL import Image
 
 from minimrcnn.errors import DataError
 
+# What in a folder is taken for a picture.
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .tga".split())
 MAX_PIXELS = 80_000_000  # 240 MB as an array; below the size at which Pillow itself begins to warn
 
 ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
