@@ -126,7 +126,8 @@ def open_data(
         document = to_coco(photos, folder, faults, known, max_pixels)
         paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
         dataset = CocoDataset.of_rows(document, paths, max_pixels)
-    note_left_out(folder, dataset, faults)
+    if not (format == "labelme" and source):  # the others may have files of their own
+        note_left_out(folder, dataset, faults)
     return Opened(path, dataset, format, source, faults)
 
 
@@ -136,7 +137,7 @@ def read_photos(
     """The photos that the reader of a format finds."""
     return {
         "via": lambda: read_via(folder, source, faults, class_attribute),
-        "labelme": lambda: read_labelme(folder, faults),
+        "labelme": lambda: read_labelme(folder, faults, source),
         "mask-files": lambda: read_mask_files(folder, faults),
         "label-images": lambda: read_label_images(folder, faults),
     }[format]()
@@ -244,7 +245,7 @@ def candidates_of(
             unreadable[source] = error
             continue
         if name:
-            found.append((name, "" if name == "labelme" else source))
+            found.append((name, "" if name == "labelme" and only is None else source))
         if name and place >= len(documents):
             break  # files called like photos are as a rule all of one kind, but the first may be damaged or a camera's
     return list(dict.fromkeys(found)), unreadable

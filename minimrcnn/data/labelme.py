@@ -44,9 +44,9 @@ def is_labelme(document) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list)
 
 
-def read_labelme(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
-    """The photos of all LabelMe files in a folder; other JSON files are passed over."""
-    for source in (name for name in folder.files if name.lower().endswith(".json")):
+def read_labelme(folder: DataFolder, faults: Faults, only: str = "") -> Iterator[Photo]:
+    """The photos of all LabelMe files in a folder, or of ``only`` one; other JSON files are passed over."""
+    for source in [only] if only else [name for name in folder.files if name.lower().endswith(".json")]:
         document, namesakes = None, folder.find_stem(source)
         with faults.at(folder.path(source), *namesakes):
             document = read_json(folder.path(source))
