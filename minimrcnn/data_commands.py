@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from minimrcnn.archive import atomic_file
-from minimrcnn.data.coco import CocoDataset
+from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.formats import FORMATS, Opened, open_data
@@ -52,7 +52,7 @@ def open_datasets(
     for path in paths:
         found.append(open_data(path, options.format, options.class_attribute, known, or_other=len(paths) > 1))
         say_found(found[-1])
-        if alike:
+        if alike and sum(count_objects(found[0].dataset).values()):  # without, some formats know no classes
             known = found[0].dataset.class_names, found[0].dataset.category_ids
     check_used(options, found)
     return [opened.dataset for opened in found]

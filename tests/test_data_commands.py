@@ -300,6 +300,33 @@ def test_train_says_what_it_found_and_chose(tmp_path, capsys):
     assert code == 2 and "wanted five sizes" in err
 
 
+def test_train_wants_objects(tmp_path, capsys):
+    """What comes first behind the data is a wrong --anchors: with objects it gets that far."""
+
+    def train(marked, *more):
+        for number in range(5):
+            save(tmp_path / "photos" / f"{number}.png")
+            shapes = [shape("polygon", POINTS)] if number in marked else []
+            write(tmp_path / "photos" / f"{number}.json", labelme(shapes, f"{number}.png"))
+        arguments = "train", "--data", tmp_path / "photos", "--anchors", 8, "-o", tmp_path / "run", *more
+        return run(capsys, *arguments)[::2]
+
+    none = "there is no object in the pictures to train on"
+    code, err = train([])
+    assert code == 2 and f"{tmp_path / 'photos'}: {none}, 4 in all; annotate more" in err
+    first_fifth = [train([number])[1] for number in range(5)]
+    held = [f"{none}, 4 in all; all 1 are in those held back, so name a --val" in err for err in first_fifth]
+    assert sum(held) == 1
+    for err in (err for err, one in zip(first_fifth, held, strict=True) if not one):
+        assert "no object in the pictures to validate on, 1 in all" in err and "wanted five sizes" in err
+    code, err = train(range(5))
+    assert "no object in" not in err and "wanted five sizes" in err
+    save(tmp_path / "val" / "a.png")
+    write(tmp_path / "val" / "a.json", labelme([shape("polygon", POINTS)]))
+    code, err = train([], "--val", tmp_path / "val")
+    assert code == 2 and f"{none}, 5 in all; annotate more" in err, err
+
+
 def test_train_on_one_format_and_validate_on_another(mixed, capsys):
     """What comes first behind the data is a wrong --anchors: that far it gets."""
     document = coco("b.png")
