@@ -13,12 +13,15 @@ from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.formats import FORMATS, Opened, open_data
+from minimrcnn.data.pictures import is_deep
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.models.coverage import best_ious
 from minimrcnn.overview import draw_overview
 from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, fit_small
+
+DARK = 64  # of 255: what the values of a photo reach at most that was recorded with 14 of its 16 bits, or fewer
 
 
 def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> CocoDataset:
@@ -115,14 +118,20 @@ def check(options) -> int:
 
 
 def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
-    """What only shows when every photo is decoded and every mask drawn, and objects that are there twice."""
+    """What only shows when photos are decoded and masks drawn: damage, darkness; and objects that are there twice."""
     document = dataset.annotations()
     rows_of: dict[int, list] = {}
     for row in document["annotations"]:
         rows_of.setdefault(row["image_id"], []).append(row)
     for index, path in enumerate(tqdm(dataset.paths, desc="checking", unit=" photos", leave=False, delay=2)):
         with faults.at(path):
-            dataset[index]
+            picture, _ = dataset[index]
+            if picture.max() <= DARK and is_deep(path, dataset.max_pixels):
+                faults.note(
+                    "photos of more than 8 bits without a value in the upper three quarters, which makes them dark; "
+                    "multiply the values, those of 12 bits by 16, or save photos of 8 bits",
+                    str(path),
+                )
         first: dict[str, int] = {}
         for row in rows_of.get(dataset.image_ids[index], []):
             with faults.at(f"{path}: object {row['id']}"):

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from tests.photos_made import (
     labelme,
     region,
     save,
+    save_values,
     shape,
     via_entry,
     write,
@@ -123,6 +126,50 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     write(tmp_path / "annotations.json", {"images": 5})
     code, _, err = run(capsys, "show", tmp_path, "--check", "--format", "coco")
     assert code == 2 and "annotations.json" in err
+
+
+def test_check_notes_photos_that_use_few_of_their_bits(tmp_path, capsys):
+    """As cameras of microscopes leave them: 12 bits in files of 16. Dark photos of 8 bits are what they are."""
+    gray = np.linspace(0, 4095, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    photos = {
+        "12.png": gray,
+        "12.tif": gray,
+        "16.png": gray * 16,
+        "8.png": (gray // 256).astype(np.uint8),
+        "fraction.tif": (gray / 65536).astype(np.float32),
+    }
+    for name, pixels in photos.items():
+        save_values(tmp_path / name, pixels)
+    write_deep_colors(tmp_path / "colors.png", np.dstack([gray] * 3))
+    shapes = [shape("polygon", POINTS)]
+    for number, name in enumerate([*photos, "colors.png"]):
+        write(tmp_path / f"{number}.json", labelme(shapes, name))
+    code, out, _ = run(capsys, "show", tmp_path, "--check")
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if "more than 8 bits" in line)
+    assert "which makes them dark; multiply the values, those of 12 bits by 16" in line
+    assert line.endswith(
+        "photos of 8 bits: 4 ("
+        + ", ".join(str(tmp_path / name) for name in ("12.png", "12.tif", "fraction.tif"))
+        + " and 1 more)"
+    )
+    code, out, _ = run(capsys, "show", tmp_path / "5.json", "--check")
+    assert f"photos of 8 bits: 1 ({tmp_path / 'colors.png'})" in out
+
+
+def write_deep_colors(path, values):
+    """A PNG of 16 bits in three colors, which Pillow reads and does not write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks.items():
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
 
 
 def test_kinds_of_faults_differ_in_more_than_numbers_and_names():

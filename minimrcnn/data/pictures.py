@@ -153,6 +153,12 @@ def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple
         return (image.width, image.height) if rotated else (image.height, image.width)
 
 
+def is_deep(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether the values of a picture file have more than 8 bits, from the header alone."""
+    with _open(path, max_pixels) as image:
+        return image.mode.startswith(("I", "F")) or bool(re.search(";16[BLN]", str(image.tile)))  # gray, or in colors
+
+
 def safe_join(folder: str | os.PathLike, name: str) -> Path:
     """The path of a file that a data set names, which must lie in the data set's folder.
 
