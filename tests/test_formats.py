@@ -117,6 +117,8 @@ def test_the_first_file_of_labelme_may_be_damaged(damaged_first, format):
 
 
 def test_damaged_files_alone(damaged_first):
+    with pytest.raises(DataError, match=r"\(--format coco\); there is LabelMe; .*a.json: not JSON at line 1"):
+        open_data(damaged_first, "coco")
     for name in "bc":
         (damaged_first / f"{name}.json").write_text("[")
     with pytest.raises(DataError, match="a.json: not JSON at .*; 2 more JSON files cannot be read either"):

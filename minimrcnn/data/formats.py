@@ -189,6 +189,7 @@ def choose(
             return format, source or ""  # its reader says of every file what is wrong with it
         elif not found and (others or not unreadable):
             there = f"there is {listing(others)}" if others else "there are no annotations"
+            there += f"; {next(iter(unreadable.values()))}" if unreadable else ""
             raise DataError(f"{only or folder.root}: wanted {FORMATS[format][1]} (--format {format}); {there}")
     if not found and unreadable:
         more = f"; {len(unreadable) - 1} more JSON files cannot be read either" if len(unreadable) > 1 else ""
