@@ -311,7 +311,9 @@ def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
 
 def add_format(command) -> None:
     """What says how data are to be read, where they do not say it themselves."""
-    command.add_argument("--format", choices=FORMATS, help="of the annotations; default: recognized")
+    command.add_argument(
+        "--format", choices=FORMATS, help="of the annotations, where data hold several; default: recognized"
+    )
     command.add_argument("--class-attribute", metavar="NAME", help="the region attribute of VIA that is the class")
 
 

@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.config import Config
-from minimrcnn.data.coco import read_annotations
+from minimrcnn.data.coco import count_objects, read_annotations
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
-from minimrcnn.data_commands import open_dataset
+from minimrcnn.data_commands import open_dataset, open_datasets
 from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
@@ -91,10 +91,9 @@ def train(options) -> None:
         raise DataError(
             f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
         )
-    dataset = open_dataset(options, options.data)
+    dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
     if options.val:
-        validation = open_dataset(options, options.val, (dataset.class_names, dataset.category_ids))
-        check_classes(dataset.class_names, validation, options.val, options.data)
+        (validation,) = others
     elif len(dataset) > 1:
         dataset, validation = dataset.split(max(HELD_BACK, 1 / len(dataset)), options.seed)
         say(f"{len(validation)} of {len(validation) + len(dataset)} pictures are held back for validation")
@@ -102,6 +101,9 @@ def train(options) -> None:
         raise DataError(
             f"{options.data}: one picture cannot be trained and validated on; add pictures, or name a --val"
         )
+    check_objects(options, dataset, validation)
+    if options.val:
+        check_classes(dataset.class_names, validation, options.val, options.data)
 
     if options.architecture == "small":
         model = make_small(options, dataset)
@@ -125,6 +127,22 @@ def train(options) -> None:
         options.evaluate_every, f"{unseen}, which it is not trained on", options.command_to_resume,
     )  # fmt: skip
     run_watched(watch, dataset, recipe, options)
+
+
+def check_objects(options, dataset, validation) -> None:
+    """Raise `DataError` if there is nothing to learn; say it if there is nothing to find."""
+    learnt, held = (sum(count_objects(part).values()) for part in (dataset, validation))
+    if not learnt:
+        elsewhere = f"all {held} are in those held back, so name a --val, or " if held and not options.val else ""
+        raise DataError(
+            f"{options.data}: there is no object in the pictures to train on, {len(dataset)} in all; "
+            f"{elsewhere}annotate more"
+        )
+    if not held:
+        say(
+            f"there is no object in the pictures to validate on, {len(validation)} in all, so AP will say nothing; "
+            "name a --val with some"
+        )
 
 
 def check_resume(options) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from minimrcnn.archive import atomic_file
-from minimrcnn.data.coco import CocoDataset
+from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
-from minimrcnn.data.formats import Opened, open_data
+from minimrcnn.data.formats import FORMATS, Opened, open_data
+from minimrcnn.data.pictures import is_deep
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.models.coverage import best_ious
 from minimrcnn.overview import draw_overview
 from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, fit_small
+
+DARK = 64  # of 255: what the values of a photo reach at most that was recorded with 14 of its 16 bits, or fewer
 
 
 def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> CocoDataset:
@@ -31,9 +35,40 @@ def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> Coc
     known : (class_names, category_ids), optional
         See `open_data`.
     """
-    opened = open_data(path, options.format, options.class_attribute, known)
-    say_found(opened)
-    return opened.dataset
+    return open_datasets(options, [path], known)[0]
+
+
+def open_datasets(
+    options, paths: Sequence, known: tuple[tuple, tuple] | None = None, alike: bool = False
+) -> list[CocoDataset]:
+    """Several data sets, which may be in several formats: each option is for those that have a use for it.
+
+    Parameters
+    ----------
+    options, known
+        See `open_dataset`.
+    paths : sequence of path
+    alike : bool
+        The classes of the first are those that are known for the others.
+    """
+    found = []
+    for path in paths:
+        found.append(open_data(path, options.format, options.class_attribute, known, or_other=len(paths) > 1))
+        say_found(found[-1])
+        if alike and sum(count_objects(found[0].dataset).values()):  # without, some formats know no classes
+            known = found[0].dataset.class_names, found[0].dataset.category_ids
+    check_used(options, found)
+    return [opened.dataset for opened in found]
+
+
+def check_used(options, found: Sequence[Opened]) -> None:
+    """Raise `DataError` for an option that none of the data sets had a use for."""
+    there = ", ".join(f"{opened.folder} is {FORMATS[opened.format][0]}" for opened in found)
+    formats = {opened.format for opened in found}
+    if options.format not in (None, *formats):
+        raise DataError(f"--format {options.format}: {there}; leave it out, or name data of this format")
+    if options.class_attribute is not None and "via" not in formats:
+        raise DataError(f"--class-attribute {options.class_attribute}: is for VIA's files; {there}; leave it out")
 
 
 def say_found(opened: Opened) -> None:
@@ -72,6 +107,7 @@ def show(options) -> int:
 def check(options) -> int:
     """All faults of a data set; 1 if there are any."""
     opened = open_data(options.data, options.format, options.class_attribute, gather=True)
+    check_used(options, [opened])
     print(opened.describe())
     look_at_pixels(opened.dataset, opened.faults)
     if opened.faults.report():
@@ -82,14 +118,20 @@ def check(options) -> int:
 
 
 def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
-    """What only shows when every photo is decoded and every mask drawn, and objects that are there twice."""
+    """What only shows when photos are decoded and masks drawn: damage, darkness; and objects that are there twice."""
     document = dataset.annotations()
     rows_of: dict[int, list] = {}
     for row in document["annotations"]:
         rows_of.setdefault(row["image_id"], []).append(row)
     for index, path in enumerate(tqdm(dataset.paths, desc="checking", unit=" photos", leave=False, delay=2)):
         with faults.at(path):
-            dataset[index]
+            picture, _ = dataset[index]
+            if picture.max() <= DARK and is_deep(path, dataset.max_pixels):
+                faults.note(
+                    "photos of more than 8 bits without a value in the upper three quarters, which makes them dark; "
+                    "multiply the values, those of 12 bits by 16, or save photos of 8 bits",
+                    str(path),
+                )
         first: dict[str, int] = {}
         for row in rows_of.get(dataset.image_ids[index], []):
             with faults.at(f"{path}: object {row['id']}"):
@@ -104,6 +146,6 @@ def convert_data(options) -> int:
     """Write data sets of any format as one of COCO's."""
     for path in options.data:
         check_apart(path, options.output)
-    dataset = join([open_dataset(options, path) for path in options.data])
+    dataset = join(open_datasets(options, options.data))
     print(f"{write_coco(dataset, options.output)}: COCO's format; the photos are copied to images/ beside it")
     return 0

@@ -159,6 +159,14 @@ BAD_ROWS = {
         spoiled(["categories", 1, "name"], ""),
         "categories[1] (id 3): name is '', wanted a text",
     ),
+    "two categories, one name": (
+        spoiled(["categories", 1, "name"], "dog"),
+        "categories[1] (id 3): name 'dog' is that of id 7 as well; give all annotations of this class category_id 7",
+    ),
+    "one photo, two ids": (
+        spoiled(["images", -1], {"id": 4, "file_name": "./a.png", "width": 10, "height": 8}),
+        "a.png is the photo of id 30 as well; give all its annotations image_id 30, and remove this row",
+    ),
     "name leads out": (
         spoiled(["images", 0, "file_name"], "../a.png"),
         "images[0] (id 30): file name '../a.png' leads out",

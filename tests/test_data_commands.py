@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -21,13 +23,16 @@ from minimrcnn.errors import DataError
 from minimrcnn.overview import add_caption
 from minimrcnn.show import draw_objects
 from tests.photos_made import (
+    HEIGHT,
     POINTS,
     RECT,
     SQUARE,
+    WIDTH,
     coco,
     labelme,
     region,
     save,
+    save_values,
     shape,
     via_entry,
     write,
@@ -97,14 +102,17 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     document["images"] += [
         {"id": 5, "file_name": "b.png", "width": 9, "height": 9},
         {"id": 6, "file_name": "c.png", "width": 0, "height": 9},
+        {"id": 7, "file_name": "images/a.png", "width": WIDTH, "height": HEIGHT},
     ]
-    document["categories"].append({"id": 10, "name": ""})
+    document["categories"] += [{"id": 10, "name": ""}, {"id": 11, "name": "cat"}]
     document["annotations"] += [
         {**first, "id": 2, "segmentation": [[1, 1, 3, 3]]},
         {**first, "id": 3, "segmentation": [[1, 1, 3, 3]]},
         {**first, "id": 4, "bbox": [4, 2, 0, 8]},
         {**first, "id": 5, "image_id": 6},  # of a row with a fault: not one more
         {**first, "id": 6, "category_id": 10},
+        {**first, "id": 8, "category_id": 11},
+        {**first, "id": 9, "image_id": 7},
         {**first, "id": 7, "image_id": 77},
         {**first, "id": 1},
     ]
@@ -112,10 +120,56 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     code, out, _ = run(capsys, "show", tmp_path, "--check")
     assert code == 1 and out.splitlines()[0].endswith("1 photo, 1 object, 1 class (cat 1)")
     heads = [line for line in out.splitlines() if re.match(r"\d+ fault", line)]
-    assert heads[0].startswith("2 faults: segmentation: polygon 0 has 4 coordinates") and len(heads) == 7
+    assert heads[0].startswith("2 faults: segmentation: polygon 0 has 4 coordinates") and len(heads) == 9
+    assert sum("is the photo of id 4 as well" in head for head in heads) == 1
+    assert sum("name 'cat' is that of id 9 as well" in head for head in heads) == 1
     write(tmp_path / "annotations.json", {"images": 5})
     code, _, err = run(capsys, "show", tmp_path, "--check", "--format", "coco")
     assert code == 2 and "annotations.json" in err
+
+
+def test_check_notes_photos_that_use_few_of_their_bits(tmp_path, capsys):
+    """As cameras of microscopes leave them: 12 bits in files of 16. Dark photos of 8 bits are what they are."""
+    gray = np.linspace(0, 4095, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    photos = {
+        "12.png": gray,
+        "12.tif": gray,
+        "16.png": gray * 16,
+        "8.png": (gray // 256).astype(np.uint8),
+        "fraction.tif": (gray / 65536).astype(np.float32),
+    }
+    for name, pixels in photos.items():
+        save_values(tmp_path / name, pixels)
+    write_deep_colors(tmp_path / "colors.png", np.dstack([gray] * 3))
+    shapes = [shape("polygon", POINTS)]
+    for number, name in enumerate([*photos, "colors.png"]):
+        write(tmp_path / f"{number}.json", labelme(shapes, name))
+    code, out, _ = run(capsys, "show", tmp_path, "--check")
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if "more than 8 bits" in line)
+    assert "which makes them dark; multiply the values, those of 12 bits by 16" in line
+    assert line.endswith(
+        "photos of 8 bits: 4 ("
+        + ", ".join(str(tmp_path / name) for name in ("12.png", "12.tif", "fraction.tif"))
+        + " and 1 more)"
+    )
+    code, out, _ = run(capsys, "show", tmp_path / "5.json", "--check")
+    assert f"photos of 8 bits: 1 ({tmp_path / 'colors.png'})" in out
+
+
+def write_deep_colors(path, values):
+    """A PNG of 16 bits in three colors, which Pillow reads and does not write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks.items():
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
 
 
 def test_kinds_of_faults_differ_in_more_than_numbers_and_names():
@@ -219,6 +273,41 @@ def test_several_data_sets_become_one(tmp_path, capsys):
     assert code == 2 and "a.png: is in two of the data sets" in err and not (tmp_path / "doubled").exists()
 
 
+@pytest.fixture
+def mixed(tmp_path):
+    """VIA's data that need --class-attribute, LabelMe's, and both in one folder."""
+    regions = [region(SQUARE, kind="cat", color="red"), region(RECT, kind="dog", color="red")]
+    for folder in ("via", "both"):
+        save(tmp_path / folder / "a.png")
+        write(tmp_path / folder / "via.json", via_entry("a.png", regions))
+    for folder in ("labelme", "both"):
+        save(tmp_path / folder / "b.png")
+        write(tmp_path / folder / "b.json", labelme([shape("polygon", POINTS)], "b.png"))
+    return tmp_path
+
+
+def test_data_of_several_formats_become_one(mixed, capsys):
+    """Each option is for the data that have a use for it, and refused where none has."""
+    pair = mixed / "via", mixed / "labelme"
+    code, _, err = run(capsys, "convert-data", *pair, mixed / "one", "--class-attribute", "kind")
+    assert code == 0, err
+    assert CocoFolder(mixed / "one").class_names == ("background", "cat", "dog")
+    for format, photos in (("via", "a.png"), ("labelme", "b.png")):
+        arguments = "--format", format, "--class-attribute", "kind"
+        out = mixed / f"both-{format}"
+        code, _, err = run(capsys, "convert-data", mixed / "both", *pair, out, *arguments)
+        assert code == 0, err
+        assert sorted(os.listdir(out / "images")) == sorted(["a.png", "b.png", photos.replace(".", "-2.")])
+    both = f"{pair[0]} is VIA, {pair[1]} is LabelMe; leave it out"
+    code, _, err = run(capsys, "convert-data", *pair, mixed / "no", "--format", "coco", "--class-attribute", "kind")
+    assert code == 2 and f"--format coco: {both}" in err and not (mixed / "no").exists()
+    for command in (("show", pair[1]), ("show", pair[1], "--check"), ("convert-data", pair[1], mixed / "no")):
+        code, _, err = run(capsys, *command, "--class-attribute", "kind")
+        assert code == 2 and f"--class-attribute kind: is for VIA's files; {pair[1]} is LabelMe; leave it out" in err
+        code, _, err = run(capsys, *command, "--format", "via")
+        assert code == 2 and "(--format via); there is LabelMe" in err
+
+
 def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path):
     save(tmp_path / "a.png")
     write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="dog")] * 2))
@@ -256,3 +345,43 @@ def test_train_says_what_it_found_and_chose(tmp_path, capsys):
     assert code == 0 and "AP50" in out
     code, _, err = run(capsys, *arguments, "--anchors", 8, "-o", tmp_path / "other")
     assert code == 2 and "wanted five sizes" in err
+
+
+def test_train_wants_objects(tmp_path, capsys):
+    """What comes first behind the data is a wrong --anchors: with objects it gets that far."""
+
+    def train(marked, *more):
+        for number in range(5):
+            save(tmp_path / "photos" / f"{number}.png")
+            shapes = [shape("polygon", POINTS)] if number in marked else []
+            write(tmp_path / "photos" / f"{number}.json", labelme(shapes, f"{number}.png"))
+        arguments = "train", "--data", tmp_path / "photos", "--anchors", 8, "-o", tmp_path / "run", *more
+        return run(capsys, *arguments)[::2]
+
+    none = "there is no object in the pictures to train on"
+    code, err = train([])
+    assert code == 2 and f"{tmp_path / 'photos'}: {none}, 4 in all; annotate more" in err
+    first_fifth = [train([number])[1] for number in range(5)]
+    held = [f"{none}, 4 in all; all 1 are in those held back, so name a --val" in err for err in first_fifth]
+    assert sum(held) == 1
+    for err in (err for err, one in zip(first_fifth, held, strict=True) if not one):
+        assert "no object in the pictures to validate on, 1 in all" in err and "wanted five sizes" in err
+    code, err = train(range(5))
+    assert "no object in" not in err and "wanted five sizes" in err
+    save(tmp_path / "val" / "a.png")
+    write(tmp_path / "val" / "a.json", labelme([shape("polygon", POINTS)]))
+    code, err = train([], "--val", tmp_path / "val")
+    assert code == 2 and f"{none}, 5 in all; annotate more" in err, err
+
+
+def test_train_on_one_format_and_validate_on_another(mixed, capsys):
+    """What comes first behind the data is a wrong --anchors: that far it gets."""
+    document = coco("b.png")
+    document["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document["annotations"][0]["category_id"] = 1
+    write(mixed / "coco" / "annotations.json", document)
+    save(mixed / "coco" / "images" / "b.png")
+    arguments = "--anchors", 8, "--class-attribute", "kind", "-o", mixed / "run"
+    for data, val in (("via", "coco"), ("coco", "via"), ("via", "labelme")):
+        code, _, err = run(capsys, "train", "--data", mixed / data, "--val", mixed / val, *arguments)
+        assert code == 2 and "wanted five sizes" in err

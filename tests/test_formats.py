@@ -61,8 +61,7 @@ def test_ambiguity_names_the_candidates_and_the_option(several):
     assert len(rows_of(open_data(several / "via2.json").dataset)) == 0
     with pytest.raises(DataError, match=re.escape("wanted annotations.json with images, annotations and categories")):
         open_data(several, "coco")
-    with pytest.raises(DataError, match="--class-attribute is for VIA's files; this is LabelMe"):
-        open_data(several, "labelme", class_attribute="kind")
+    assert open_data(several, "labelme", class_attribute="kind").format == "labelme"
 
 
 def test_nothing_that_is_known(tmp_path):
@@ -93,6 +92,59 @@ def test_nothing_that_is_known(tmp_path):
     (tmp_path / "via.json").write_text("{")
     with pytest.raises(DataError, match="via.json: not JSON at line 1"):
         open_data(tmp_path)
+
+
+@pytest.fixture
+def damaged_first(tmp_path):
+    """LabelMe's files of three photos, of which the first is cut short."""
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+        write(tmp_path / f"{name}.json", labelme([shape("polygon", POINTS)], f"{name}.png"))
+    (tmp_path / "a.json").write_text('{"shapes": [')
+    return tmp_path
+
+
+@pytest.mark.parametrize("format", [None, "labelme"])
+def test_the_first_file_of_labelme_may_be_damaged(damaged_first, format):
+    opened = open_data(damaged_first, format, gather=True)
+    assert opened.format == "labelme" and len(opened.dataset) == 2
+    assert [(fault.where, fault.message[:18]) for fault in opened.faults.found] == [
+        (str(damaged_first / "a.json"), "not JSON at line 1")
+    ]
+    assert "JSON files that cannot be read, left out" not in opened.faults.notes  # said already, as a fault
+    with pytest.raises(DataError, match="a.json: not JSON at line 1"):
+        open_data(damaged_first, format)
+
+
+def test_damaged_files_alone(damaged_first):
+    with pytest.raises(DataError, match=r"\(--format coco\); there is LabelMe; .*a.json: not JSON at line 1"):
+        open_data(damaged_first, "coco")
+    for name in "bc":
+        (damaged_first / f"{name}.json").write_text("[")
+    with pytest.raises(DataError, match="a.json: not JSON at .*; 2 more JSON files cannot be read either"):
+        open_data(damaged_first, gather=True)
+    assert len(open_data(damaged_first, "labelme", gather=True).faults.found) == 3
+    with pytest.raises(DataError, match="a.json: not JSON at line 1"):
+        open_data(damaged_first, "coco", gather=True)
+
+
+def test_a_cameras_files_do_not_hide_those_of_labelme(damaged_first):
+    write(damaged_first / "a.json", {"exposure": 3})
+    assert len(open_data(damaged_first).dataset) == 2
+    for number in range(60):  # more than are looked into without being told
+        save(damaged_first / f"A{number}.png")
+        write(damaged_first / f"A{number}.json", {"exposure": number})
+    with pytest.raises(DataError, match="no annotations that are known"):
+        open_data(damaged_first)
+    assert len(open_data(damaged_first, "labelme").dataset) == 2
+
+
+def test_damaged_json_beside_an_annotation_file_is_noted(damaged_first):
+    for name in "bc":
+        (damaged_first / f"{name}.json").unlink()
+    write(damaged_first / "via.json", via_entry("a.png", [region(SQUARE)]))
+    notes = open_data(damaged_first).faults.notes
+    assert notes["JSON files that cannot be read, left out"] == ["a.json"]
 
 
 def test_one_folder_too_high_is_said(tmp_path):
@@ -176,6 +228,37 @@ def test_negatives_are_kept_and_photos_without_annotation_left_out(tmp_path):
         "photos without an object, kept: 1; photos without annotation, left out: 1"
     )
     assert opened.faults.notes["photos without annotation, left out"] == ["images/c.png"]
+
+
+def test_photos_with_faulty_annotations_are_not_without(tmp_path):
+    """In every format photo a, and d where there is one, is left out for a fault, b is fine, c is not annotated."""
+    images = [{"id": 1, "file_name": "a.png", "width": 0, "height": 5}, *coco("b.png")["images"]]
+    images.append({"id": 5, "file_name": "d.png", "width": 5, "height": 5})
+    documents = {
+        "via": {"via.json": {**via_entry("a.png", 5), **via_entry("b.png", [])}},
+        "coco": {"annotations.json": {**coco(), "images": images}},
+        "labelme": {"a.json": {}, "b.json": labelme([], "b.png"), "d.json": labelme([], "d.png", height=5)},
+    }
+    for format, files in documents.items():
+        for photo in "abc" if format == "via" else "abcd":
+            save(tmp_path / format / f"{photo}.png")
+        for name, document in files.items():
+            write(tmp_path / format / name, document)
+    (tmp_path / "labelme" / "a.json").write_text("{")
+    for format in ("mask-files", "label-images"):
+        for photo in "abc":
+            folder = tmp_path / format / (photo if format == "mask-files" else "")
+            save(folder / "images" / f"{photo}.png")
+            if photo != "c":
+                save_values(folder / "masks" / f"{photo}.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    (tmp_path / "mask-files" / "a" / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "label-images" / "masks" / "a.png").write_bytes(b"")
+    for format in FORMATS:
+        opened = open_data(tmp_path / format, gather=True)
+        assert opened.format == format and opened.faults.found
+        assert [path.name for path in opened.dataset.paths] == ["b.png"], format
+        left_out = opened.faults.notes["photos without annotation, left out"]
+        assert [name.rpartition("/")[2] for name in left_out] == ["c.png"], format
 
 
 def test_a_photo_annotated_twice_is_refused(tmp_path):

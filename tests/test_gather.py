@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from minimrcnn.data.folder import DataFolder
 from minimrcnn.data.gather import gather_pictures
 from minimrcnn.errors import DataError
 
@@ -74,6 +75,14 @@ def test_results_are_not_pictures(photos):
 def test_results_beside_the_pictures_are_refused(photos):
     with pytest.raises(DataError, match="name another folder with -o"):
         gather_pictures(["photos"], without="photos")
+
+
+def test_predicting_finds_the_photos_that_training_reads(tmp_path):
+    for name in "a.JFIF b.jpe c.pbm d.avif e.jp2 f.tga g.png notes.txt".split():
+        (tmp_path / name).write_bytes(b"")
+    assert (
+        names(gather_pictures([tmp_path])) == DataFolder(tmp_path).pictures and len(DataFolder(tmp_path).pictures) == 7
+    )
 
 
 @pytest.mark.parametrize("name", ["photos/*.gif", "empty", "photos/sub/deep/**/*.jpg"])

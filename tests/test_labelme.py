@@ -182,6 +182,18 @@ def test_labelme_file_with_a_mark_of_its_encoding(tmp_path):
     assert len(open_data(tmp_path).dataset) == 1
 
 
+def test_one_labelme_file_that_is_named_is_read_alone(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"{name}.png")
+        write(tmp_path / f"{name}.json", labelme([shape("polygon", POINTS)], f"{name}.png"))
+    (tmp_path / "a.json").write_text("{")
+    for format in (None, "labelme"):
+        opened = open_data(tmp_path / "b.json", format)
+        assert opened.dataset.paths == [tmp_path / "b.png"] and not opened.faults.notes
+        assert opened.describe().startswith(f"{tmp_path / 'b.json'}: LabelMe (b.json), 1 photo, 1 object")
+    assert len(open_data(tmp_path / "a.json", "labelme", gather=True).faults.found) == 1
+
+
 def test_labelme_file_that_was_cut_short(tmp_path):
     for name in ("a", "b"):
         save(tmp_path / f"{name}.png")

@@ -9,6 +9,8 @@ What is decided here, where the format leaves it open:
 - Boxes are the annotated ones, ``x, y, width, height`` in the file, not those around the masks. They may reach beyond
   the picture by a pixel, because annotations are rounded, and are clipped.
 - Crowd regions (``iscrowd`` 1) are not learnt from; evaluation needs them and finds them in `CocoDataset.annotations`.
+- A class has one category, and a photo one image: under two ids its objects would be counted apart, and the photo might
+  be held back for validation and trained on as well.
 - An object whose mask covers no pixel is not learnt from either; `CocoDataset.empty_masks` remembers its id.
 - Width and height are those of the picture as it is seen, its EXIF rotation applied, as tools that show it annotate it.
 """
@@ -82,10 +84,17 @@ class CocoDataset:
         faults = faults or Faults()
         find = find or (lambda name: safe_join(picture_folder, name))
         document = read_annotations(annotation_file, faults)
-        paths = {}  # image id -> file
+        paths, first_of = {}, {}  # image id -> file, and back
         for row, image in enumerate(document["images"]):
-            with faults.at(f"{annotation_file}: {_name('images', row, image)}"):
-                paths[image["id"]] = _find_picture(image, find, max_pixels)
+            with faults.at(f"{annotation_file}: {_name('images', row, image)}", image["file_name"]):
+                path = _find_picture(image, find, max_pixels)
+                first = first_of.setdefault(path.resolve(), image["id"])
+                if first != image["id"]:
+                    raise DataError(
+                        f"{path} is the photo of id {first} as well; give all its annotations image_id {first}, and "
+                        "remove this row"
+                    )
+                paths[image["id"]] = path
         self._fill(document, paths, max_pixels)
 
     @classmethod
@@ -242,7 +251,8 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> d
         if not document[key]:
             raise DataError(f"{path}: {key!r} is empty, wanted at least one")
     faults = faults or Faults()
-    categories = _by_id(document["categories"], "categories", path, _check_category, faults)
+    id_of: dict[str, int] = {}  # of the classes met so far
+    categories = _by_id(document["categories"], "categories", path, lambda row: _check_category(row, id_of), faults)
     images = _by_id(document["images"], "images", path, _check_image, faults)
     annotations = _by_id(
         document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories), faults
@@ -260,7 +270,8 @@ def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict 
     """Check every row; give them by their ids, which must be distinct, None for those with a fault."""
     found, first_with = {}, {}
     for position, row in enumerate(rows):
-        with faults.at(f"{path}: {_name(key, position, row)}"):
+        photo = row.get("file_name", "") if isinstance(row, dict) else ""  # of an image
+        with faults.at(f"{path}: {_name(key, position, row)}", str(photo)):
             if not isinstance(row, dict):
                 raise DataError(f"holds a {type(row).__name__}, wanted an object")
             wanted_integer(row, "id")
@@ -273,9 +284,15 @@ def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict 
     return found
 
 
-def _check_category(category: dict) -> None:
+def _check_category(category: dict, id_of: dict[str, int]) -> None:
     if not isinstance(category.get("name"), str) or not category["name"]:
         raise DataError(f"name is {reprlib.repr(category.get('name', 'missing'))}, wanted a text")
+    first = id_of.setdefault(category["name"], category["id"])
+    if first != category["id"]:
+        raise DataError(
+            f"name {reprlib.repr(category['name'])} is that of id {first} as well; give all annotations of this class "
+            f"category_id {first} and remove this row, or name it otherwise"
+        )
 
 
 def _check_image(image: dict) -> None:

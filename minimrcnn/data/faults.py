@@ -58,6 +58,8 @@ class Faults:
     Attributes
     ----------
     found : list of Fault
+    photos : set of str
+        Those left out for a fault, as their annotations call them.
     notes : dict of str to list of str
         What was noticed or left out without being a fault, and where.
     """
@@ -65,11 +67,15 @@ class Faults:
     def __init__(self, gather: bool = False):
         self.gather = gather
         self.found: list[Fault] = []
+        self.photos: set[str] = set()
         self.notes: dict[str, list[str]] = {}
 
     @contextlib.contextmanager
-    def at(self, where: str | os.PathLike) -> Iterator[None]:
-        """Whatever `DataError` the block raises is about ``where``; when gathering, the program goes on behind it."""
+    def at(self, where: str | os.PathLike, *photos: str) -> Iterator[None]:
+        """Whatever `DataError` the block raises is about ``where``; when gathering, the program goes on behind it.
+
+        ``photos`` are those that are then left out altogether.
+        """
         try:
             yield
         except DataError as error:
@@ -77,6 +83,7 @@ class Faults:
             if not self.gather:
                 raise DataError(f"{where}: {message}") from None
             self.found.append(Fault(str(where), message))
+            self.photos.update(photos)
 
     def note(self, what: str, where: str) -> None:
         """Remember what is no fault."""

@@ -13,9 +13,9 @@ import posixpath
 import unicodedata
 from pathlib import Path
 
+from minimrcnn.data.pictures import SUFFIXES
 from minimrcnn.errors import DataError
 
-PICTURES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm".split())
 MOST_FILES = 1_000_000  # a folder with more was named by mistake, such as the root of a disk
 
 
@@ -46,7 +46,7 @@ class DataFolder:
             raise DataError(f"{root}: no such folder; wanted a folder of photos and annotations")
         self.links: list[str] = []
         self.files = sorted(self._walk())
-        self.pictures = [name for name in self.files if Path(name).suffix.lower() in PICTURES]
+        self.pictures = [name for name in self.files if Path(name).suffix.lower() in SUFFIXES]
         self._known = set(self.pictures)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
@@ -99,11 +99,31 @@ class DataFolder:
         DataError
             No file or several can be meant.
         """
+        found = self.search(name, beside, size)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise DataError(f"file name {name!r} may mean {' or '.join(found[:4])}; give the photos names of their own")
+        last = plain(posixpath.basename(name.replace("\\", "/").strip()))
+        unread = [other for other in self.files if plain(posixpath.basename(other)) == last]
+        if unread:
+            raise DataError(
+                f"file name {name!r}: {unread[0]} is of no kind that can be read; save the photo as JPEG or PNG"
+            )
+        if any(plain(posixpath.basename(other)) == last for other in self.links):
+            raise DataError(f"file name {name!r} is a link out of {self.root}, which is not followed; copy the photo")
+        known = [other for other in list(self._by_name)[:10_000] if letters(other) != letters(last)]
+        near = difflib.get_close_matches(last, known, n=1, cutoff=0.8)  # not one that is numbered otherwise
+        nearest = f"; the nearest name there is {self._by_name[near[0]][0]}" if near else ""
+        raise DataError(f"file name {name!r}: no such photo in {self.root}; put it there{nearest}")
+
+    def search(self, name: str, beside: str = "", size: int | None = None) -> list[str]:
+        """The pictures that ``name`` may mean, as in `find`: one, several, or none."""
         wanted = name.replace("\\", "/").strip()
         for base in (beside, posixpath.join(beside, "images"), "", "images"):
             near = posixpath.normpath(posixpath.join(base, wanted))
             if near in self._known:
-                return near
+                return [near]
         last, tail = posixpath.basename(wanted), "/" + wanted.lstrip("./")
         same = self._by_name.get(plain(last), [])
         for found in (
@@ -114,23 +134,9 @@ class DataFolder:
         ):
             if len(found) > 1 and size is not None:
                 found = [other for other in found if self.path(other).stat().st_size == size] or found
-            if len(found) == 1:
-                return found[0]
             if found:
-                raise DataError(
-                    f"file name {name!r} may mean {' or '.join(found[:4])}; give the photos names of their own"
-                )
-        unread = [other for other in self.files if plain(posixpath.basename(other)) == plain(last)]
-        if unread:
-            raise DataError(
-                f"file name {name!r}: {unread[0]} is of no kind that can be read; save the photo as JPEG or PNG"
-            )
-        if any(plain(posixpath.basename(other)) == plain(last) for other in self.links):
-            raise DataError(f"file name {name!r} is a link out of {self.root}, which is not followed; copy the photo")
-        known = [other for other in list(self._by_name)[:10_000] if letters(other) != letters(plain(last))]
-        near = difflib.get_close_matches(plain(last), known, n=1, cutoff=0.8)  # not one that is numbered otherwise
-        nearest = f"; the nearest name there is {self._by_name[near[0]][0]}" if near else ""
-        raise DataError(f"file name {name!r}: no such photo in {self.root}; put it there{nearest}")
+                return found
+        return []
 
     def find_stem(self, name: str) -> list[str]:
         """The pictures whose name without its suffix is that of the file ``name``; those in its folder if any."""

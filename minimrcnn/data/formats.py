@@ -32,7 +32,7 @@ FORMATS = {
     "mask-files": ("one PNG an object", "ID/images/ID.png and ID/masks/*.png"),
     "label-images": ("label images", "images/ and masks/, or PNGImages/ and PedMasks/"),
 }
-MOST_DOCUMENTS = 50  # JSON files not called like a photo that are looked into
+MOST_DOCUMENTS = 50  # JSON files that are looked into: of those called like a photo, and of the others
 FOREIGN = (".xml", ".csv", ".txt")  # of Pascal VOC, of VIA's other export, of YOLO
 MASK_FOLDERS = {"masks", "PedMasks"}  # what is in them is no photo
 MOST_LISTED = 4  # classes named in the line about a data set
@@ -85,6 +85,7 @@ def open_data(
     known: tuple[tuple, tuple] | None = None,
     gather: bool = False,
     max_pixels: int = MAX_PIXELS,
+    or_other: bool = False,
 ) -> Opened:
     """The data set in a folder, or of an annotation file, whichever format it is in.
 
@@ -95,7 +96,7 @@ def open_data(
     format : str, optional
         A key of `FORMATS`; otherwise it is recognized.
     class_attribute : str, optional
-        The region attribute of VIA that is the class.
+        The region attribute of VIA that is the class; the other formats have no use for it.
     known : (class_names, category_ids), optional
         Of what the data set is to be compared with, the background first: a format that only knows the names of its
         classes takes their numbers from there.
@@ -103,6 +104,8 @@ def open_data(
         Faults are gathered in ``faults`` of the result, instead of the first being raised.
     max_pixels : int
         Photos with more are refused.
+    or_other : bool
+        Where there is no data set of ``format``, which was meant for others, the one of another format is taken.
 
     Raises
     ------
@@ -115,9 +118,7 @@ def open_data(
         folder, only = DataFolder(root_of(path)), path
     else:
         folder, only = DataFolder(path), None
-    format, source = choose(folder, format, only)
-    if class_attribute is not None and format != "via":
-        raise DataError(f"{path}: --class-attribute is for VIA's files; this is {FORMATS[format][0]}")
+    format, source = choose(folder, format, only, or_other, faults)
     if format == "coco":
         dataset = open_coco(folder, source, faults, max_pixels)
     else:
@@ -125,7 +126,8 @@ def open_data(
         document = to_coco(photos, folder, faults, known, max_pixels)
         paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
         dataset = CocoDataset.of_rows(document, paths, max_pixels)
-    note_left_out(folder, dataset, faults)
+    if not (format == "labelme" and source):  # the others may have files of their own
+        note_left_out(folder, dataset, faults)
     return Opened(path, dataset, format, source, faults)
 
 
@@ -135,7 +137,7 @@ def read_photos(
     """The photos that the reader of a format finds."""
     return {
         "via": lambda: read_via(folder, source, faults, class_attribute),
-        "labelme": lambda: read_labelme(folder, faults),
+        "labelme": lambda: read_labelme(folder, faults, source),
         "mask-files": lambda: read_mask_files(folder, faults),
         "label-images": lambda: read_label_images(folder, faults),
     }[format]()
@@ -166,31 +168,40 @@ def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int) 
 
 
 def note_left_out(folder: DataFolder, dataset: CocoDataset, faults: Faults) -> None:
-    """Photos in the folder that no annotation is about."""
-    used = set(dataset.paths)
+    """Photos in the folder that no annotation is about, not even one with a fault."""
+    used = {*dataset.paths, *(folder.path(one) for name in faults.photos for one in folder.search(name))}
     for name in folder.pictures:
         if folder.path(name) not in used and not MASK_FOLDERS.intersection(name.split("/")[:-1]):
             faults.note("photos without annotation, left out", name)
 
 
-def choose(folder: DataFolder, format: str | None, only: Path | None) -> tuple[str, str]:
+def choose(
+    folder: DataFolder, format: str | None, only: Path | None, or_other: bool, faults: Faults
+) -> tuple[str, str]:
     """The one format and annotation file that a folder holds."""
-    if only is not None:
-        found = candidates_of(folder, [os.path.relpath(only.resolve(), folder.root.resolve()).replace(os.sep, "/")])
-        if not found:
-            raise DataError(f"{only}: wanted annotations in JSON, of COCO, VIA or LabelMe")
-    else:
-        found = candidates_of(folder)
+    source = None if only is None else os.path.relpath(only.resolve(), folder.root.resolve()).replace(os.sep, "/")
+    found, unreadable = candidates_of(folder, source, None if format == "labelme" else MOST_DOCUMENTS)
     if format is not None:
-        others = found
-        found = [candidate for candidate in found if candidate[0] == format]
-        if not found:
+        others, found = found, [candidate for candidate in found if candidate[0] == format]
+        if not found and or_other:
+            found = others
+        elif not found and format == "labelme" and unreadable:
+            return format, source or ""  # its reader says of every file what is wrong with it
+        elif not found and (others or not unreadable):
             there = f"there is {listing(others)}" if others else "there are no annotations"
+            there += f"; {next(iter(unreadable.values()))}" if unreadable else ""
             raise DataError(f"{only or folder.root}: wanted {FORMATS[format][1]} (--format {format}); {there}")
-    if len(found) == 1:
-        return found[0]
+    if not found and unreadable:
+        more = f"; {len(unreadable) - 1} more JSON files cannot be read either" if len(unreadable) > 1 else ""
+        raise DataError(f"{next(iter(unreadable.values()))}{more}")
+    if not found and only is not None:
+        raise DataError(f"{only}: wanted annotations in JSON, of COCO, VIA or LabelMe")
     if not found:
         raise DataError(nothing_found(folder))
+    if len(found) == 1:
+        for name in unreadable if found[0][0] != "labelme" else ():
+            faults.note("JSON files that cannot be read, left out", name)
+        return found[0]
     if len({name for name, _ in found}) > 1:
         names = " or ".join(f"--format {name}" for name in dict.fromkeys(name for name, _ in found))
         raise DataError(f"{folder.root}: holds {listing(found)}; say which is meant: {names}")
@@ -205,30 +216,40 @@ def listing(candidates: list[tuple[str, str]]) -> str:
     return ", ".join(f"{FORMATS[name][0]} ({source})" if source else FORMATS[name][0] for name, source in candidates)
 
 
-def candidates_of(folder: DataFolder, documents: list[str] | None = None) -> list[tuple[str, str]]:
-    """The formats that can be meant, each with its annotation file: (format, source)."""
-    found, unreadable = [], []
-    if documents is None:
+def candidates_of(
+    folder: DataFolder, only: str | None = None, most: int | None = MOST_DOCUMENTS
+) -> tuple[list[tuple[str, str]], dict[str, DataError]]:
+    """The formats that can be meant, each with its annotation file, (format, source); and why files cannot be read.
+
+    Parameters
+    ----------
+    folder : DataFolder
+    only : str, optional
+        The one file that is looked into.
+    most : int or None
+        Files called like a photo, and others, that are looked into; None for all.
+    """
+    found, unreadable = [], {}
+    documents, like_photos = [only], []
+    if only is None:
         names = [name for name in folder.files if name.lower().endswith(".json")]
         like_photos = [name for name in names if folder.find_stem(name)]
-        documents = [name for name in names if name not in set(like_photos)][:MOST_DOCUMENTS] + like_photos[:1]
+        documents = [name for name in names if name not in set(like_photos)][:most]
         if find_photos(folder):
             found.append(("mask-files", ""))
         if find_pairs(folder):
             found.append(("label-images", ""))
-    for source in documents:
+    for place, source in enumerate([*documents, *like_photos[:most]]):
         try:
             name = recognize(read_json(folder.path(source)))
         except DataError as error:
-            unreadable.append(error)
+            unreadable[source] = error
             continue
-        if name == "labelme":
-            found.append((name, ""))
-        elif name:
-            found.append((name, source))
-    if unreadable and not found:
-        raise unreadable[0]
-    return list(dict.fromkeys(found))
+        if name:
+            found.append((name, "" if name == "labelme" and only is None else source))
+        if name and place >= len(documents):
+            break  # files called like photos are as a rule all of one kind, but the first may be damaged or a camera's
+    return list(dict.fromkeys(found)), unreadable
 
 
 def recognize(document) -> str | None:
@@ -252,13 +273,8 @@ def find_above(folder: DataFolder) -> Path | None:
 def nothing_found(folder: DataFolder) -> str:
     """What to say of a folder without a data set: one folder too high, or what was looked for."""
     below = sorted({name.partition("/")[0] for name in folder.files if "/" in name})
-    inside = []
-    for name in below[:MOST_DOCUMENTS]:
-        try:
-            if candidates_of(DataFolder(folder.root / name)):
-                inside.append(str(folder.root / name))
-        except DataError:
-            continue
+    roots = [folder.root / name for name in below[:MOST_DOCUMENTS]]
+    inside = [str(root) for root in roots if candidates_of(DataFolder(root))[0]]
     if inside:
         return f"{folder.root}: no data set itself, but {', '.join(inside[:6])} may be; name one of them"
     wanted = "".join(f"\n  {words}: {layout}" for words, layout in FORMATS.values())

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from minimrcnn.data.pictures import SUFFIXES
 from minimrcnn.errors import DataError
 
-# What in a folder is taken for a picture. Phones' .heic is not read, and named for that, instead of passed over.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm", ".tga"),
-    *(".heic", ".heif"),
-)
+GATHERED = SUFFIXES | {".heic", ".heif"}  # phones' pictures, which are not read, are named for that, not passed over
 
 
 class Found(NamedTuple):
@@ -69,4 +66,4 @@ def _expand(name: str) -> Sequence[Found]:
     else:
         return [Found(path, Path(path.name))]
     paths = (Path(one) for one in sorted(glob.glob(pattern, recursive=True)))
-    return [Found(one, one.relative_to(folder)) for one in paths if one.suffix.lower() in SUFFIXES and one.is_file()]
+    return [Found(one, one.relative_to(folder)) for one in paths if one.suffix.lower() in GATHERED and one.is_file()]

@@ -52,7 +52,7 @@ def read_label_images(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
     for name, label in find_pairs(folder).items():
         path = folder.path(label)
         photo = None
-        with faults.at(path):
+        with faults.at(path, name):
             values = read_values(path, "label image")  # (H, W)
             check_declared(values.shape, picture_size(folder.path(name)), folder.path(name))
             numbers = np.unique(values)

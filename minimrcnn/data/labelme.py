@@ -44,17 +44,17 @@ def is_labelme(document) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list)
 
 
-def read_labelme(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
-    """The photos of all LabelMe files in a folder; other JSON files are passed over."""
-    for source in (name for name in folder.files if name.lower().endswith(".json")):
-        document = None
-        with faults.at(folder.path(source)):
+def read_labelme(folder: DataFolder, faults: Faults, only: str = "") -> Iterator[Photo]:
+    """The photos of all LabelMe files in a folder, or of ``only`` one; other JSON files are passed over."""
+    for source in [only] if only else [name for name in folder.files if name.lower().endswith(".json")]:
+        document, namesakes = None, folder.find_stem(source)
+        with faults.at(folder.path(source), *namesakes):
             document = read_json(folder.path(source))
         if not is_labelme(document):
             continue
         where = str(folder.path(source))
         photo = None
-        with faults.at(where):
+        with faults.at(where, *namesakes):
             photo = Photo(where, find_photo(folder, source, document), size=stated_size(document))
         if photo is None:
             continue

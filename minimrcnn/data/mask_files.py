@@ -38,7 +38,7 @@ def read_mask_files(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
         path = folder.path(name)
         photo = Photo(str(path), name)
         size = None
-        with faults.at(str(path)):
+        with faults.at(str(path), name):
             size = picture_size(path)
         for mask in masks if size else []:
             with faults.at(folder.path(mask)):

@@ -99,7 +99,7 @@ def to_coco(
     images, annotations, first_of = [], [], {}
     for photo in tqdm(photos, desc="reading", unit=" photos", leave=False, delay=2):
         size = None
-        with faults.at(photo.where):
+        with faults.at(photo.where, photo.file):
             if photo.file in first_of:
                 raise DataError(f"{photo.file} is annotated in {first_of[photo.file]} as well; remove one of the two")
             size = read_size(photo, folder, max_pixels)

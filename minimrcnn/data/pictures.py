@@ -20,6 +20,8 @@ from PIL import Image
 
 from minimrcnn.errors import DataError
 
+# What in a folder is taken for a picture.
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .tga".split())
 MAX_PIXELS = 80_000_000  # 240 MB as an array; below the size at which Pillow itself begins to warn
 
 ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
@@ -149,6 +151,12 @@ def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple
     with _open(path, max_pixels) as image:
         rotated = _orientation(image) >= 5
         return (image.width, image.height) if rotated else (image.height, image.width)
+
+
+def is_deep(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether the values of a picture file have more than 8 bits, from the header alone."""
+    with _open(path, max_pixels) as image:
+        return image.mode.startswith(("I", "F")) or bool(re.search(";16[BLN]", str(image.tile)))  # gray, or in colors
 
 
 def safe_join(folder: str | os.PathLike, name: str) -> Path:

@@ -77,7 +77,7 @@ def read_via(folder: DataFolder, source: str, faults: Faults, class_attribute: s
         name = entry.get("filename") if isinstance(entry, dict) else None
         where = f"{path}: {name}"
         photo = None
-        with faults.at(where):
+        with faults.at(where, str(name)):
             if not isinstance(name, str):
                 raise DataError(f"an entry holds {reprlib.repr(entry)}, wanted one with a filename; export it again")
             if not isinstance(entry.get("regions"), (list, dict)):
