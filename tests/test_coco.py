@@ -11,6 +11,7 @@ from PIL import Image
 
 from minimrcnn.data import coco
 from minimrcnn.data.coco import CocoDataset, CocoFolder, read_annotations
+from minimrcnn.data.faults import Faults
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import check_target
@@ -254,6 +255,20 @@ def test_bad_files_are_refused_with_the_row(tmp_path, name):
         CocoFolder(tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "annotations.json"))
     assert len(str(caught.value)) < 700 + 2 * len(str(tmp_path))
+
+
+def test_a_group_that_is_called_like_its_only_class_is_no_class(tmp_path):
+    """As Roboflow writes data sets of one class."""
+    document = copy.deepcopy(DOCUMENT)
+    document["categories"] = [{"id": id, "name": name} for id, name in ((0, "cat"), (3, "cat"), (7, "dog"), (8, "dog"))]
+    write(tmp_path, document)
+    faults = Faults()
+    assert len(read_annotations(tmp_path / "annotations.json", faults)["categories"]) == 2
+    assert [places for what, places in faults.notes.items() if "another has their name" in what] == [["id 0", "id 8"]]
+    assert CocoFolder(tmp_path).class_names == ("background", "cat", "dog")
+    document["annotations"] = []
+    write(tmp_path, document)
+    assert CocoFolder(tmp_path).category_ids == (None, 0, 7)
 
 
 def test_an_absurd_declared_size_is_refused(tmp_path):

@@ -252,7 +252,8 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> d
             raise DataError(f"{path}: {key!r} is empty, wanted at least one")
     faults = faults or Faults()
     id_of: dict[str, int] = {}  # of the classes met so far
-    categories = _by_id(document["categories"], "categories", path, lambda row: _check_category(row, id_of), faults)
+    rows = _leave_out_twins(document["categories"], document["annotations"], faults)
+    categories = _by_id(rows, "categories", path, lambda row: _check_category(row, id_of), faults)
     images = _by_id(document["images"], "images", path, _check_image, faults)
     annotations = _by_id(
         document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories), faults
@@ -282,6 +283,27 @@ def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict 
             check(row)
             found[row["id"]] = row
     return found
+
+
+def _leave_out_twins(categories: list, annotations: list, faults: Faults) -> list:
+    """The categories but for those that no annotation is of and whose name another has as well.
+
+    Some tools write the group that all classes belong to as one more class; with a single class, both have its name.
+    """
+    used = {str(row.get("category_id")) for row in annotations if isinstance(row, dict)}
+    same_name = defaultdict(list)
+    for row in categories:
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            same_name[row["name"]].append(row)
+    spare = []
+    for rows in same_name.values():
+        unused = [row for row in rows if str(row.get("id")) not in used]
+        spare += unused[1:] if len(unused) == len(rows) else unused if len(rows) > 1 else []
+    for row in spare:
+        faults.note(
+            "categories left out, as another has their name and no annotation is of them", f"id {row.get('id')}"
+        )
+    return [row for row in categories if not any(row is one for one in spare)]
 
 
 def _check_category(category: dict, id_of: dict[str, int]) -> None:
