@@ -22,7 +22,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import t as student
-from style import BLUE, FIGURES, GREEN, ORANGE, agree, save, section
+from style import BLUE, GREEN, LESSONS, ORANGE, agree, save, section
 from tqdm import tqdm
 
 from minimrcnn import MaskRCNN
@@ -40,7 +40,7 @@ from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
 
 arguments = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in an editor's cells they are not ours
-stored = FIGURES.parent / "results" / "16_choices.json"
+stored = LESSONS / "results" / "16_choices.json"
 own = Path("16_choices.json")  # where --train writes, in the current folder
 
 # Every variant is the first one with some fields of its Config changed. Nothing else differs: the same fifty pictures
