@@ -2,7 +2,8 @@
 
 You learn to read a value at a place like (y, x) = (3.625, 0.875), where a grid of numbers has none: linear
 interpolation between two numbers, bilinear interpolation between four, why the weights are distances to the *other*
-end, what is exact about it and what is not, and how a small map becomes a large one.
+end, what is exact about it and what is not, and how a small map becomes a large one. (What the lessons lead up to, and
+what the words "object" and "mask" mean: `lessons/README.md`.)
 
 In the article: section 5.1, bilinear interpolation. In the papers: Mask R-CNN (He et al. 2017), section 3, "RoIAlign",
 which reads feature maps this way (lesson 10).
@@ -161,7 +162,8 @@ agree(
 # RoIAlign differs in one thing: more than a cell outside, as at x = 9.2, it reads 0 (lesson 10).
 outside = [read_by_package(cells, -0.7, x)[0] for x in (7.9, 9.2)]
 agree("RoIAlign at (-0.7, 7.9) and at (-0.7, 9.2)", outside, [0.27, 0])
-# Inside its kernel the package does what `find_neighbors` does, one axis at a time. It can be called as it stands:
+# In its compiled inner loop (a kernel, lesson 17) the package does what `find_neighbors` does, one axis at a time, by a
+# function that can be called as it stands:
 agree("find_corners(3.625): two cells, the second one's weight", find_corners(3.625, 8, np.float64), [3, 4, 0.625])
 
 figure, (whole, near) = plt.subplots(1, 2, figsize=(11.5, 5.2), width_ratios=(1.2, 1))

@@ -7,7 +7,7 @@ You count the multiplications of each, and see what a kernel does to a picture.
 In the article: named in sections 1, 2 and 4, explained nowhere. In the papers: Lavin and Gray 2016, Fast Algorithms
 for Convolutional Neural Networks, sections 4.1 and 4.3; Goto and van de Geijn 2008 for matrix products.
 In the package: `minimrcnn/reference.py` (conv2d), `minimrcnn/functional/conv.py` and, in `minimrcnn/kernels/`,
-`convolution.py`, `product.py`, `winograd.py`. On a GPU every step is a kernel of its own: `functional/conv_cuda.py`.
+`convolution.py`, `product.py`, `winograd.py`. For a GPU: `functional/conv_cuda.py`.
 Before: NumPy. Lesson 1 says what a feature map is.
 """
 
@@ -32,6 +32,8 @@ section("First way: loops")
 # more than one channel, the kernel has weights for each of them and the sum runs over all; for more than one output
 # channel there is one such kernel for each. Arrays: x (H, W, Cin), weight (KH, KW, Cin, Cout). A rim of zeros around x
 # is its padding. (Mathematicians turn the kernel around first; for networks, nobody does.)
+# The word has a second meaning: the compiled inner loop of an operation is called a kernel as well (lesson 17). The
+# folder `minimrcnn/kernels` is named after those; in this lesson a kernel is a grid of weights.
 
 
 def convolve(x, weight, stride=1, padding=0):

@@ -80,8 +80,9 @@ save(figure, "04_residual")
 section("Folding a frozen batch normalization")
 
 # After each convolution ResNet normalizes every channel: subtract its mean, divide by its deviation (the square root of
-# the variance), multiply by a learnt weight, add a learnt bias. In training, mean and variance are those of the batch.
-# Detectors train on batches too small for that, and freeze all four numbers. Then it is y = x * scale + shift:
+# the variance), multiply by a learnt weight, add a learnt bias. In training, mean and variance are those of the batch:
+# the pictures that one step learns from together. Detectors train on batches of one or two pictures, too few for that,
+# and freeze all four numbers. Then it is y = x * scale + shift:
 mean, variance, weight, bias = 3.0, 4.0, 6.0, 1.0
 scale = weight / np.sqrt(variance)
 shift = bias - mean * scale
@@ -186,7 +187,7 @@ def count_field(blocks):
         for block in range(number):
             side += (3 - 1) * stride  # 1x1 convolutions add nothing
             if stage > 0 and block == 0:
-                stride *= 2  # after the first 3x3 of stages 3 to 5
+                stride *= 2  # after the first 3x3 of the stages that end in C3, C4 and C5
         fields.append(side)
     return fields
 
@@ -231,7 +232,8 @@ save(figure, "04_field")
 # %% Counting parameters
 section("Parameters")
 
-# As a classifier, ResNet ends with the mean over C5's cells and a fully connected layer to ImageNet's 1000 classes.
+# As a classifier, ResNet ends with the mean over C5's cells and a fully connected layer (every output has a weight for
+# every input: a matrix; lesson 12 has more of them) to ImageNet's 1000 classes.
 # ResNeXt's 3x3 is wider but falls into 32 groups of channels that do not see each other, so all of them together have a
 # 32nd of the weights of one undivided 3x3 of that width.
 

@@ -19,6 +19,7 @@ from minimrcnn import Config, reference
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.functional import conv2d, max_pool2d, resize_bilinear, upsample_nearest
 from minimrcnn.models.pyramid import STRIDES, Pyramid
+from minimrcnn.models.vgg import VGG
 
 rng = np.random.default_rng(5)
 
@@ -83,7 +84,8 @@ slow = reference.conv2d(cells[None], [[weight]], bias)
 agree("lateral - reference, largest difference", np.abs(ours - slow).max(), 0)
 fast = conv2d(cells[None], weight[None, None], bias).numpy()
 agree("lateral - package, largest difference", np.abs(ours - fast).max(), 0)
-# No activation function follows: a lateral value may be negative and take something away from the sum.
+# No activation function (what bends numbers after a layer, as ReLU does, lesson 04) follows: a lateral value may be
+# negative and take something away from the sum.
 print(f"negative values: {(ours < 0).sum()} of {ours.size}; a ReLU would have set them all to 0")
 
 # %%
@@ -137,7 +139,15 @@ sums, levels = pyramid(inputs, laterals, outputs)
 for name, level, fast in zip(("P2", "P3", "P4", "P5", "P6"), levels, package([m[None] for m in inputs]), strict=True):
     agree(f"{name} {level.shape}: loops - package", np.abs(level - fast.numpy()[0]).max(), 0, 1e-5)
 
-# It asks for four maps, each half as large as the one before: a VGG's (256, 512, 512, 512 channels) or a ResNet's.
+# It asks for four maps, each half as large as the one before, of any backbone. VGG-16, an older and simpler network
+# (3x3 convolutions with ReLU, max poolings, nothing else), has such maps as well:
+channels = VGG(generator=np.random.default_rng(0)).channels
+agree("channels of C2 to C5 of a VGG-16", channels, [256, 512, 512, 512])
+on_vgg = Pyramid(channels, 256, norm=None, generator=np.random.default_rng(0))
+some = [np.zeros((1, 32 // 2**i, 48 // 2**i, count), np.float32) for i, count in enumerate(channels)]
+shapes = [(1, 32, 48, 256), (1, 16, 24, 256), (1, 8, 12, 256), (1, 4, 6, 256), (1, 2, 3, 256)]
+agree("  P2 to P6 from a picture of 128 x 192", [level.shape for level in on_vgg(some)], shapes)
+# And on a ResNet-50:
 full = Pyramid((256, 512, 1024, 2048), 256, norm=None, generator=rng)
 agree("parameters of the pyramid on a ResNet-50", sum(p.data.size for p in full.parameters()), 3_344_384)
 agree("  lateral", sum(count * 256 + 256 for count in (256, 512, 1024, 2048)), 984_064)

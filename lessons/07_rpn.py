@@ -1,11 +1,12 @@
 """The region proposal network (RPN).
 
-You learn how anchors become proposals, boxes in which there may be an object of whatever class. To learn, every anchor
-is matched to an object, to the background or to nothing; a few are drawn; the way from anchor to object is written as
-four numbers. To propose, the same four numbers are read backwards. Each step is a loop of yours first.
+You learn what the two stages of Mask R-CNN are, and of the first one how anchors become proposals, boxes in which there
+may be an object of whatever class. To learn, every anchor is matched to an object, to the background or to nothing; a
+few are drawn; the way from anchor to object is written as four numbers. To propose, the same four numbers are read
+backwards. Each step is a loop of yours first.
 
-Article: sections 1 and 3. Papers: Ren et al. 2015, Faster R-CNN, sections 3.1.1 to 3.1.3; Girshick et al. 2014, R-CNN,
-appendix C (the box code); Lin et al. 2017, section 4.1.
+Article: sections 1, 3 and 4. Papers: Ren et al. 2015, Faster R-CNN, sections 3.1.1 to 3.1.3; Girshick et al. 2014,
+R-CNN, appendix C (the box code); Lin et al. 2017, section 4.1; He et al. 2017, Mask R-CNN, section 3 (the two stages).
 Package: models/rpn.py, geometry/matching.py, geometry/boxes.py.
 Before: lesson 05 (the pyramid), lesson 06 (anchors, IoU). Lesson 08 takes NMS apart, lesson 13 the losses.
 """
@@ -16,15 +17,43 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 from style import BLUE, COLORS, GRAY, ORANGE, RED, agree, draw_arrow, draw_box, save, section
+from two_stages import draw_two_stages
 
 from minimrcnn import Config, Tensor, geometry, reference
 from minimrcnn.data.shapes import Shapes
+from minimrcnn.models.published import ON_C4
+from minimrcnn.models.pyramid import STRIDES
 from minimrcnn.models.rpn import RegionProposalNetwork
 
 # %%
-# The network itself is small. Over every cell of every level goes a 3x3 convolution with ReLU, then two 1x1: one gives
-# a logit for each of the cell's 3 anchors (above 0: more likely an object than not), the other 4 deltas for each (how
-# the anchor must move and grow). The same weights serve all five levels.
+# The whole of Mask R-CNN, before its parts. Backbone and pyramid (lessons 04, 05) make maps of the picture. Then:
+#   Stage one proposes. The RPN looks at every anchor (lesson 06) and says two things: how likely there is an object, of
+#   whatever class, and how the anchor must move to fit it. The best of the moved boxes are the proposals.
+#   Stage two looks at each proposal. Now the box is a region of interest (RoI). RoIAlign (lesson 10) cuts it out of the
+#   maps, as a crop of 7x7 cells, however large it is. The box head (lesson 12) says which class it is, or background,
+#   and moves the box once more. What is left after NMS (lesson 08) are the detections. Each is cut out again, as a crop
+#   of 14x14, and the mask head says of every pixel whether it is the object's: that is its mask.
+# So the cheap question is asked everywhere, the dear ones in few places. (Detectors of one stage, such as YOLO, which
+# the article names, ask at once what is where.) Without the mask head this is Faster R-CNN, the article's section 1, on
+# a pyramid, its section 3; with it, section 4. In training both heads look at RoIs drawn from the proposals, the mask
+# head at those that lie on an object.
+section("The two stages, at test time")
+config, height, width = Config(), 800, 1088
+sizes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]  # cells of P2 to P6
+agree("anchors, 3 a cell", 3 * sum(rows * columns for rows, columns in sizes), 217_413)
+agree("proposals; detections, at most", [config.rpn_post_nms_top_n_test, config.box_detections_per_img], [1000, 100])
+agree("sides of the crops", [config.box_pool_size, config.mask_pool_size], [7, 14])
+agree("classes, with the background; the published model's are COCO's", config.num_classes, 91)
+
+# The way of a picture of 800 x 1088 pixels (the small pictures in it are the one of section 3). Below each part: the
+# shape of what comes out of it. (Logits are scores that may be any number; 4 deltas say how a box moves. See below.)
+picture, target = Shapes(4, seed=11)[3]
+save(draw_two_stages(picture, target, sizes), "07_two_stages")
+
+# %%
+# Now stage one by itself. Its network is small. Over every cell of every level goes a 3x3 convolution with ReLU, then
+# two 1x1: one gives a logit for each of the cell's 3 anchors (above 0: more likely an object than not), the other 4
+# deltas for each (how the anchor must move and grow). The same weights serve all five levels.
 section("1. What the network says")
 names = ("p2", "p3", "p4", "p5", "p6")
 rpn = RegionProposalNetwork(Config(), 256, names, generator=np.random.default_rng(0))
@@ -65,9 +94,8 @@ agree("  package", geometry.match(iou, 0.3, 0.7, True), [-2, 1, -1, 0])
 # better object of their own and go there. Object 2 gets nobody: the code does not promise what the paper wants.
 
 # %%
-# On a picture: 128 x 128 pixels, three objects, anchors of sizes 16 to 256 (the objects are small).
+# On the picture of above: 128 x 128 pixels, three objects, anchors of sizes 16 to 256 (the objects are small).
 section("3. Matching on a picture")
-picture, target = Shapes(4, seed=11)[3]
 cells = [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 levels = geometry.make_anchors((16, 32, 64, 128, 256), (0.5, 1, 2), cells, (128, 128))
 anchors = np.concatenate(levels)  # (4092, 4)
@@ -161,7 +189,7 @@ def decode(deltas, start, weights=(1, 1, 1, 1)):
 
 start, box, weights = [0, 0, 100, 200], [10, 20, 110, 220], (10, 10, 5, 5)
 agree("moved by 10 and 20, a tenth of either side", encode(box, start), [0.1, 0.1, 0, 0])
-# The second stage (lesson 12) multiplies by weights, so that usual deltas are about as large as 1; the RPN does not.
+# Stage two multiplies by weights, so that usual deltas are about as large as 1; the RPN does not.
 agree("times the weights 10, 10, 5, 5", encode(box, start, weights), [1, 1, 0, 0])
 agree("  reference", reference.encode_box(box, start, weights), [1, 1, 0, 0])
 agree("  package", geometry.encode_boxes([box], [start], weights), [[1, 1, 0, 0]])
@@ -238,8 +266,8 @@ axes[0].set_ylabel("y, pixels")
 save(figure, "07_proposals")
 
 # %%
-# The numbers of the published network. Those that begin with "box" are the second stage's (lesson 12), which draws from
-# the proposals as section 4 did from the anchors. (Without a pyramid, on C4, it draws 64 a picture, not 512.)
+# The numbers of the published network. Those that begin with "box" are stage two's, which draws RoIs to train on from
+# the proposals as section 4 did from the anchors. Without a pyramid, on C4 (lesson 12), it draws 64 a picture, not 512.
 section("7. Settings")
 config = Config()
 for field, wanted in {
@@ -248,6 +276,7 @@ for field, wanted in {
     "box_batch_size_per_image": 512, "box_positive_fraction": 0.25, "box_fg_iou_thresh": 0.5,
 }.items():  # fmt: skip
     agree(field, getattr(config, field), wanted)
+agree("box_batch_size_per_image on C4", ON_C4["box_batch_size_per_image"], 64)
 
 # %% Exercises
 # 1. Raise `high` to 0.8 in section 3. How many positives are there, and why not fewer? Check: 6 again.

@@ -116,8 +116,8 @@ for threshold, wanted in ((0.5, [0]), (0.7, [0, 1])):
 agree("thresholds of the two", [Config().rpn_nms_thresh, Config().box_nms_thresh], [0.7, 0.5])
 
 # %%
-# After the second stage (lesson 12) boxes have classes. A horse does not suppress its rider: NMS runs for each class on
-# its own. The RPN does the same with levels of the pyramid.
+# After stage two (lesson 07 draws both) boxes have classes. A horse does not suppress its rider: NMS runs for each
+# class on its own. The RPN does the same with levels of the pyramid.
 section("4. Class by class")
 
 

@@ -1,8 +1,9 @@
 """The heads: from a crop to a class, a box and a mask.
 
-You learn what stands behind RoIAlign: two fully connected layers that name the object and mend its box, and a small
-convolutional network that draws its mask. You follow every shape through the real modules, count parameters and
-multiplications, stamp a transposed convolution by hand, and see why a mask has 28x28 pixels.
+You learn what stands behind RoIAlign in stage two (lesson 07 draws both stages): two fully connected layers that name
+the object and mend its box, and a small convolutional network that draws its mask. You follow every shape through the
+real modules, count parameters and multiplications, stamp a transposed convolution by hand, and see why a mask has 28x28
+pixels.
 
 In the article: section 4, the picture of the heads. In the papers: He et al. 2017, Mask R-CNN, section 3 and figure 4;
 Lin et al. 2017, Feature Pyramid Networks, section 4.2.
@@ -126,6 +127,13 @@ assert np.allclose(c4.mask_head(x).numpy(), c4_masks.numpy(), atol=1e-4)
 # A picture at test time: 1000 proposals through the box head, at most 100 detections through the mask head. On C4 all
 # 1000 would have to go through res5; so there are 300 only, and 64 RoIs a picture to train on (512 on the pyramid). The
 # 100 detections are cut out again for their masks, so res5 runs 300 + 100 times.
+section("How many RoIs")
+counted = ("rpn_post_nms_top_n_test", "box_detections_per_img", "box_batch_size_per_image")
+for name, model, wanted in (("pyramid", fpn, [1000, 100, 512]), ("C4", c4, [300, 100, 64])):
+    agree(
+        f"{name}: proposals, detections, RoIs to train on", [getattr(model.config, field) for field in counted], wanted
+    )
+
 section("Multiplications for one RoI, and for one picture, in billions")
 
 

@@ -10,13 +10,13 @@ Know before: gradients (lesson 03), box code (lesson 07), RoIAlign (lesson 10), 
 """
 
 # %% Setup
-# L = L_cls + L_box + L_mask, for the RoIs (regions of interest: the boxes that the second stage looks at).
+# L = L_cls + L_box + L_mask, for the RoIs (regions of interest: the boxes that stage two looks at, lesson 07).
 #
 #   L_cls   what is in the RoI?             cross-entropy on one logit per class
 #   L_box   how must the box move?          smooth L1 on four numbers
 #   L_mask  which pixels are the object?    binary cross-entropy on a mask of m x m pixels
 #
-# The first stage (RPN, lesson 07) adds two of the same kinds: object or not (binary cross-entropy), and its own boxes
+# Stage one (the RPN, lesson 07) adds two of the same kinds: object or not (binary cross-entropy), and its own boxes
 # (smooth L1). A *logit* is a raw output of the network: any number, 0 means "I do not know".
 import math
 

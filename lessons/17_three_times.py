@@ -9,10 +9,12 @@ go on: kernels/direct_convolution.py and kernels/matmul_tiled.py, where the thre
 Know before: IoU (06), RoIAlign (10).
 
 Without an NVIDIA GPU the CUDA forms run in Numba's simulator: ordinary Python that plays one GPU thread after another.
-It shows that the results are right. How fast they come says nothing; on a GPU, benchmarks/gpu.py takes times.
+It shows that the results are right. How fast they come says nothing, so they are timed on a real GPU only (and with
+more care by benchmarks/gpu.py).
 """
 
 # %% Setup
+import functools
 import inspect
 import os
 import subprocess
@@ -25,14 +27,14 @@ import matplotlib.pyplot as plt
 import numba
 import numpy as np
 from matplotlib.colors import ListedColormap
-from style import BLUE, GREEN, ORANGE, SKY, YELLOW, agree, save, section
+from style import BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW, agree, save, section
 
 from minimrcnn import reference
 from minimrcnn.device import to_device
 from minimrcnn.functional import roi_align
 from minimrcnn.kernels import box_iou as iou_kernels
 from minimrcnn.kernels import roi_align as align_kernels
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin, cuda
 
 try:
     HAS_GPU = bool(to_device(np.zeros(1), "cuda").size)
@@ -173,7 +175,9 @@ agree("CUDA box IoU is off from the CPU form by at most", np.abs(by_cuda["iou"] 
 
 # %% How fast?
 # The first call of a compiled function includes compiling it (or loading it from disk), so it is timed apart. After
-# that: the best of many calls, with one thread and with all. The reference gets two seconds: a few calls.
+# that: the best of many calls, with one thread and with all. The reference gets two seconds: a few calls. On a GPU the
+# arrays lie on the device before the clock starts. A call only puts the kernel into a queue there; `synchronize` waits
+# until it is done, and the clock stops after that.
 section("Times")
 threads = numba.get_num_threads()
 generator = np.random.default_rng(0)
@@ -195,46 +199,63 @@ def best_of(function, seconds):
     return min(times)
 
 
-JOBS = {
-    "box IoU, 300 x 300": (
-        lambda: reference.box_iou(boxes, boxes),
-        lambda: iou_kernels.box_iou(boxes, boxes, iou),
-        lambda: iou,
-    ),
+def time_on_gpu(twin, arguments):
+    """Seconds of a first call and of the best one, and the output."""
+    arguments = [to_device(value, "cuda") if isinstance(value, np.ndarray) else value for value in arguments]
+
+    def call():
+        twin(*arguments)
+        cuda.synchronize()
+
+    return best_of(call, 0), best_of(call, 0.7), arguments[-1].get()
+
+
+JOBS = {  # the reference; the Twin and what it is called with
+    "box IoU, 300 x 300": (lambda: reference.box_iou(boxes, boxes), iou_kernels.box_iou, (boxes, boxes, iou)),
     "RoIAlign, 60 RoIs, 7x7x256": (
         lambda: reference.roi_align(features, rois, (7, 7), 1 / 16, 2, False),
-        lambda: align_kernels.roi_align(features, rois, 1 / 16, 2, False, False, no_winner, crops),
-        lambda: crops,
+        align_kernels.roi_align,
+        (features, rois, 1 / 16, 2, False, False, no_winner, crops),
     ),
 }
-seconds = {}
-for name, (slow, fast, output) in JOBS.items():
+if not HAS_GPU:
+    print("no GPU here: the CUDA forms are not timed")
+times = {}  # of each job, milliseconds by form
+for name, (slow, twin, inputs) in JOBS.items():
+    fast = functools.partial(twin, *inputs)
     expected, by_reference = slow(), best_of(slow, 2)
     first = best_of(fast, 0)
     numba.set_num_threads(1)
-    one = best_of(fast, 0.7)
+    found = {"reference": by_reference, "CPU, 1 thread": best_of(fast, 0.7)}
     numba.set_num_threads(threads)
-    every = best_of(fast, 0.7)
-    seconds[name] = [by_reference, one, every]
-    error = np.abs(output() - expected).max() / np.abs(expected).max()
-    assert error < 1e-5, f"{name}: off by {error:g}"
-    print(
-        f"{name}: reference {by_reference * 1e3:.0f} ms; first call {first * 1e3:.1f} ms; then {one * 1e3:.3f} ms with"
-    )
-    print(f"  1 thread, {every * 1e3:.3f} ms with {threads}; off by {error:.0e} of the largest value")
+    if threads > 1:
+        found[f"CPU, {threads} threads"] = best_of(fast, 0.7)
+    outputs = {"CPU": inputs[-1]}
+    print(f"{name}: first call on the CPU {first * 1e3:.1f} ms")
+    if HAS_GPU:
+        first, found["GPU"], outputs["GPU"] = time_on_gpu(twin, inputs)
+        print(f"  first call on the GPU {first * 1e3:.1f} ms")
+    for form, output in outputs.items():
+        error = np.abs(output - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, f"{name}, {form}: off by {error:g}"
+        print(f"  {form}: off by {error:.0e} of the largest value")
+    times[name] = {form: seconds * 1e3 for form, seconds in found.items()}
+    print("  best: " + ", ".join(f"{form} {value:.3g} ms" for form, value in times[name].items()))
 
-figure, axes = plt.subplots(1, len(seconds), figsize=(11, 3.6))
-for axis, (name, values) in zip(axes, seconds.items(), strict=True):
-    labels = ["reference", "CPU, 1 thread", f"CPU, {threads} threads"][: 3 if threads > 1 else 2]
-    values = values[: len(labels)]
-    bars = axis.barh(labels, np.array(values) * 1e3, color=[ORANGE, BLUE, GREEN], edgecolor="black")
-    captions = [f"{v * 1e3:,.0f} ms" if v > 0.1 else f"{v * 1e3:.3g} ms" for v in values]
-    captions = [
-        text + (f", {values[0] / values[k]:,.0f} times as fast" if k else "") for k, text in enumerate(captions)
-    ]
-    axis.bar_label(bars, captions, padding=4)
-    axis.set(xscale="log", xlabel="milliseconds (logarithmic)", title=name, xlim=(min(values) * 300, values[0] * 4e4))
-    axis.invert_yaxis()
+# Dots, no bars: a logarithmic axis has no zero that a bar could begin at. From tick to tick it is ten times more.
+figure, axes = plt.subplots(1, len(times), figsize=(11, 3.4), sharex=True, sharey=True)
+shortest, longest = (pick(value for found in times.values() for value in found.values()) for pick in (min, max))
+for axis, (name, found) in zip(axes, times.items(), strict=True):
+    looks = zip(found.items(), (ORANGE, BLUE, GREEN, PURPLE), "osD^", strict=False)
+    for row, ((form, value), color, marker) in enumerate(looks):
+        axis.plot(value, row, marker, color=color, markersize=10, markeredgecolor="black")
+        caption = f"{value:,.0f} ms" if value > 100 else f"{value:.3g} ms"
+        caption += f", {found['reference'] / value:,.0f} times as fast" if form != "reference" else ""
+        axis.annotate(caption, (value, row), (10, 0), textcoords="offset points", va="center")
+    axis.set(xscale="log", xlim=(shortest / 3, longest * 12), xlabel="milliseconds (logarithmic)", title=name)
+    axis.set(yticks=range(len(found)), yticklabels=found)
+    axis.grid(axis="x", alpha=0.3)
+axes[0].set_ylim(len(found) - 0.5, -0.5)
 save(figure, "17_times")
 print("These are times of this machine, now; where it is busy with other work, more threads may even take longer.")
 print("`python -m benchmarks` measures with more care, and every operation.")

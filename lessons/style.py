@@ -4,10 +4,14 @@ Colors are Okabe and Ito's, which color-blind readers can tell apart; a second m
 says the same as the color. Grids are drawn as arrays are read: row 0 on top, x to the right, y down. The value of cell
 i sits in the middle of the cell; ``centers=0.5`` draws it at i + 0.5 (a cell is a pixel with a size), ``centers=0`` at
 i (a cell is a point).
+
+Figures go to ``lessons/figures/``, or to the folder that ``MINIMRCNN_FIGURES`` names in the environment: that way
+the tests, and whoever changes a lesson to try something, leave the repository's own figures alone.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import matplotlib
@@ -26,7 +30,8 @@ GRAY = "#6B6B6B"
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 HEAT = "cividis"  # a scale from low to high that survives gray print
 SIGNED = "PuOr"  # around zero
-FIGURES = Path(__file__).parent / "figures"
+LESSONS = Path(__file__).parent
+FIGURES = Path(os.environ.get("MINIMRCNN_FIGURES") or LESSONS / "figures")
 
 plt.rcParams.update({
     "figure.dpi": 110, "savefig.dpi": 130, "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10,
@@ -36,11 +41,11 @@ plt.rcParams.update({
 
 
 def save(figure, name: str) -> Path:
-    """Write ``figures/name.png`` and say so; the figure stays open for an editor to show."""
-    FIGURES.mkdir(exist_ok=True)
+    """Write ``name.png`` into the folder of the figures and say so; the figure stays open for an editor to show."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
     path = FIGURES / f"{name}.png"
     figure.savefig(path)
-    print(f"  -> figures/{path.name}")
+    print(f"  -> {FIGURES.name}/{path.name}")
     if matplotlib.get_backend().lower() == "agg":
         plt.close(figure)
     return path
