@@ -1,8 +1,9 @@
 """What a property is, and how one says that it is broken.
 
 A property is a plain function ``property(subject, draw)``: it draws an example with Hypothesis, asks the function under
-test, the subject, and compares with what must come back. It knows nothing of where the subject runs, so that the same
-properties grade a student's file, test this package, and are themselves tested with wrong functions.
+test, the subject, and compares with what must come back. The call whose answer is compared comes last, as it is the
+one that the report shows: what is expected of it is asked before. It knows nothing of where the subject runs, so that
+the same properties grade a student's file, test this package, and are themselves tested with wrong functions.
 """
 
 from __future__ import annotations
