@@ -16,7 +16,7 @@ from minimrcnn import functional, geometry, grader, reference
 from minimrcnn.errors import DataError
 from minimrcnn.grader import process, search
 from minimrcnn.grader.answers import ask
-from minimrcnn.grader.claims import SIGNATURES, Subject
+from minimrcnn.grader.claims import SIGNATURES, Property, Subject
 from minimrcnn.grader.grading import grade
 from minimrcnn.grader.pictures import PICTURES, draw_failure
 from minimrcnn.grader.properties import PROPERTIES
@@ -159,6 +159,44 @@ def test_shrinking_has_an_end(monkeypatch):
     monkeypatch.setattr(search, "SHRINKS", 3)
     mistake = find_mistake("conv2d", "kernel flipped")
     assert grade("conv2d", locally(mistake.load()), first_only=True).broken[0].name == "not flipped"
+
+
+def first_failure(name, function):
+    verdict = grade(name, locally(function), first_only=True, shrink=False)
+    return verdict.failure, format_verdict(verdict)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (np.array([None, 1.0]), "an array of dtype object, wanted an array of numbers"),
+        (np.array([1j]), "an array of dtype complex128, wanted"),
+        (np.array(["7"]), "an array of dtype <U1, wanted"),
+        ([[1.0], [1.0, 2.0]], "lists of unequal lengths, wanted"),
+        ([[1.0, None]], "a list of list, which is an array of dtype object to NumPy, wanted"),
+        ({7}, "an object of type set, wanted"),
+    ],
+)
+def test_results_that_are_no_numbers(result, message):
+    failure, text = first_failure("box_iou", lambda a, b: result)
+    assert failure.kind == "type" and f"returned {message}" in text
+
+
+def test_booleans_are_no_numbers():
+    failure, text = first_failure("roi_align", lambda *arguments: right_versions.roi_align(*arguments) > 0)
+    assert failure.kind == "type" and "returned booleans, wanted numbers" in text
+
+
+def test_what_no_property_foresees_is_a_verdict():
+    def never(box_iou, draw):
+        box_iou(np.zeros((0, 4)), np.zeros((0, 4)))[7]
+
+    prop = Property("box_iou", "never", "", "", never)
+    failure = find_failure(prop, Subject("box_iou", locally(geometry.box_iou)))
+    assert failure.kind == "odd" and "comparing it failed with IndexError: index 7" in failure.message
+    verdict = Verdict("box_iou")
+    verdict.enter(prop, failure)
+    assert "box_iou returned something that cannot be compared" in format_verdict(verdict)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -23,6 +23,7 @@ KINDS = {
     "changed": "changed its own inputs",
     "value": "returned wrong numbers",
     "unsteady": "gave two answers to the same question",
+    "odd": "returned something that cannot be compared",
     "slow": "did not come back",
     "died": "ended Python itself",
 }
@@ -68,18 +69,23 @@ def read_result(result) -> Answer:
         return Answer("type", message="returned None; is there a `return` on every path?")
     try:
         value = np.array(result)  # a copy, without what a subclass may add
-    except Exception:  # lists of unequal lengths, and whatever a foreign object raises
+    except Exception:  # whatever a foreign object raises, and lists of unequal lengths
         value = None
     if value is None or value.dtype.kind not in "biuf":
-        return Answer("type", message=f"returned {describe_type(result)}, wanted an array of numbers")
+        return Answer("type", message=f"returned {describe_type(result, value)}, wanted an array of numbers")
     return Answer("value", value)
 
 
-def describe_type(result) -> str:
-    if isinstance(result, (list, tuple)):
-        inner = ", ".join(sorted({type(item).__name__ for item in result}))
-        return f"a {type(result).__name__} of {inner}"
-    return f"an object of type {type(result).__name__}"
+def describe_type(result, value: np.ndarray | None) -> str:
+    """What a result is that is no array of numbers; ``value`` is what NumPy made of it."""
+    if isinstance(result, np.ndarray):
+        return f"an array of dtype {result.dtype}"
+    if not isinstance(result, (list, tuple)):
+        return f"an object of type {type(result).__name__}"
+    if value is None:
+        return "lists of unequal lengths"
+    inner = ", ".join(sorted({type(item).__name__ for item in result}))
+    return f"a {type(result).__name__} of {inner}, which is an array of dtype {value.dtype} to NumPy"
 
 
 def describe_error(error: BaseException) -> str:

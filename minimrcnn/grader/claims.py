@@ -100,9 +100,10 @@ class Subject:
         if len(got.shape) != len(shape) or any(b not in (a, None) for a, b in zip(got.shape, shape, strict=True)):
             wanted = "(K,)" if None in shape else tuple(shape)
             raise Broken("shape", f"returned shape {got.shape}, wanted {wanted}", got=got)
-        if self.name in WHOLE and got.size and got.dtype.kind not in "iu":  # of nothing, NumPy cannot know the type
+        kinds, wanted = ("iu", "whole numbers of an integer type") if self.name in WHOLE else ("iuf", "numbers")
+        if got.size and got.dtype.kind not in kinds:  # of nothing, NumPy cannot know the type
             what = "booleans" if got.dtype.kind == "b" else f"numbers of type {got.dtype}"
-            raise Broken("type", f"returned {what}, wanted whole numbers of an integer type", got=got)
+            raise Broken("type", f"returned {what}, wanted {wanted}", got=got)
         if not np.isfinite(got).all():
             raise Broken("nan", "there is NaN or infinity in what it returned", got=got)
 

@@ -108,7 +108,7 @@ def format_failure(function: str, prop: Property, failure: Failure) -> Iterator[
         yield from indent("got       ", format_value(failure.got, digits=6))
     # Of a function that ended Python, or changed its inputs, enough is said already.
     hint = SLOW if failure.kind == "slow" else prop.hint
-    if failure.kind in ("value", "nan", "shape", "type", "raised", "slow"):
+    if failure.kind in ("value", "nan", "shape", "type", "odd", "raised", "slow"):
         yield from textwrap.wrap(hint, WIDTH, initial_indent="    hint:     ", subsequent_indent=" " * 14)
 
 

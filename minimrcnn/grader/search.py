@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, sett
 from hypothesis import errors as hypothesis_errors
 from hypothesis import strategies as st
 
+from minimrcnn.grader.answers import describe_error
 from minimrcnn.grader.claims import Broken, Property, Subject
 from minimrcnn.grader.process import Gone
 
@@ -57,7 +58,7 @@ def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples
         if tries > SHRINKS:
             raise Enough
         try:
-            prop.test(subject, data.draw)
+            test_or_break(prop, subject, data.draw)
         except Broken as broken:
             failure = Failure(
                 broken.kind, broken.message, subject.arguments, broken.expected, broken.got, broken.why, broken.trace
@@ -84,6 +85,16 @@ def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples
         last = found[-1]
         return Failure("unsteady", "called again with the same arguments, it answered otherwise", last.arguments)
     return None
+
+
+def test_or_break(prop: Property, subject: Subject, draw) -> None:
+    """Test one example. What no property foresees in an answer is the answer's fault, and no traceback of ours."""
+    try:
+        prop.test(subject, draw)
+    except (Broken, hypothesis_errors.HypothesisException):
+        raise
+    except Exception as error:
+        raise Broken("odd", f"comparing it failed with {describe_error(error)}") from error
 
 
 @contextmanager
