@@ -293,6 +293,57 @@ def test_a_naughty_file(tmp_path, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_only_the_students_own_lines_are_shown(tmp_path):
+    """Also if the file lies beside the package, or has the name of one of its files."""
+
+    def nms(boxes):
+        return boxes[99]
+
+    (line,) = ask(nms, ([],), Path(__file__).parents[1] / "homework.py").trace
+    assert line.startswith("test_grader.py, line ") and line.endswith("in nms: return boxes[99]")
+
+    path = write(tmp_path, "while True: pass\n", Path(process.__file__).name)
+    text = f'Timeout (0:00:01)!\n  File "{path}", line 1 in <module>\n  File "{process.__file__}", line 1 in ask\n'
+    assert process.own_lines(text, path) == ("process.py, line 1, in <module>: while True: pass",)
+
+
+UNFINISHED = """
+import functools
+
+def interpolate(features, y, x):
+    raise NotImplementedError("later")
+
+def bilinear(features, y, x):
+    return interpolate(features, y, x)
+
+def announced(function):
+    @functools.wraps(function)
+    def call(*arguments):
+        print("now")
+        return function(*arguments)
+
+    return call
+
+@announced
+def box_iou(a, b):
+    raise NotImplementedError
+
+def conv2d(x, weight, bias, stride, padding):
+    raise NotImplementedError("first read the lesson")
+"""
+
+
+def test_a_function_that_calls_an_empty_one_is_not_empty(tmp_path):
+    report = grader.check(write(tmp_path, UNFINISHED), only=["bilinear", "box_iou", "conv2d"])
+    failure = report["bilinear"].failure
+    assert failure.kind == "raised" and failure.message == "NotImplementedError: later"
+    assert [line.split(":")[0] for line in failure.trace] == [
+        "homework.py, line 8, in bilinear",
+        "homework.py, line 5, in interpolate",
+    ]
+    assert report["box_iou"].state == report["conv2d"].state == "todo"  # a decorator is no function called
+
+
 def options(path, **others):
     return types.SimpleNamespace(**{"file": str(path), "only": None, "output": None, "time_limit": 10.0, **others})
 

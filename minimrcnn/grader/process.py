@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from minimrcnn.errors import DataError
-from minimrcnn.grader.answers import Answer
+from minimrcnn.grader.answers import Answer, is_foreign
 
 GRACE = 5.0  # seconds that the watchdog in the process gets beyond its limit before we end it from here
 START = 60.0  # seconds to load the file: it may import and compile what it likes
@@ -129,7 +129,7 @@ def own_lines(text: str, path: Path) -> tuple[str, ...]:
     source = path.read_text(encoding="utf-8", errors="replace").splitlines()
     found = []
     for file, number, function in re.findall(r'File "(.*?)", line (\d+) in (\S+)', text):
-        if Path(file).name == path.name and int(number) <= len(source):
+        if Path(file).name == path.name and not is_foreign(Path(file)) and int(number) <= len(source):
             found.append(f"{path.name}, line {number}, in {function}: {source[int(number) - 1].strip()}")
     return tuple(reversed(found[:6]))
 
