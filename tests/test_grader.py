@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import os
 import re
 import shutil
+import time
 import types
 from pathlib import Path
 
@@ -344,6 +346,63 @@ def test_a_function_that_calls_an_empty_one_is_not_empty(tmp_path):
     assert report["box_iou"].state == report["conv2d"].state == "todo"  # a decorator is no function called
 
 
+STARTS_OTHERS = """
+import os, time
+
+def box_iou(a, b):
+    if os.fork() == 0:
+        os.setsid() if LEAVES else None
+        time.sleep(20)
+        os._exit(0)
+    os._exit(3)
+
+def nms(boxes, scores, iou_threshold):
+    os.fork()
+    return boxes
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX systems fork")
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_file_that_starts_other_processes(tmp_path, monkeypatch, leaves):
+    """They hold the pipe of the answers open, and are ended with the file's own, or outlive it if they leave it."""
+    start, names = time.monotonic(), ["box_iou", "nms"]
+    student = process.StudentProcess(write(tmp_path, STARTS_OTHERS.replace("LEAVES", str(leaves))), names, 1.0)
+    try:
+        assert [student.ask("nms", (question, 0, 0)).value for question in range(5)] == [0, 1, 2, 3, 4]
+        monkeypatch.setattr(process, "GRACE", 1.0)
+        with pytest.raises(process.Gone, match="exit code 3"):
+            student.ask("box_iou", ([], []))
+    finally:
+        student.close()
+    assert time.monotonic() - start < 15
+    assert student.listener.is_alive() == leaves
+
+
+REPLACES = """
+import io, sys
+sys.stderr = io.StringIO()
+
+class Odd(Exception):
+    def __str__(self):
+        raise ValueError("nothing to say")
+
+def box_iou(a, b):
+    raise Odd
+
+def nms(boxes, scores, iou_threshold):
+    while True:
+        pass
+"""
+
+
+def test_a_file_that_replaces_the_standard_error(tmp_path):
+    """The watchdog writes past it; and what an error says may be an error itself."""
+    report = grader.check(write(tmp_path, REPLACES), only=["box_iou", "nms"], time_limit=1.0)
+    assert report["box_iou"].failure.message == "Odd: (its text cannot be read)"
+    assert report["nms"].failure.kind == "slow" and ", in nms: " in report["nms"].failure.trace[-1]
+
+
 def options(path, **others):
     return types.SimpleNamespace(**{"file": str(path), "only": None, "output": None, "time_limit": 10.0, **others})
 
@@ -388,6 +447,10 @@ def test_files_that_cannot_be_checked(tmp_path, monkeypatch):
         grader.check(write(tmp_path, "nms = 3\n"))
     with pytest.raises(DataError, match="nothing to check roi_allign with"):
         grader.check(write(tmp_path, ""), only=["roi_allign"])
+    with pytest.raises(DataError, match=r"file of type \.ipynb, wanted one of Python, \.py; of a notebook.* nbconvert"):
+        grader.check(write(tmp_path, "{}", "homework.ipynb"))
+    with pytest.raises(DataError, match=r"file of type none, wanted one of Python, \.py$"):
+        grader.check(write(tmp_path, "", "homework"))
     monkeypatch.setattr(process, "START", 1.0)
     with pytest.raises(DataError, match="took longer than 1 s(.|\n)*line 1, in <module>: while True"):
         grader.check(write(tmp_path, "while True: pass\n"), time_limit=1.0)
