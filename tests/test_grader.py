@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import math
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from minimrcnn import functional, geometry, grader, reference
 from minimrcnn.errors import DataError
-from minimrcnn.grader import process, search
+from minimrcnn.grader import grading, process, search
 from minimrcnn.grader.answers import ask
 from minimrcnn.grader.claims import SIGNATURES, Property, Subject
 from minimrcnn.grader.grading import grade
@@ -93,7 +94,8 @@ def by_rows(function, first, second, weights):
 @pytest.mark.parametrize("source", ["package", "textbook", "plain"])
 def test_right_functions_pass(source, name):
     function = {"package": PACKAGE, "textbook": TEXTBOOK, "plain": vars(right_versions)}[source][name]
-    verdict = grade(name, locally(function), shrink=False, examples=10 if source == "package" else 5)
+    examples = 10 if source == "package" else 5
+    verdict = grade(name, locally(function), shrink=False, examples=examples, budget=math.inf)  # Numba may compile
     assert verdict.state == "held", format_verdict(verdict)
 
 
@@ -161,6 +163,39 @@ def test_shrinking_has_an_end(monkeypatch):
     monkeypatch.setattr(search, "SHRINKS", 3)
     mistake = find_mistake("conv2d", "kernel flipped")
     assert grade("conv2d", locally(mistake.load()), first_only=True).broken[0].name == "not flipped"
+
+
+class Slowly:
+    """Asks a function that takes 0.1 s for each call, by a clock that stands still otherwise."""
+
+    def __init__(self, function, monkeypatch):
+        self.function, self.calls = function, 0
+        clock = types.SimpleNamespace(monotonic=lambda: 0.1 * self.calls)
+        for module in (grading, search):
+            monkeypatch.setattr(module, "time", clock)
+
+    def __call__(self, name, arguments):
+        self.calls += 1
+        return ask(self.function, arguments)
+
+
+def test_a_slow_function_is_not_asked_for_ever(monkeypatch):
+    slow = Slowly(right_versions.conv2d, monkeypatch)
+    verdict = grade("conv2d", slow, budget=8)
+    marks = [mark for _, mark in verdict.marks]
+    assert slow.calls == 81 and marks == ["held"] + ["skipped"] * (len(PROPERTIES["conv2d"]) - 1)
+    report = Report(Path("homework.py"), [verdict])
+    assert "The 8 s for one function are over, so the rest was skipped" in str(report)
+    assert verdict.state == "slow" and "held: 0, that broke: 0, not written yet: 0, too slow to tell: 1" in str(report)
+    assert report.exit_code == 1
+
+
+def test_shrinking_ends_when_the_time_is_spent(monkeypatch):
+    slow = Slowly(find_mistake("conv2d", "channels transposed").load(), monkeypatch)
+    verdict = grade("conv2d", slow, budget=8)
+    assert slow.calls == 81 and verdict.state == "broke" and verdict.broken[0].name == "channels"
+    assert [mark for _, mark in verdict.marks[2:]] == ["skipped"] * (len(PROPERTIES["conv2d"]) - 2)
+    assert "so the rest was skipped" in format_verdict(verdict)
 
 
 def first_failure(name, function):
@@ -404,7 +439,9 @@ def test_a_file_that_replaces_the_standard_error(tmp_path):
 
 
 def options(path, **others):
-    return types.SimpleNamespace(**{"file": str(path), "only": None, "output": None, "time_limit": 10.0, **others})
+    return types.SimpleNamespace(
+        **{"file": str(path), "only": None, "output": None, "time_limit": 10.0, "budget": 60.0, **others}
+    )
 
 
 def test_the_command_on_a_right_and_a_wrong_file(tmp_path, capsys):
@@ -413,6 +450,8 @@ def test_the_command_on_a_right_and_a_wrong_file(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "BROKE" not in printed and "functions that held: 1, that broke: 0" in printed
     assert not (tmp_path / "homework-figures").exists()
+    assert grader.check_command(options(path, only=["assign_levels"], budget=0.0)) == 1
+    assert "too slow to tell: 1" in capsys.readouterr().out
 
     path = write(tmp_path, find_mistake("box_iou", "union forgotten").source())
     assert grader.check_command(options(path, only=["box_iou"])) == 1

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def check(
-    path: str | Path, only: list[str] | None = None, figures: str | Path | None = None, time_limit: float = 10.0
+    path: str | Path,
+    only: list[str] | None = None,
+    figures: str | Path | None = None,
+    time_limit: float = 10.0,
+    budget: float = 60.0,
 ) -> Report:
     """Grade a file.
 
@@ -40,6 +44,8 @@ def check(
         Folder for pictures of what broke, ``check-FUNCTION.png``; without it none are drawn.
     time_limit : float
         Seconds that a single call may take.
+    budget : float
+        Seconds that all calls of one function may take; properties that are left then are skipped.
 
     Returns
     -------
@@ -51,11 +57,11 @@ def check(
     DataError
         If the file cannot be read or loaded, defines none of the functions, or Hypothesis is not installed.
     """
-    return _grading().grade_file(path, only, figures, time_limit)
+    return _grading().grade_file(path, only, figures, time_limit, budget=budget)
 
 
 def check_command(options) -> int:
-    """``minimrcnn check``: print each verdict as soon as it is known. Options: file, only, output, time_limit.
+    """``minimrcnn check``: print each verdict as soon as it is known. Options: file, only, output, time_limit, budget.
 
     Returns
     -------
@@ -73,7 +79,7 @@ def check_command(options) -> int:
     grading = _grading()
     from minimrcnn.grader import report
 
-    result = grading.grade_file(path, options.only, figures, options.time_limit, tell)
+    result = grading.grade_file(path, options.only, figures, options.time_limit, tell, options.budget)
     print(result.summary())
     return result.exit_code
 
