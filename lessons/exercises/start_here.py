@@ -7,6 +7,7 @@ Copy this file to my_functions.py, replace a ``raise NotImplementedError`` by yo
 
 For each function you see which properties hold and which do not, and for the first that does not the smallest example
 that shows it, in numbers and as a picture, with the usual cause. Plain loops are fast enough: examples are tiny.
+What your code prints is not shown then: to see it, run your file yourself, ``python my_functions.py``.
 
 What is common to all:
 

@@ -151,7 +151,10 @@ def roi_pool_halves(roi_pool, draw):
     agree(got, expected, f"your own crop of {box.tolist()}")
 
 
-@holds("roi_pool", "article", "the article's 8 x 8 map gives the known numbers", "Print the cells of every bin.")
+@holds(
+    "roi_pool", "article", "the article's 8 x 8 map gives the known numbers",
+    "Run your file yourself, with this example at its end, and print the cells of every bin: a print is not seen here.",
+)  # fmt: skip
 def roi_pool_article(roi_pool, draw):
     box, expected = pick(
         draw, ([0, 3, 7, 8], [[0.85, 0.96], [0.97, 0.91]]), ([0, 3, 6, 7], [[0.85, 0.96], [0.97, 0.96]])
