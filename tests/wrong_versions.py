@@ -250,3 +250,7 @@ MISTAKES = [
     Mistake("conv2d", "stride ignored in the size, too", "stride", "kernel_height, kernel_width, _, channels =",
             "stride = 1\n    kernel_height, kernel_width, _, channels ="),
 ]  # fmt: skip
+
+
+def find_mistake(function, name):
+    return next(mistake for mistake in MISTAKES if (mistake.function, mistake.name) == (function, name))

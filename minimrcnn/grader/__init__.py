@@ -4,7 +4,8 @@
 them, empty, with what each must do), calls them with small examples, and says what held and what broke, with the
 smallest example that breaks it, in numbers and as a picture, and the usual cause.
 
-1. The student's file runs in a process of its own (`process`, `student`), with a time limit for each call.
+1. The student's file runs in a process of its own (`process`, `student`), with a time limit for each call, and one for
+   all calls of a function.
 2. A property (`properties`) draws an example, asks the function, and compares with the textbook (`minimrcnn.reference`)
    or with another answer of the same function.
 3. Hypothesis looks for an example that breaks it, then for a smaller one (`search`).
