@@ -227,5 +227,6 @@ save(figure, "06_fit")
 # assert np.array_equal(levels[1][500], anchors_of_level(64, [ratio], (16, 16), (128, 128))[row * 16 + column])
 #
 # 3. Take three sizes on every level, as some detectors do: size * 1, 2^(1/3), 2^(2/3). The worst square between 32 and
-#    512 then has a best IoU of 0.794 instead of 0.5. Why 2^(-1/3)? Then write your own box_iou(a, b) and make_anchors
-#    and have them graded: `minimrcnn check my_functions.py`.
+#    512 then has a best IoU of 0.794 instead of 0.5. Why 2^(-1/3)? Then write your own box_iou(a, b) and
+#    make_anchors(size, ratios, level_size, image_size), which is one level as in anchors_of_level, both from
+#    exercises/start_here.py on, and have them graded: `minimrcnn check my_functions.py`.

@@ -290,6 +290,9 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--time-limit", type=positive, default=10.0, metavar="S", help="seconds for a single call: %(default)s"
     )
+    check.add_argument(
+        "--budget", type=positive, default=60.0, metavar="S", help="seconds for all calls of a function: %(default)s"
+    )
 
     for command in (demo, train, evaluate, predict, explain, convert):
         command.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of all randomness: %(default)s")

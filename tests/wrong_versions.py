@@ -101,6 +101,8 @@ MISTAKES = [
     Mistake("roi_align", "samples outside counted", "outside", "if y < -1 or y > height or x < -1 or x > width:",
             "if False:"),
     Mistake("roi_align", "samples outside not in the mean", "outside", "samples.append(np.zeros(channels))", "pass"),
+    Mistake("roi_align", "adaptive before scaling", "adaptive", "sampling_ratio or math.ceil(bin_height)",
+            "sampling_ratio or math.ceil(bin_height / spatial_scale)"),
     Mistake("roi_align", "adaptive cut off", "adaptive", "sampling_ratio or math.ceil(bin_width)",
             "sampling_ratio or max(int(bin_width), 1)"),
     # ------------------------------------------------------------------------------------------------------ roi_pool
@@ -116,6 +118,8 @@ MISTAKES = [
             "[math.ceil(side * spatial_scale) for side in roi[3:]]"),
     Mistake("roi_pool", "halves to even", "halves", "round_half_away(side * spatial_scale)",
             "round(side * spatial_scale)"),
+    Mistake("roi_pool", "halves up", "halves", "round_half_away(side * spatial_scale)",
+            "math.floor(side * spatial_scale + 0.5)"),
     Mistake("roi_pool", "end not counted", "last cell", "max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)",
             "max(y2 - y1, 1), max(x2 - x1, 1)"),
     Mistake("roi_pool", "one cell too many", "last cell", "max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)",
@@ -202,6 +206,8 @@ MISTAKES = [
     Mistake("make_anchors", "from the corner on", "first center", CORNERS, "np.round([0, 0, width, height])"),
     Mistake("make_anchors", "strides exchanged", "stride", "stride_y, stride_x =", "stride_x, stride_y ="),
     Mistake("make_anchors", "x and y exchanged", "stride", "[x, y, x, y]", "[y, x, y, x]"),
+    Mistake("make_anchors", "strides that are not whole", "stride", "image_size[0] // rows, image_size[1] // columns",
+            "image_size[0] / rows, image_size[1] / columns"),
     Mistake("make_anchors", "ratio inverted", "ratio", ANCHOR_SIZE,
             "width, height = size * math.sqrt(ratio), size / math.sqrt(ratio)"),
     Mistake("make_anchors", "ratio without the root", "ratio",
@@ -209,6 +215,8 @@ MISTAKES = [
     Mistake("make_anchors", "area not kept", "area", ANCHOR_SIZE, "width, height = size, size * ratio"),
     Mistake("make_anchors", "not rounded", "whole pixels",
             f"corners = {CORNERS}", f"corners = np.array({CORNERS[9:-1]})"),
+    Mistake("make_anchors", "halves up", "whole pixels",
+            f"corners = {CORNERS}", f"corners = np.floor(np.array({CORNERS[9:-1]}) + 0.5)"),
     Mistake("make_anchors", "columns first", "order", LOOPS, """    for column in range(columns):
         for row in range(rows):
             for ratio in ratios:"""),
@@ -242,3 +250,7 @@ MISTAKES = [
     Mistake("conv2d", "stride ignored in the size, too", "stride", "kernel_height, kernel_width, _, channels =",
             "stride = 1\n    kernel_height, kernel_width, _, channels ="),
 ]  # fmt: skip
+
+
+def find_mistake(function, name):
+    return next(mistake for mistake in MISTAKES if (mistake.function, mistake.name) == (function, name))

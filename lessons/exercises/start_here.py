@@ -7,6 +7,7 @@ Copy this file to my_functions.py, replace a ``raise NotImplementedError`` by yo
 
 For each function you see which properties hold and which do not, and for the first that does not the smallest example
 that shows it, in numbers and as a picture, with the usual cause. Plain loops are fast enough: examples are tiny.
+What your code prints is not shown then: to see it, run your file yourself, ``python my_functions.py``.
 
 What is common to all:
 
@@ -92,7 +93,7 @@ def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, 
 def roi_pool(features, rois, output_size, spatial_scale=1.0):
     """RoI pooling as in Caffe and torchvision (Girshick 2015, section 2.1): whole cells, and the largest of each bin.
 
-    1. Scale the four coordinates and round them to whole numbers, halves away from zero (2.5 to 3).
+    1. Scale the four coordinates and round them to whole numbers, halves away from zero (2.5 to 3, -2.5 to -3).
     2. Both corners count: height = y2 - y1 + 1 cells, width = x2 - x1 + 1, each at least 1.
     3. Row p of the bins has the cells from y1 + floor(p * height / rows) up to but without
        y1 + ceil((p + 1) * height / rows); columns likewise. Bins may share cells.
@@ -259,7 +260,8 @@ def make_anchors(size, ratios, level_size, image_size):
     -------
     array (rows * columns * A, 4)
         By row, in it by column, in it by ratio. Corners -width / 2, -height / 2, width / 2, height / 2, rounded to
-        whole pixels, plus the cell's upper left corner: (0, 0) for the first, (stride, 0) for the second of the row.
+        whole pixels (halves to the even one, as np.round does: 22.5 to 22), plus the cell's upper left corner: (0, 0)
+        for the first, (stride, 0) for the second of the row.
 
     Examples
     --------

@@ -4,7 +4,8 @@
 them, empty, with what each must do), calls them with small examples, and says what held and what broke, with the
 smallest example that breaks it, in numbers and as a picture, and the usual cause.
 
-1. The student's file runs in a process of its own (`process`, `student`), with a time limit for each call.
+1. The student's file runs in a process of its own (`process`, `student`), with a time limit for each call, and one for
+   all calls of a function.
 2. A property (`properties`) draws an example, asks the function, and compares with the textbook (`minimrcnn.reference`)
    or with another answer of the same function.
 3. Hypothesis looks for an example that breaks it, then for a smaller one (`search`).
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def check(
-    path: str | Path, only: list[str] | None = None, figures: str | Path | None = None, time_limit: float = 10.0
+    path: str | Path,
+    only: list[str] | None = None,
+    figures: str | Path | None = None,
+    time_limit: float = 10.0,
+    budget: float = 60.0,
 ) -> Report:
     """Grade a file.
 
@@ -40,6 +45,8 @@ def check(
         Folder for pictures of what broke, ``check-FUNCTION.png``; without it none are drawn.
     time_limit : float
         Seconds that a single call may take.
+    budget : float
+        Seconds that all calls of one function may take; properties that are left then are skipped.
 
     Returns
     -------
@@ -51,11 +58,11 @@ def check(
     DataError
         If the file cannot be read or loaded, defines none of the functions, or Hypothesis is not installed.
     """
-    return _grading().grade_file(path, only, figures, time_limit)
+    return _grading().grade_file(path, only, figures, time_limit, budget=budget)
 
 
 def check_command(options) -> int:
-    """``minimrcnn check``: print each verdict as soon as it is known. Options: file, only, output, time_limit.
+    """``minimrcnn check``: print each verdict as soon as it is known. Options: file, only, output, time_limit, budget.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def check_command(options) -> int:
     grading = _grading()
     from minimrcnn.grader import report
 
-    result = grading.grade_file(path, options.only, figures, options.time_limit, tell)
+    result = grading.grade_file(path, options.only, figures, options.time_limit, tell, options.budget)
     print(result.summary())
     return result.exit_code
 

@@ -6,12 +6,15 @@ process starts fast.
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 # What an Answer can be, besides a "value".
 KINDS = {
@@ -23,6 +26,7 @@ KINDS = {
     "changed": "changed its own inputs",
     "value": "returned wrong numbers",
     "unsteady": "gave two answers to the same question",
+    "odd": "returned something that cannot be compared",
     "slow": "did not come back",
     "died": "ended Python itself",
 }
@@ -52,10 +56,9 @@ def ask(function: Callable, arguments: tuple, home: Path | None = None) -> Answe
     before = [np.array(argument) if isinstance(argument, np.ndarray) else None for argument in arguments]
     try:
         result = function(*arguments)
-    except NotImplementedError as error:
-        return Answer("todo", message=str(error), trace=short_trace(error, home))
     except (Exception, SystemExit) as error:
-        return Answer("raised", message=describe_error(error), trace=short_trace(error, home))
+        empty = isinstance(error, NotImplementedError) and comes_from(function, error)
+        return Answer("todo" if empty else "raised", message=describe_error(error), trace=short_trace(error, home))
     for position, (copy, argument) in enumerate(zip(before, arguments, strict=True)):
         if copy is not None and not np.array_equal(copy, argument, equal_nan=True):
             return Answer("changed", message=str(position))
@@ -68,22 +71,37 @@ def read_result(result) -> Answer:
         return Answer("type", message="returned None; is there a `return` on every path?")
     try:
         value = np.array(result)  # a copy, without what a subclass may add
-    except Exception:  # lists of unequal lengths, and whatever a foreign object raises
+    except Exception:  # whatever a foreign object raises, and lists of unequal lengths
         value = None
     if value is None or value.dtype.kind not in "biuf":
-        return Answer("type", message=f"returned {describe_type(result)}, wanted an array of numbers")
+        return Answer("type", message=f"returned {describe_type(result, value)}, wanted an array of numbers")
     return Answer("value", value)
 
 
-def describe_type(result) -> str:
-    if isinstance(result, (list, tuple)):
-        inner = ", ".join(sorted({type(item).__name__ for item in result}))
-        return f"a {type(result).__name__} of {inner}"
-    return f"an object of type {type(result).__name__}"
+def describe_type(result, value: np.ndarray | None) -> str:
+    """What a result is that is no array of numbers; ``value`` is what NumPy made of it."""
+    if isinstance(result, np.ndarray):
+        return f"an array of dtype {result.dtype}"
+    if not isinstance(result, (list, tuple)):
+        return f"an object of type {type(result).__name__}"
+    if value is None:
+        return "lists of unequal lengths"
+    inner = ", ".join(sorted({type(item).__name__ for item in result}))
+    return f"a {type(result).__name__} of {inner}, which is an array of dtype {value.dtype} to NumPy"
+
+
+def comes_from(function: Callable, error: BaseException) -> bool:
+    """Whether a function has raised an error itself, rather than another one that it calls."""
+    code = getattr(inspect.unwrap(function), "__code__", None)  # under functools.wraps or numba.njit
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return code is not None and (last.filename, last.name) == (code.co_filename, code.co_name)
 
 
 def describe_error(error: BaseException) -> str:
-    message = str(error).strip()
+    try:
+        message = str(error).strip()
+    except Exception:  # a __str__ of the student's own
+        message = "(its text cannot be read)"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -95,6 +113,11 @@ def short_trace(error: BaseException, home: Path | None) -> tuple[str, ...]:
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        if path.exists() and path.resolve().is_relative_to(folder) and "site-packages" not in path.parts:
+        if path.exists() and path.resolve().is_relative_to(folder) and not is_foreign(path):
             lines.append(f"{path.name}, line {frame.lineno}, in {frame.name}: {frame.line}")
     return tuple(lines[-6:])  # a recursion without end has a thousand
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is an installed one or this package's, which may lie in the student's folder, too."""
+    return "site-packages" in path.parts or path.resolve().is_relative_to(PACKAGE)

@@ -1,8 +1,9 @@
 """What a property is, and how one says that it is broken.
 
 A property is a plain function ``property(subject, draw)``: it draws an example with Hypothesis, asks the function under
-test, the subject, and compares with what must come back. It knows nothing of where the subject runs, so that the same
-properties grade a student's file, test this package, and are themselves tested with wrong functions.
+test, the subject, and compares with what must come back. The call whose answer is compared comes last, as it is the
+one that the report shows: what is expected of it is asked before. It knows nothing of where the subject runs, so that
+the same properties grade a student's file, test this package, and are themselves tested with wrong functions.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ class Subject:
         if len(got.shape) != len(shape) or any(b not in (a, None) for a, b in zip(got.shape, shape, strict=True)):
             wanted = "(K,)" if None in shape else tuple(shape)
             raise Broken("shape", f"returned shape {got.shape}, wanted {wanted}", got=got)
-        if self.name in WHOLE and got.size and got.dtype.kind not in "iu":  # of nothing, NumPy cannot know the type
+        kinds, wanted = ("iu", "whole numbers of an integer type") if self.name in WHOLE else ("iuf", "numbers")
+        if got.size and got.dtype.kind not in kinds:  # of nothing, NumPy cannot know the type
             what = "booleans" if got.dtype.kind == "b" else f"numbers of type {got.dtype}"
-            raise Broken("type", f"returned {what}, wanted whole numbers of an integer type", got=got)
+            raise Broken("type", f"returned {what}, wanted {wanted}", got=got)
         if not np.isfinite(got).all():
             raise Broken("nan", "there is NaN or infinity in what it returned", got=got)
 

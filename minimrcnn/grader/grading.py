@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from minimrcnn.grader.claims import SIGNATURES, Subject
 from minimrcnn.grader.process import StudentProcess
 from minimrcnn.grader.properties import PROPERTIES
 from minimrcnn.grader.report import Report, Verdict
-from minimrcnn.grader.search import EXAMPLES, find_failure, leave_no_folder
+from minimrcnn.grader.search import EXAMPLES, Enough, find_failure, leave_no_folder
 
 TIME_LIMIT = 10.0  # seconds for one call; the examples are tiny, but Numba may have to compile
+BUDGET = 60.0  # seconds for all calls of one function; plain loops take one or two
 LOST = ("slow", "died")  # kinds of failures after which there is no process to ask
 
 
@@ -23,6 +25,7 @@ def grade_file(
     figures: str | Path | None = None,
     time_limit: float = TIME_LIMIT,
     tell: Callable[[Verdict], None] | None = None,
+    budget: float = BUDGET,
 ) -> Report:
     """Grade the functions that a file defines; `minimrcnn.grader.check` tells the arguments."""
     path, names = Path(path), list(SIGNATURES) if only is None else list(only)
@@ -31,11 +34,14 @@ def grade_file(
         raise DataError(f"there is nothing to check {', '.join(unknown)} with, only {', '.join(SIGNATURES)}")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    if path.suffix != ".py":
+        how = "; of a notebook, make one with: jupyter nbconvert --to script" if path.suffix == ".ipynb" else ""
+        raise DataError(f"{path}: got a file of type {path.suffix or 'none'}, wanted one of Python, .py{how}")
     with leave_no_folder():
-        return Report(path, list(_grade_all(path, names, figures, time_limit, tell)))
+        return Report(path, list(_grade_all(path, names, figures, time_limit, tell, budget)))
 
 
-def _grade_all(path, names, figures, time_limit, tell) -> Iterator[Verdict]:
+def _grade_all(path, names, figures, time_limit, tell, budget) -> Iterator[Verdict]:
     """The verdicts, each told as soon as it is known."""
     process = StudentProcess(path, names, time_limit)
     try:
@@ -43,7 +49,7 @@ def _grade_all(path, names, figures, time_limit, tell) -> Iterator[Verdict]:
         if not defined:
             raise DataError(f"{path}: the file defines none of {', '.join(names)}")
         for name in names:
-            verdict = grade(name, process.ask) if name in defined else Verdict(name, "missing")
+            verdict = grade(name, process.ask, budget=budget) if name in defined else Verdict(name, "missing")
             if verdict.failure is not None and verdict.failure.kind in LOST:  # the next function gets a fresh process
                 process.close()
                 process = StudentProcess(path, names, time_limit)
@@ -64,6 +70,7 @@ def grade(
     first_only: bool = False,
     shrink: bool = True,
     examples: int = EXAMPLES,
+    budget: float = BUDGET,
 ) -> Verdict:
     """The verdict on one function.
 
@@ -78,16 +85,22 @@ def grade(
         Whether to look for a smallest example.
     examples : int
         Tried for each property.
+    budget : float
+        Seconds for all of it; the properties that are left when they are spent are skipped.
     """
     verdict, subject = Verdict(name), Subject(name, ask)
-    properties = PROPERTIES[name]
+    properties, until = PROPERTIES[name], time.monotonic() + budget
     for position, prop in enumerate(properties):
         # One smallest example is enough to think about: of later properties, only whether they hold.
-        failure = find_failure(prop, subject, shrink and verdict.failure is None, examples)
+        try:
+            failure = find_failure(prop, subject, shrink and verdict.failure is None, examples, until)
+        except Enough:
+            verdict.skip(properties[position:], budget)
+            break
         if failure is not None and failure.kind == "todo" and position == 0:
             return Verdict(name, "todo")
         verdict.enter(prop, failure)
         if failure is not None and (first_only or failure.kind in LOST):
-            verdict.marks += [(rest, "skipped") for rest in properties[position + 1 :]]
+            verdict.skip(properties[position + 1 :])
             break
     return verdict

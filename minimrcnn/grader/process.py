@@ -7,6 +7,7 @@ import os
 import pickle
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 
 from minimrcnn.errors import DataError
-from minimrcnn.grader.answers import Answer
+from minimrcnn.grader.answers import Answer, is_foreign
 
 GRACE = 5.0  # seconds that the watchdog in the process gets beyond its limit before we end it from here
 START = 60.0  # seconds to load the file: it may import and compile what it likes
@@ -56,6 +57,7 @@ class StudentProcess:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env={**os.environ, "MPLBACKEND": "Agg"},  # a plt.show() at the end of the file must not wait for anyone
+            start_new_session=True,  # and so a group of processes, which `_kill` ends with all that the file starts
         )
         self.answers: queue.Queue = queue.Queue()
         self.listener = threading.Thread(target=self._listen, daemon=True)
@@ -91,7 +93,9 @@ class StudentProcess:
         try:
             answer = self.answers.get(timeout=seconds + GRACE)
         except queue.Empty:
-            raise Gone(Answer("slow", message=f"took longer than {seconds:g} s")) from None
+            answer = None
+            if self.process.poll() is None:  # else it has ended, but one that it had started holds the pipe
+                raise Gone(Answer("slow", message=f"took longer than {seconds:g} s")) from None
         if answer is None:
             raise Gone(self._explain_end(seconds))
         return answer
@@ -101,7 +105,7 @@ class StudentProcess:
         try:
             code = self.process.wait(GRACE)
         except subprocess.TimeoutExpired:  # it has closed the pipe and lives on
-            self.process.kill()
+            self._kill()
             code = self.process.wait()
         self.errors.seek(0)
         text = self.errors.read().decode("utf-8", "replace")
@@ -115,13 +119,22 @@ class StudentProcess:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self.process.kill()
+        self._kill()
         self.process.wait()
         self.listener.join(GRACE)
         with contextlib.suppress(OSError):  # a question that was never read
             self.process.stdin.close()
-        self.process.stdout.close()
+        if not self.listener.is_alive():  # to close a pipe that is being read waits for whoever still holds its end
+            self.process.stdout.close()
         self.errors.close()
+
+    def _kill(self) -> None:
+        """End the process, and on POSIX those that it has started."""
+        if not hasattr(os, "killpg"):
+            self.process.kill()
+            return
+        with contextlib.suppress(OSError):  # all have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def own_lines(text: str, path: Path) -> tuple[str, ...]:
@@ -129,7 +142,7 @@ def own_lines(text: str, path: Path) -> tuple[str, ...]:
     source = path.read_text(encoding="utf-8", errors="replace").splitlines()
     found = []
     for file, number, function in re.findall(r'File "(.*?)", line (\d+) in (\S+)', text):
-        if Path(file).name == path.name and int(number) <= len(source):
+        if Path(file).name == path.name and not is_foreign(Path(file)) and int(number) <= len(source):
             found.append(f"{path.name}, line {number}, in {function}: {source[int(number) - 1].strip()}")
     return tuple(reversed(found[:6]))
 

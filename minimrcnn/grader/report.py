@@ -16,6 +16,7 @@ from minimrcnn.grader.search import Failure
 WIDTH = 110  # columns of the text
 MARKS = {"held": "held ", "broke": "BROKE", "skipped": "  -  "}
 SLOW = "A loop that never ends? If it is Numba that compiles, allow it more seconds with --time-limit."
+OVER = "The {:g} s for one function are over, so the rest was skipped; --budget allows it more, --only asks it alone."
 MOST_CELLS = 80  # of an array; of a larger one, the shape is shown
 
 
@@ -23,8 +24,9 @@ MOST_CELLS = 80  # of an array; of a larger one, the shape is shown
 class Verdict:
     """One function: which of its properties held, and how the first that did not was broken.
 
-    ``state`` is "held", "broke", "todo" (written as `raise NotImplementedError`) or "missing"; ``marks`` has every
-    property in order, with "held", "broke" or "skipped"; ``failure`` is how the first one broke.
+    ``state`` is "held", "broke", "slow" (what was asked in the time held), "todo" (written as `raise
+    NotImplementedError`) or "missing"; ``marks`` has every property in order, with "held", "broke" or "skipped";
+    ``failure`` is how the first one broke; ``spent`` the seconds after which the rest was skipped.
     """
 
     function: str
@@ -32,6 +34,7 @@ class Verdict:
     marks: list[tuple[Property, str]] = field(default_factory=list)
     failure: Failure | None = None
     picture: Path | None = None
+    spent: float | None = None
 
     @property
     def broken(self) -> list[Property]:
@@ -42,6 +45,13 @@ class Verdict:
         self.marks.append((prop, "held" if failure is None else "broke"))
         if failure is not None:
             self.state, self.failure = "broke", self.failure or failure
+
+    def skip(self, properties: list[Property], spent: float | None = None) -> None:
+        """Note that properties were not asked for, if so because of the seconds that the others took."""
+        self.marks += [(prop, "skipped") for prop in properties]
+        self.spent = spent
+        if spent is not None and self.state == "held":
+            self.state = "slow"
 
 
 @dataclass
@@ -60,15 +70,16 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 if something is written and all of that held, else 1."""
-        return 0 if self.count("held") and not self.count("broke") else 1
+        return 0 if self.count("held") and not self.count("broke") + self.count("slow") else 1
 
     def __str__(self) -> str:
         return "\n".join([*(format_verdict(verdict) for verdict in self.verdicts), self.summary()])
 
     def summary(self) -> str:
-        held, broke, todo = (self.count(state) for state in ("held", "broke", "todo"))
+        held, broke, slow, todo = (self.count(state) for state in ("held", "broke", "slow", "todo"))
         missing = [verdict.function for verdict in self.verdicts if verdict.state == "missing"]
         text = f"{self.path}: functions that held: {held}, that broke: {broke}, not written yet: {todo}"
+        text += f", too slow to tell: {slow}" if slow else ""
         return text + (f"; not in this file: {', '.join(missing)}" if missing else "")
 
 
@@ -81,6 +92,8 @@ def format_verdict(verdict: Verdict) -> str:
     lines = [verdict.function]
     for prop, mark in verdict.marks:
         lines.append(f"  {MARKS[mark]}  {prop.name:<18} {prop.says}")
+    if verdict.spent is not None:
+        lines += textwrap.wrap(OVER.format(verdict.spent), WIDTH, initial_indent="  ", subsequent_indent="  ")
     if verdict.failure is not None:
         lines += ["", *format_failure(verdict.function, verdict.broken[0], verdict.failure)]
         if verdict.picture is not None:
@@ -108,7 +121,7 @@ def format_failure(function: str, prop: Property, failure: Failure) -> Iterator[
         yield from indent("got       ", format_value(failure.got, digits=6))
     # Of a function that ended Python, or changed its inputs, enough is said already.
     hint = SLOW if failure.kind == "slow" else prop.hint
-    if failure.kind in ("value", "nan", "shape", "type", "raised", "slow"):
+    if failure.kind in ("value", "nan", "shape", "type", "odd", "raised", "slow"):
         yield from textwrap.wrap(hint, WIDTH, initial_indent="    hint:     ", subsequent_indent=" " * 14)
 
 

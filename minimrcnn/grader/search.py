@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, sett
 from hypothesis import errors as hypothesis_errors
 from hypothesis import strategies as st
 
+from minimrcnn.grader.answers import describe_error
 from minimrcnn.grader.claims import Broken, Property, Subject
 from minimrcnn.grader.process import Gone
 
@@ -33,10 +36,12 @@ class Failure:
 
 
 class Enough(BaseException):
-    """Ends Hypothesis' search for a smaller example."""
+    """Ends Hypothesis' search, for an example or for a smaller one."""
 
 
-def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples: int = EXAMPLES) -> Failure | None:
+def find_failure(
+    prop: Property, subject: Subject, shrink: bool = True, examples: int = EXAMPLES, until: float = math.inf
+) -> Failure | None:
     """The smallest example found that breaks a property; None if it holds. The same subject gets the same examples.
 
     Parameters
@@ -47,17 +52,25 @@ def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples
         Whether the first example found shall be made smaller.
     examples : int
         How many to try.
+    until : float
+        When to end, by `time.monotonic`: with the smallest example found by then.
+
+    Raises
+    ------
+    Enough
+        If none was found by then, and not all were tried.
     """
     found: list[Failure] = []
-    tries = 0
+    tries, over = 0, False
 
     def attempt(data):
-        nonlocal tries
+        nonlocal tries, over
         tries += bool(found)
-        if tries > SHRINKS:
+        over = tries > SHRINKS or time.monotonic() > until
+        if over:
             raise Enough
         try:
-            prop.test(subject, data.draw)
+            test_or_break(prop, subject, data.draw)
         except Broken as broken:
             failure = Failure(
                 broken.kind, broken.message, subject.arguments, broken.expected, broken.got, broken.why, broken.trace
@@ -68,6 +81,7 @@ def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples
                 found.append(failure)
             raise
         except Gone as gone:
+            over = True
             found[:] = [Failure(gone.answer.kind, gone.answer.message, subject.arguments, trace=gone.answer.trace)]
             raise
 
@@ -79,11 +93,24 @@ def find_failure(prop: Property, subject: Subject, shrink: bool = True, examples
     try:
         search()
     except (Broken, Enough, Gone):
-        return found[-1]
+        pass
     except hypothesis_errors.Flaky:
-        last = found[-1]
-        return Failure("unsteady", "called again with the same arguments, it answered otherwise", last.arguments)
-    return None
+        if not over:  # an example that we have cut short is flaky to Hypothesis, too
+            last = found[-1]
+            return Failure("unsteady", "called again with the same arguments, it answered otherwise", last.arguments)
+    if over and not found:
+        raise Enough
+    return found[-1] if found else None
+
+
+def test_or_break(prop: Property, subject: Subject, draw) -> None:
+    """Test one example. What no property foresees in an answer is the answer's fault, and no traceback of ours."""
+    try:
+        prop.test(subject, draw)
+    except (Broken, hypothesis_errors.HypothesisException):
+        raise
+    except Exception as error:
+        raise Broken("odd", f"comparing it failed with {describe_error(error)}") from error
 
 
 @contextmanager

@@ -22,13 +22,14 @@ def main() -> None:
     """``student FILE SECONDS NAME...``: says which of the names the file defines, then answers."""
     path, seconds, names = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
     questions, answers = take_pipes()
-    faulthandler.enable()  # a crash in C says where it was
+    errors = os.dup(2)  # the file may put what it likes in the place of sys.stderr
+    faulthandler.enable(errors)  # a crash in C says where it was
 
     def send(answer) -> None:
         pickle.dump(answer, answers)
         answers.flush()
 
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=errors)
     try:
         module = load(path)
     except (Exception, SystemExit) as error:
@@ -42,7 +43,7 @@ def main() -> None:
             name, arguments, seconds = pickle.load(questions)
         except EOFError:
             return
-        faulthandler.dump_traceback_later(seconds, exit=True)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=errors)
         answer = ask(getattr(module, name), arguments, path)
         faulthandler.cancel_dump_traceback_later()
         send(answer)

@@ -46,7 +46,7 @@ def levels_area(assign_levels, draw):
 
 
 @holds(
-    "assign_levels", "rounded down", "a side between 112 and 224 goes to level 3, however close to 224",
+    "assign_levels", "rounded down", "a side of 112 to 223 goes to level 3, not to the nearest",
     "floor, neither round nor ceil.",
 )  # fmt: skip
 def levels_floor(assign_levels, draw):
@@ -91,9 +91,10 @@ def levels_reference(assign_levels, draw):
 
 
 def draw_map(draw):
-    """(rows, columns) of a level, and the image size that has a whole stride on each axis."""
+    """(rows, columns) of a level, and an image size, of which a part of a stride may be left over on each axis."""
     level = whole(draw, 1, 3), whole(draw, 1, 3)
-    return level, (level[0] * pick(draw, 4, 8), level[1] * pick(draw, 4, 8, 16))
+    left_over = [whole(draw, 0, cells - 1) for cells in level]
+    return level, (level[0] * pick(draw, 4, 8) + left_over[0], level[1] * pick(draw, 4, 8, 16) + left_over[1])
 
 
 def about_zero(width, height):
@@ -122,7 +123,7 @@ def anchors_center(make_anchors, draw):
 
 @holds(
     "make_anchors", "stride", "every cell has its anchors, one stride apart: image_size // level_size on each axis",
-    "x goes with columns and the width, y with rows and the height; strides in pixels, which may differ.",
+    "x goes with columns and the width, y with rows and the height; strides in whole pixels (//), which may differ.",
 )  # fmt: skip
 def anchors_stride(make_anchors, draw):
     level, image = draw_map(draw)
@@ -152,11 +153,12 @@ def anchors_area(make_anchors, draw):
 
 
 @holds(
-    "make_anchors", "whole pixels", "corners are rounded to whole pixels, as the published weights want it",
-    "Round the corners -width / 2, width / 2 and so on (not width and height), before the cell's place is added.",
+    "make_anchors", "whole pixels", "corners are rounded to whole pixels, halves to the even one: 22.5 to 22",
+    "Round the corners -width / 2, width / 2 and so on (not width and height), before the cell's place is added; "
+    "np.round brings halves to the even neighbor, floor(x + 0.5) does not.",
 )  # fmt: skip
 def anchors_rounded(make_anchors, draw):
-    size, ratio = pick(draw, 32, 64, 128, 256, 512, 20), pick(draw, 0.5, 2.0)
+    size, ratio = pick(draw, 32, 64, 128, 256, 512, 20, 45), pick(draw, 0.5, 2.0, 1.0)
     agree(make_anchors(size, (ratio,), (1, 1), (64, 64)), reference.make_anchors(size, (ratio,), (1, 1), (64, 64)))
 
 

@@ -60,7 +60,8 @@ def box_iou_apart(box_iou, draw):
 )  # fmt: skip
 def box_iou_symmetric(box_iou, draw):
     a, b = draw_boxes(draw), draw_boxes(draw)
-    agree(box_iou(b, a), box_iou(a, b).T, "your own answer for (b, a) in place of (a, b), transposed")
+    expected = box_iou(b, a).T
+    agree(box_iou(a, b), expected, "your own answer for (b, a) in place of (a, b), transposed")
 
 
 @holds(
@@ -69,7 +70,8 @@ def box_iou_symmetric(box_iou, draw):
 )  # fmt: skip
 def box_iou_scale(box_iou, draw):
     a, b = draw_boxes(draw), draw_boxes(draw)
-    agree(box_iou(4 * a, 4 * b), box_iou(a, b), "your own answer for the boxes before they were enlarged")
+    expected = box_iou(a, b)
+    agree(box_iou(4 * a, 4 * b), expected, "your own answer for the boxes before they were enlarged")
 
 
 @holds(
