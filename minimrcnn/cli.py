@@ -13,6 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import minimrcnn
@@ -352,26 +353,27 @@ def at_least(least: int, most: float = float("inf")):
     return parse
 
 
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+def number(fits: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    """A parser of numbers that fit; others are not ``wanted``."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
+not_negative = number(lambda value: 0 <= value < float("inf"), "a number from 0 on")
+share = number(lambda value: 0 <= value <= 1, "between 0 and 1")
+side = number(lambda value: 2 <= value < float("inf"), "a side of at least 2 pixels")  # as the Config wants it
 
 
 def anchor_size(text: str) -> float | str:
-    return text if text == "auto" else positive(text)
+    return text if text == "auto" else side(text)
 
 
-def not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+anchor_size.__name__ = "anchor size"
