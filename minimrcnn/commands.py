@@ -128,10 +128,17 @@ def train(options) -> None:
 
 
 def check_resume(options) -> None:
-    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt."""
-    if options.resume and not Path(options.output).is_dir():
+    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt.
+
+    Where a model is there and no checkpoint, to begin anew would overwrite the model.
+    """
+    folder = Path(options.output)
+    if options.resume and not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, so no run to go on with; name its folder, or leave out --resume")
+    if options.resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
         raise DataError(
-            f"{options.output}: no such folder, so no run to go on with; name its folder, or leave out --resume"
+            f"{folder / MODEL}: a model without the {CHECKPOINT} of its training, so there is none to go on with; put "
+            "that back, or start in a new folder (train --init takes up a model)"
         )
 
 

@@ -190,6 +190,15 @@ def test_train_does_not_overwrite_but_resumes(run, data, capsys):
     assert "steps 3 there, 4 here" in message and f"--init {run / 'model.npz'}" in message
 
 
+def test_resume_does_not_start_over_an_existing_model(run, data, tmp_path, capsys):
+    model = tmp_path / "model.npz"
+    model.write_bytes((run / "model.npz").read_bytes())
+    arguments = ["train", "--data", data, "--steps", 3, "--init", run / "best.npz", "-o", tmp_path, "--resume"]
+    assert f"{model}: a model without the checkpoint.npz" in fail(capsys, *arguments)
+    assert "a model without" in fail(capsys, "demo", "--quick", "-o", tmp_path, "--resume")
+    assert os.listdir(tmp_path) == ["model.npz"] and model.read_bytes() == (run / "model.npz").read_bytes()
+
+
 def test_a_watched_training_has_the_same_bits_and_a_best_model(run, data, tmp_path):
     arguments = ["train", "--data", data, "--steps", 3, "-o", tmp_path / "r", "--watch", 1, "--evaluate-every", 1]
     run_command(*arguments)
