@@ -225,6 +225,10 @@ def test_ctrl_c_says_what_goes_on(data, tmp_path, capsys, monkeypatch):
     command = f"minimrcnn train --data {data} --steps 3 -o '{folder}' --resume"
     assert error.strip().endswith(f"minimrcnn: stopped after step 1 of 3, which is saved; this goes on: {command}")
     assert f"This goes on: <code>{escape(command)}</code>" in (folder / "index.html").read_text()
+    stopped = folder / "checkpoint.npz"  # there is no model.npz yet
+    run_command("predict", data / "images" / "000001.png", "--model", stopped, "-o", tmp_path / "found")
+    run_command("train", "--data", data, "--steps", 1, "--init", stopped, "-o", tmp_path / "other")
+    assert "afresh" not in capsys.readouterr().err
     assert main(shlex.split(command)[1:]) == 0
     assert "going on after step 1 of 3" in capsys.readouterr().err
 

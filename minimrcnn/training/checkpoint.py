@@ -24,6 +24,7 @@ import numpy as np
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
+from minimrcnn.models.saved import read_model
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
@@ -234,8 +235,8 @@ def initialize(model, path) -> list[str]:
     ----------
     model : MaskRCNN
     path : path
-        A saved model, or published weights (.pth, .safetensors, .npz) of a detector or of a classifier; the backbone of
-        the latter has to fit as a whole.
+        A saved model, the checkpoint of a training that was stopped, or published weights (.pth, .safetensors, .npz) of
+        a detector or of a classifier; the backbone of the latter has to fit as a whole.
 
     Returns
     -------
@@ -253,9 +254,7 @@ def initialize(model, path) -> list[str]:
             return model.load_state(state, partly=True)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
-    arrays, header = read_archive(path)
-    if header.get("kind") == KIND:
-        raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
+    arrays, header = read_model(path)
     mine = model.arrays()
     fitting = {name: arrays[name] for name in mine if name in arrays and arrays[name].shape == mine[name].shape}
     if not fitting:
