@@ -27,7 +27,7 @@ from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
 from minimrcnn.predicting import predict_files
 from minimrcnn.progress import tqdm
-from minimrcnn.recipes import explain_fit, list_parts, make_published, make_recipe, make_small
+from minimrcnn.recipes import explain_fit, find_earlier, list_parts, make_published, make_recipe, make_small
 from minimrcnn.training.checkpoint import initialize
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
@@ -103,10 +103,11 @@ def train(options) -> None:
             f"{options.data}: one picture cannot be trained and validated on; add pictures, or name a --val"
         )
 
+    earlier = find_earlier(options, folder / CHECKPOINT)
     if options.architecture == "small":
-        model = make_small(options, dataset)
+        model = make_small(options, dataset, earlier)
     else:
-        model = make_published(options, dataset)
+        model = make_published(options, dataset, earlier)
         if not options.init:
             say("from random weights, so with group norm throughout; --init with published weights learns faster")
     recipe = make_recipe(options, model.config)
@@ -115,7 +116,7 @@ def train(options) -> None:
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
         if any("class_logits" in name for name in fresh):
             say(f"the heads start anew: {options.init} has none for the {len(dataset.class_names) - 1} classes here")
-    for line in explain_fit(options, dataset, model.config):
+    for line in explain_fit(options, dataset, model.config, earlier):
         say(line)
     if options.evaluate_every is None:
         options.evaluate_every = choose_evaluations(validation, model.config, recipe)

@@ -1,9 +1,11 @@
 """The command line: help, errors without tracebacks, and the way from a data folder to masks in new pictures."""
 
+import dataclasses
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 from html import escape
 from pathlib import Path
@@ -259,6 +261,33 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     message = fail(capsys, "train", "--data", data, "--val", other, "-o", tmp_path / "q")
     assert "cube, disc, triangle" in message and "square, disc, triangle" in message
     assert "cube" in fail(capsys, "evaluate", "--model", run / "model.npz", "--data", other)
+
+
+def test_a_model_is_trained_on_at_its_own_size_and_anchors(run, data, tmp_path, capsys):
+    model = MaskRCNN.load(run / "model.npz")
+    own = {"anchor_sizes": (256, 512, 1024, 2048, 4096), "min_size": 96, "max_size": 160}
+    assert not own.items() & vars(model.config).items()
+    model.config = dataclasses.replace(model.config, **own)
+    model.save(tmp_path / "own.npz")
+    run_command("train", "--data", data, "--steps", 1, "--init", tmp_path / "own.npz", "-o", tmp_path / "r")
+    assert own.items() <= vars(MaskRCNN.load(tmp_path / "r" / "model.npz").config).items()
+    said = capsys.readouterr().err
+    assert said.count(f", as in {tmp_path / 'own.npz'}; ") == 2 and "hardly be learnt; with --anchors 32 64" in said
+
+
+def test_mended_annotations_go_on_with_what_was_fitted(data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    arguments = ["train", "--data", folder, "--steps", 1, "-o", tmp_path / "r"]
+    run_command(*arguments)
+    before = (tmp_path / "r" / "model.npz").read_bytes()
+    annotations = json.loads((folder / "annotations.json").read_text())
+    (row, *_), image = annotations["annotations"], annotations["images"][0]["id"]
+    tiny = {"bbox": [8, 8, 4, 4], "segmentation": [[8, 8, 12, 8, 12, 12, 8, 12]], "area": 16, "image_id": image}
+    annotations["annotations"] += [{**row, **tiny, "id": 1000 + n} for n in range(200)]
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+    run_command(*arguments, "--resume")
+    assert (tmp_path / "r" / "model.npz").read_bytes() == before
 
 
 def test_evaluate_a_model(run, data, tmp_path, capsys):

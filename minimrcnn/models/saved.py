@@ -46,3 +46,8 @@ def config_of(path, header: dict) -> Config:
         return Config.from_dict(header["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a model this version can load: {error}") from error
+
+
+def read_config(path) -> Config:
+    """The Config of a file, model or checkpoint; see `config_of`."""
+    return config_of(path, read_archive(path)[1])
