@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"minimrcnn: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"minimrcnn: {stop or 'stopped'}", file=sys.stderr)
+        print(f"minimrcnn: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
 
 

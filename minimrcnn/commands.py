@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minimrcnn.archive import atomic_file
+from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.config import Config
 from minimrcnn.data.coco import read_annotations
 from minimrcnn.data.pictures import read_picture
@@ -152,7 +152,7 @@ def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:
             times = run_training(watch.model, dataset, recipe, watch.folder, options.resume, watch=watch)
             report(watch, times, recipe)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop or 'stopped'}; this goes on: {options.command_to_resume}") from None
+        raise KeyboardInterrupt(f"{str(stop) or 'stopped'}; this goes on: {options.command_to_resume}") from None
 
 
 def evaluate(options) -> None:
@@ -167,11 +167,15 @@ def evaluate(options) -> None:
         else:
             check_classes(model.config.class_names, dataset, options.data, options.model or options.weights)
             check_count(model.config.num_classes, dataset, options.data, options.model or options.weights)
+        if options.json:
+            make_place(options.json)
         compile_ahead(PREDICTING, progress=True, device=options.device)
         figures, _ = evaluate_model(model, dataset, options.score)
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
         results = load_results(options.detections, annotations)
+        if options.json:
+            make_place(options.json)
         if options.score is not None:
             results = [row for row in results if row["score"] >= options.score]
         figures = {}
@@ -205,6 +209,7 @@ def explain(options) -> None:
         raise DataError(f"{output}: the page is written as .html; wanted a name such as page.html after -o")
     picture = read_picture(source)
     model = on_device(load_either(options), options)
+    make_place(output)
     compile_ahead(PREDICTING, progress=True, device=options.device)
     found = trace_picture(model, picture, options.score)
     page = make_page(tell(found, source.name)).encode()
@@ -223,6 +228,7 @@ def convert(options) -> None:
             raise DataError(f"{source}: this is a model of ours, whose eps is known; leave out --norm-eps")
         model = MaskRCNN.load(source)
         state = model.state()
+        make_place(output)
         save(output, state)
         say(f"{output}: {len(state)} arrays under torchvision's names, for load_state_dict(strict=True)")
         say_eps(model.config, recognize(state)["norm_eps"])
@@ -231,6 +237,7 @@ def convert(options) -> None:
             raise DataError(f"{output}: a model is written as .npz; wanted a name such as model.npz after -o")
         fields = {} if options.norm_eps is None else {"norm_eps": options.norm_eps}
         model = load_model(source, **fields)
+        make_place(output)
         model.save(output)
         say(f"{output}: {describe_model(model.config)}")
 

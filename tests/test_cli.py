@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import minimrcnn
+from minimrcnn import commands, data_commands, predicting
 from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
@@ -343,6 +344,47 @@ def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     detections, annotations = tmp_path / "found" / "detections.json", data / "annotations.json"
     assert main(["evaluate", "--annotations", str(annotations), "--detections", str(detections)]) == 0
+
+
+def test_outputs_are_refused_before_the_work_and_their_folders_made(run, data, weights, tmp_path, capsys, monkeypatch):
+    def work(*arguments, **names):
+        raise AssertionError("worked first")
+
+    model, picture, file = run / "model.npz", data / "images" / "000001.png", tmp_path / "file"
+    file.write_text("no folder")
+    with monkeypatch.context() as patch:
+        for module in (commands, predicting):
+            patch.setattr(module, "compile_ahead", work)
+        patch.setattr(data_commands, "draw_overview", work)
+        for arguments in (
+            ["predict", picture, "--model", model, "-o", file],
+            ["explain", picture, "--model", model, "-o", file / "page.html"],
+            ["evaluate", "--model", model, "--data", data, "--json", file / "figures.json"],
+            ["convert", model, "-o", file / "weights.npz"],
+            ["convert", weights, "-o", file / "model.npz"],
+            ["show", data, "-o", file / "data.png"],
+        ):
+            assert re.search(rf"{file}/?\S*: it cannot be written \(", fail(capsys, *arguments))
+    run_command("show", data, "-o", tmp_path / "a" / "new" / "data.png")
+    run_command("convert", model, "-o", tmp_path / "another" / "weights.npz")
+    run_command("evaluate", "--model", model, "--data", data, "--json", tmp_path / "third" / "figures.json")
+
+
+def test_ctrl_c_in_predict_keeps_what_was_found(run, data, tmp_path, monkeypatch, capsys):
+    predict, calls = MaskRCNN.predict, iter(range(100))
+
+    def press(*arguments, **names):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return predict(*arguments, **names)
+
+    monkeypatch.setattr(MaskRCNN, "predict", press)
+    arguments = ["predict", data / "images", "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0]
+    assert main([str(argument) for argument in arguments]) == 130
+    assert "minimrcnn: stopped" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert rows and {row["file_name"] for row in rows} == {"000001.png"}
+    assert sorted(os.listdir(tmp_path / "found")) == ["000001.png", "detections.json"]
 
 
 def test_predict_never_replaces_the_pictures(run, data, capsys):
