@@ -157,7 +157,10 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
     except PermissionError as error:
         raise DataError(f"{path}: it may not be read ({error.strerror})") from None
     except Refused as error:
-        raise DataError(f"{path}: {error}; wanted a file that minimrcnn wrote (model.npz, checkpoint.npz)") from None
+        raise DataError(
+            f"{path}: {error}; wanted a file that minimrcnn wrote (model.npz, checkpoint.npz); published weights are "
+            "read by load_model(path), on the command line by --weights instead of --model"
+        ) from None
     except UNREADABLE as error:
         raise DataError(
             f"{path}: the file is truncated or damaged ({error or type(error).__name__}); "

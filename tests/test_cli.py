@@ -29,6 +29,7 @@ from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import load, save, state_of
+from tests.foreign_weights import tensor, write_pth
 
 COMMANDS = ("demo", "train", "evaluate", "predict", "explain", "convert")
 TINY = {"backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8, "mask_head_channels": (8,)}
@@ -533,6 +534,32 @@ def test_a_model_answers_in_the_terms_of_the_data():
     (seen,) = InTermsOf(model, dataset).predict([None])
     assert seen.labels.tolist() == [2, 1] and np.array_equal(seen.boxes, boxes[[0, 2]])
     assert seen.scores.tolist() == found.scores[[0, 2]].tolist() and seen.masks.tolist() == masks[[0, 2]].tolist()
+
+
+def test_model_and_weights_mixed_up_name_each_other(weights, run, tmp_path, capsys):
+    state = load(weights)
+    save(tmp_path / "weights.npz", state)
+    torchs = write_pth(tmp_path / "weights.pth", {name: tensor(array) for name, array in state.items()})
+    for path in (weights, tmp_path / "weights.npz", torchs):
+        assert "--weights instead of --model" in fail(capsys, "predict", "a.jpg", "--model", path, "-o", tmp_path / "p")
+    message = fail(capsys, "predict", "a.jpg", "--weights", run / "model.npz", "-o", tmp_path / "p")
+    assert "--model instead of --weights" in message
+
+
+def test_a_pth_goes_through_the_commands(weights, data, tmp_path, tiny_architecture, capsys):
+    state = load(weights)
+    path = write_pth(tmp_path / "weights.pth", {name: tensor(array) for name, array in state.items()})
+    run_command("convert", path, "-o", tmp_path / "model.npz")
+    run_command("convert", tmp_path / "model.npz", "-o", tmp_path / "back.npz")
+    back = load(tmp_path / "back.npz")
+    assert set(back) == set(state) and all(np.array_equal(back[name], state[name]) for name in state)
+    for source in (["--weights", path], ["--model", tmp_path / "model.npz"]):
+        run_command("predict", data / "images" / "000001.png", *source, "-o", tmp_path / source[0], "--score", 0)
+    found = [(tmp_path / name / "detections.json").read_text() for name in ("--weights", "--model")]
+    assert found[0] == found[1] and json.loads(found[0])
+    arguments = ["train", "--data", data, "--architecture", "maskrcnn_resnet50_fpn", "--size", 64, "--steps", 1]
+    run_command(*arguments, "--init", path, "-o", tmp_path / "r")
+    assert "afresh: box_head.class_logits, box_head.box_deltas, mask_head.logits" in capsys.readouterr().err
 
 
 def test_convert_there_and_back(weights, tmp_path, capsys):
