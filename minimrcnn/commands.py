@@ -121,9 +121,15 @@ def train(options) -> None:
     if options.evaluate_every is None:
         options.evaluate_every = choose_evaluations(validation, model.config, recipe)
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
+    both = len({path.resolve() for path in dataset.paths} & {path.resolve() for path in validation.paths})
+    if both:
+        say(f"warning: {both} of the {len(validation)} pictures to validate on are trained on too: AP will flatter")
+        seen = f"{both} of which it is trained on"
+    else:
+        seen = "which it is not trained on"
     watch = Watch(
         on_device(model, options), validation, folder, f"Mask R-CNN on {options.data}", options.watch,
-        options.evaluate_every, f"{unseen}, which it is not trained on", options.command_to_resume,
+        options.evaluate_every, f"{unseen}, {seen}", options.command_to_resume,
     )  # fmt: skip
     run_watched(watch, dataset, recipe, options)
 

@@ -167,7 +167,7 @@ def test_cuda_says_what_is_missing(tmp_path, capsys):
         assert "--device cuda" in message and "pip install" in message
 
 
-def test_train_leaves_model_figures_and_page(run):
+def test_train_leaves_model_figures_and_page(run, data):
     names = {path.name for path in run.iterdir()}
     assert {"model.npz", "best.npz", "checkpoint.npz", "log.jsonl", "validation.jsonl", "losses.png"} <= names
     assert (run / "checkpoint.npz").stat().st_size < 10_000  # the optimizer's state is not needed any more
@@ -179,7 +179,11 @@ def test_train_leaves_model_figures_and_page(run):
     assert results["best"] == {"step": 3, "mask_ap": results["mask_ap"]}
     assert len((run / "log.jsonl").read_text().splitlines()) == 3
     page = (run / "index.html").read_text()
-    assert "All 3 steps are done" in page and "that were held back" in page and "refresh" not in page
+    assert (
+        "All 3 steps are done" in page
+        and "that were held back, which it is not trained on" in page
+        and "refresh" not in page
+    )
     shown = re.findall(r'src="([^"?]+)', page)
     assert len(shown) == 2 and all((run / name).exists() for name in shown)
 
@@ -253,6 +257,8 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     ]
     assert main([str(argument) for argument in [*arguments, "--flips", "none", "--no-color", "--crop", 64]]) == 0
     assert json.loads((tmp_path / "r" / "results.json").read_text())["pictures_scored"] == 5
+    assert "warning: 5 of the 5 pictures to validate on are trained on too" in capsys.readouterr().err
+    assert f"Pictures of {data}, 5 of which it is trained on, found" in (tmp_path / "r" / "index.html").read_text()
     annotations = json.loads((data / "annotations.json").read_text())
     annotations["categories"][0]["name"] = "cube"
     other = tmp_path / "other"
