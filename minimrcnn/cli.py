@@ -77,7 +77,7 @@ maps to the anchors, the proposals, RoIAlign's samples and the masks, for each d
     "convert": """\
 examples:
   minimrcnn convert maskrcnn_resnet50_fpn_coco.pth -o model.npz
-  minimrcnn convert run/model.npz -o weights.safetensors    for torchvision, by its names
+  minimrcnn convert run/model.npz -o weights.safetensors    under torchvision's names
   minimrcnn convert weights.npz -o model.npz                arrays by torchvision's names, as above
 
 What FILE is decides the direction: published weights of a detector become a model, a model published weights.

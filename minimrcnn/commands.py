@@ -22,7 +22,17 @@ from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
 from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
-from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
+from minimrcnn.loading import (
+    InTermsOf,
+    assume_config,
+    check_classes,
+    check_count,
+    describe_model,
+    is_torchvisions,
+    list_untold,
+    load_model,
+    names_contain,
+)
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
 from minimrcnn.predicting import predict_files
@@ -35,7 +45,7 @@ from minimrcnn.training.page import tell_name
 from minimrcnn.training.trainer import CHECKPOINT, MODEL
 from minimrcnn.training.trainer import train as run_training
 from minimrcnn.training.watch import BEST, Watch, choose_evaluations
-from minimrcnn.weights import is_ours, recognize, save
+from minimrcnn.weights import is_ours, save
 from minimrcnn.weights.recognize import EPS
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
@@ -236,8 +246,13 @@ def convert(options) -> None:
         state = model.state()
         make_place(output)
         save(output, state)
-        say(f"{output}: {len(state)} arrays under torchvision's names, for load_state_dict(strict=True)")
-        say_eps(model.config, recognize(state)["norm_eps"])
+        fits = "for load_state_dict(strict=True)" if is_torchvisions(model.config) else "though it has no such model"
+        say(f"{output}: {len(state)} arrays under torchvision's names, {fits}")
+        assumed = assume_config(state)
+        say_eps(model.config, assumed.norm_eps)
+        untold = ", ".join(f"{name}={value!r}" for name, value in list_untold(model.config, assumed).items())
+        if untold:
+            say(f"it tells the weights alone; as it was, the model is load_model({str(output)!r}, {untold})")
     else:
         if output.suffix != ".npz":
             raise DataError(f"{output}: a model is written as .npz; wanted a name such as model.npz after -o")

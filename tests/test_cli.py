@@ -584,6 +584,25 @@ def test_convert_there_and_back(weights, tmp_path, capsys):
     assert "--norm-eps 0.001" in capsys.readouterr().err
 
 
+def test_convert_says_what_public_names_do_not_tell(run, weights, data, tmp_path, capsys):
+    run_command("convert", run / "model.npz", "-o", tmp_path / "small.npz")
+    said = capsys.readouterr().err
+    assert "though it has no such model" in said and "strict" not in said
+    call = re.search(r"as it was, the model is (load_model\(.*\))\n", said)[1]
+    for words in ("'square'", "min_size=None", "anchor_sizes=(16, 32,", "category_ids=(None, 1, 2, 3)"):
+        assert words in call
+    assert not re.search("_train|trainable|norm", call)
+    found = []
+    for model in (MaskRCNN.load(run / "model.npz"), eval(call, {"load_model": minimrcnn.load_model})):
+        found.append(model.predict([data / "images" / "000001.png"], score_thresh=0)[0])
+    assert len(found[0]) and found[0].names == found[1].names
+    np.testing.assert_array_equal(found[0].boxes, found[1].boxes)
+    run_command("convert", weights, "-o", tmp_path / "coco.npz")
+    capsys.readouterr()
+    run_command("convert", tmp_path / "coco.npz", "-o", tmp_path / "back.npz")
+    assert "as it was" not in capsys.readouterr().err  # nothing is lost
+
+
 def test_convert_refuses(weights, run, tmp_path, capsys):
     assert "written as .npz" in fail(capsys, "convert", weights, "-o", tmp_path / "model.safetensors")
     assert "another file" in fail(capsys, "convert", weights, "-o", weights)

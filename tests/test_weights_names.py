@@ -9,7 +9,8 @@ import pytest
 from minimrcnn import Config, MaskRCNN
 from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
-from minimrcnn.loading import load_model
+from minimrcnn.loading import is_torchvisions, load_model
+from minimrcnn.models import published
 from minimrcnn.recipes import list_parts
 from minimrcnn.training.checkpoint import initialize, restore, save_checkpoint
 from minimrcnn.training.options import TrainOptions
@@ -361,6 +362,27 @@ def test_a_model_from_its_weights(fpn, tmp_path):
     save(tmp_path / "body.npz", classifier(fpn)[0])
     with pytest.raises(DataError, match=r"body.npz: this is a classifier \(resnet18\), wanted a detector"):
         load_model(tmp_path / "body.npz")
+
+
+@pytest.mark.parametrize(
+    "fields, wanted",
+    [
+        ({}, True),
+        ({"norm": "batch", "backbone": "resnext101_32x8d", "num_classes": 3}, True),
+        ({"mask_head": None}, True),
+        (published.V2, True),
+        ({**published.V2, "norm": "frozen_batch"}, False),
+        ({"norm": "group"}, False),
+        ({"pyramid_channels": 64}, False),
+        ({"backbone": "vgg16"}, False),
+        ({"mask_head": "mlp"}, False),
+        ({"mask_loss": "agnostic"}, False),
+        ({"aspect_ratios": (1.0,)}, False),
+        (published.ON_C4, False),
+    ],
+)
+def test_architectures_of_torchvision(fields, wanted):
+    assert is_torchvisions(Config(**fields)) == wanted
 
 
 def test_categories_of_coco():
