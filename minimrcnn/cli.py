@@ -182,7 +182,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--val", metavar="DIR", help="another such folder to validate on; default: a fifth of --data")
     train.add_argument("-o", "--output", required=True, metavar="DIR", help="where the model and its figures go")
     train.add_argument("--steps", type=at_least(1), default=1000, metavar="N", help="default: %(default)s")
-    train.add_argument("--init", metavar="FILE", help="start from a model or published weights")
+    train.add_argument(
+        "--init", metavar="FILE", help="start from a model (with its anchors and size) or published weights"
+    )
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     train.add_argument("--batch", type=at_least(1), default=2, metavar="N", help="pictures in a step: %(default)s")
     train.add_argument(
