@@ -22,6 +22,7 @@ import math
 import os
 import re
 import struct
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -49,18 +50,41 @@ def atomic_file(path):
 
     It is written as ``path`` + ``.partial`` in the same folder, brought to the disk and moved over ``path``; when the
     block raises, it is removed and ``path`` stays as it was. What a killed process left is overwritten next time.
+
+    Errors of the system name ``path``.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = f"{os.fspath(path)}.partial"
     try:
         with open(partial, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, partial):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def make_place(path) -> None:
+    """Make the folder of a file that is to be written, and see that it can be: before the work, not after it.
+
+    Raises
+    ------
+    DataError
+        It cannot; the message names the file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder; wanted the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{path}: it cannot be written ({error.strerror}); check its folder, or name another") from None
 
 
 def write_archive(path, arrays, header) -> None:
@@ -133,7 +157,10 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
     except PermissionError as error:
         raise DataError(f"{path}: it may not be read ({error.strerror})") from None
     except Refused as error:
-        raise DataError(f"{path}: {error}; wanted a file that minimrcnn wrote (model.npz, checkpoint.npz)") from None
+        raise DataError(
+            f"{path}: {error}; wanted a file that minimrcnn wrote (model.npz, checkpoint.npz); published weights are "
+            "read by load_model(path), on the command line by --weights instead of --model"
+        ) from None
     except UNREADABLE as error:
         raise DataError(
             f"{path}: the file is truncated or damaged ({error or type(error).__name__}); "

@@ -13,6 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import minimrcnn
@@ -76,7 +77,7 @@ maps to the anchors, the proposals, RoIAlign's samples and the masks, for each d
     "convert": """\
 examples:
   minimrcnn convert maskrcnn_resnet50_fpn_coco.pth -o model.npz
-  minimrcnn convert run/model.npz -o weights.safetensors    for torchvision, by its names
+  minimrcnn convert run/model.npz -o weights.safetensors    under torchvision's names
   minimrcnn convert weights.npz -o model.npz                arrays by torchvision's names, as above
 
 What FILE is decides the direction: published weights of a detector become a model, a model published weights.
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"minimrcnn: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"minimrcnn: {stop or 'stopped'}", file=sys.stderr)
+        print(f"minimrcnn: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
 
 
@@ -181,7 +182,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--val", metavar="DIR", help="another such folder to validate on; default: a fifth of --data")
     train.add_argument("-o", "--output", required=True, metavar="DIR", help="where the model and its figures go")
     train.add_argument("--steps", type=at_least(1), default=1000, metavar="N", help="default: %(default)s")
-    train.add_argument("--init", metavar="FILE", help="start from a model or published weights")
+    train.add_argument(
+        "--init", metavar="FILE", help="start from a model (with its anchors and size) or published weights"
+    )
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     train.add_argument("--batch", type=at_least(1), default=2, metavar="N", help="pictures in a step: %(default)s")
     train.add_argument(
@@ -357,26 +360,27 @@ def at_least(least: int, most: float = float("inf")):
     return parse
 
 
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+def number(fits: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    """A parser of numbers that fit; others are not ``wanted``."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
+not_negative = number(lambda value: 0 <= value < float("inf"), "a number from 0 on")
+share = number(lambda value: 0 <= value <= 1, "between 0 and 1")
+side = number(lambda value: 2 <= value < float("inf"), "a side of at least 2 pixels")  # as the Config wants it
 
 
 def anchor_size(text: str) -> float | str:
-    return text if text == "auto" else positive(text)
+    return text if text == "auto" else side(text)
 
 
-def not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+anchor_size.__name__ = "anchor size"

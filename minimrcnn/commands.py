@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minimrcnn.archive import atomic_file
+from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.config import Config
 from minimrcnn.data.coco import count_objects, read_annotations
 from minimrcnn.data.pictures import read_picture
@@ -22,12 +22,22 @@ from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
 from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
-from minimrcnn.loading import InTermsOf, check_classes, check_count, describe_model, load_model, names_contain
+from minimrcnn.loading import (
+    InTermsOf,
+    assume_config,
+    check_classes,
+    check_count,
+    describe_model,
+    is_torchvisions,
+    list_untold,
+    load_model,
+    names_contain,
+)
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
 from minimrcnn.predicting import predict_files
 from minimrcnn.progress import tqdm
-from minimrcnn.recipes import explain_fit, list_parts, make_published, make_recipe, make_small
+from minimrcnn.recipes import explain_fit, find_earlier, list_parts, make_published, make_recipe, make_small
 from minimrcnn.training.checkpoint import initialize
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.options import TrainOptions
@@ -35,7 +45,7 @@ from minimrcnn.training.page import tell_name
 from minimrcnn.training.trainer import CHECKPOINT, MODEL
 from minimrcnn.training.trainer import train as run_training
 from minimrcnn.training.watch import BEST, Watch, choose_evaluations
-from minimrcnn.weights import is_ours, recognize, save
+from minimrcnn.weights import is_ours, save
 from minimrcnn.weights.recognize import EPS
 
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
@@ -105,10 +115,11 @@ def train(options) -> None:
     if options.val:
         check_classes(dataset.class_names, validation, options.val, options.data)
 
+    earlier = find_earlier(options, folder / CHECKPOINT)
     if options.architecture == "small":
-        model = make_small(options, dataset)
+        model = make_small(options, dataset, earlier)
     else:
-        model = make_published(options, dataset)
+        model = make_published(options, dataset, earlier)
         if not options.init:
             say("from random weights, so with group norm throughout; --init with published weights learns faster")
     recipe = make_recipe(options, model.config)
@@ -117,14 +128,20 @@ def train(options) -> None:
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
         if any("class_logits" in name for name in fresh):
             say(f"the heads start anew: {options.init} has none for the {len(dataset.class_names) - 1} classes here")
-    for line in explain_fit(options, dataset, model.config):
+    for line in explain_fit(options, dataset, model.config, earlier):
         say(line)
     if options.evaluate_every is None:
         options.evaluate_every = choose_evaluations(validation, model.config, recipe)
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
+    both = len({path.resolve() for path in dataset.paths} & {path.resolve() for path in validation.paths})
+    if both:
+        say(f"warning: {both} of the {len(validation)} pictures to validate on are trained on too: AP will flatter")
+        seen = f"{both} of which it is trained on"
+    else:
+        seen = "which it is not trained on"
     watch = Watch(
         on_device(model, options), validation, folder, f"Mask R-CNN on {options.data}", options.watch,
-        options.evaluate_every, f"{unseen}, which it is not trained on", options.command_to_resume,
+        options.evaluate_every, f"{unseen}, {seen}", options.command_to_resume,
     )  # fmt: skip
     run_watched(watch, dataset, recipe, options)
 
@@ -146,10 +163,17 @@ def check_objects(options, dataset, validation) -> None:
 
 
 def check_resume(options) -> None:
-    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt."""
-    if options.resume and not Path(options.output).is_dir():
+    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt.
+
+    Where a model is there and no checkpoint, to begin anew would overwrite the model.
+    """
+    folder = Path(options.output)
+    if options.resume and not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, so no run to go on with; name its folder, or leave out --resume")
+    if options.resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
         raise DataError(
-            f"{options.output}: no such folder, so no run to go on with; name its folder, or leave out --resume"
+            f"{folder / MODEL}: a model without the {CHECKPOINT} of its training, so there is none to go on with; put "
+            "that back, or start in a new folder (train --init takes up a model)"
         )
 
 
@@ -162,7 +186,7 @@ def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:
             times = run_training(watch.model, dataset, recipe, watch.folder, options.resume, watch=watch)
             report(watch, times, recipe)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop or 'stopped'}; this goes on: {options.command_to_resume}") from None
+        raise KeyboardInterrupt(f"{str(stop) or 'stopped'}; this goes on: {options.command_to_resume}") from None
 
 
 def evaluate(options) -> None:
@@ -177,11 +201,15 @@ def evaluate(options) -> None:
         else:
             check_classes(model.config.class_names, dataset, options.data, options.model or options.weights)
             check_count(model.config.num_classes, dataset, options.data, options.model or options.weights)
+        if options.json:
+            make_place(options.json)
         compile_ahead(PREDICTING, progress=True, device=options.device)
         figures, _ = evaluate_model(model, dataset, options.score)
     elif given == {"annotations", "detections"}:
         annotations = read_annotations(options.annotations)
         results = load_results(options.detections, annotations)
+        if options.json:
+            make_place(options.json)
         if options.score is not None:
             results = [row for row in results if row["score"] >= options.score]
         figures = {}
@@ -215,6 +243,7 @@ def explain(options) -> None:
         raise DataError(f"{output}: the page is written as .html; wanted a name such as page.html after -o")
     picture = read_picture(source)
     model = on_device(load_either(options), options)
+    make_place(output)
     compile_ahead(PREDICTING, progress=True, device=options.device)
     found = trace_picture(model, picture, options.score)
     page = make_page(tell(found, source.name)).encode()
@@ -233,14 +262,21 @@ def convert(options) -> None:
             raise DataError(f"{source}: this is a model of ours, whose eps is known; leave out --norm-eps")
         model = MaskRCNN.load(source)
         state = model.state()
+        make_place(output)
         save(output, state)
-        say(f"{output}: {len(state)} arrays under torchvision's names, for load_state_dict(strict=True)")
-        say_eps(model.config, recognize(state)["norm_eps"])
+        fits = "for load_state_dict(strict=True)" if is_torchvisions(model.config) else "though it has no such model"
+        say(f"{output}: {len(state)} arrays under torchvision's names, {fits}")
+        assumed = assume_config(state)
+        say_eps(model.config, assumed.norm_eps)
+        untold = ", ".join(f"{name}={value!r}" for name, value in list_untold(model.config, assumed).items())
+        if untold:
+            say(f"it tells the weights alone; as it was, the model is load_model({str(output)!r}, {untold})")
     else:
         if output.suffix != ".npz":
             raise DataError(f"{output}: a model is written as .npz; wanted a name such as model.npz after -o")
         fields = {} if options.norm_eps is None else {"norm_eps": options.norm_eps}
         model = load_model(source, **fields)
+        make_place(output)
         model.save(output)
         say(f"{output}: {describe_model(model.config)}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from minimrcnn.archive import atomic_file
+from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
@@ -86,6 +86,7 @@ def show(options) -> int:
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
     dataset = open_dataset(options, options.data)
+    make_place(output)
     config, found = fit_small(options, dataset), measure(dataset)
     ious = best_ious(dataset.annotations(), config)
     print(describe_statistics(found))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minimrcnn.archive import atomic_file
+from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.gather import gather_pictures
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.errors import DataError
@@ -68,6 +68,7 @@ def predict_files(
     ]
     if labelme:
         check_corrections(outputs, copies)
+    make_place(folder / RESULTS)
     compile_ahead(PREDICTING, progress=True, device=device)
     class_names = model.config.class_names or tuple(str(label) for label in range(model.config.num_classes))
     category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
@@ -99,7 +100,6 @@ def predict_files(
             ]
             tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'} -> {output}", file=sys.stdout)
     finally:
-        folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(folder / RESULTS) as file:
             file.write((json.dumps(results, indent=1) + "\n").encode())
     if failed:

@@ -1,8 +1,15 @@
-"""The model and the recipe that the options of ``minimrcnn train`` mean."""
+"""The model and the recipe that the options of ``minimrcnn train`` mean.
+
+What the options leave open is fitted to the data, but not where there is a model of ours to begin with: its RPN has
+learnt certain anchors on pictures of a certain size, and with others its weights would be of little use. A run that
+goes on keeps all that was fitted, since its annotations may have been mended in between.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,10 +29,44 @@ from minimrcnn.models.presets import (
     object_sizes,
     small_config,
 )
+from minimrcnn.models.saved import read_config
 from minimrcnn.training.options import TrainOptions
+from minimrcnn.weights import is_ours
 
 ADAMW_RATE = 5e-4
 SGD_RATE = 0.00125  # a picture in a step: torchvision's reference has 0.02 for 16
+
+LEARNT = ("anchor_sizes", "aspect_ratios", "min_size", "max_size")  # what an RPN's weights are used to
+COUNTED = ("box_detections_per_img", "rpn_post_nms_top_n_test")  # fitted too, but weights work with any
+RPN = ("pyramid", "pyramid_channels", "rpn_conv_depth")  # where these differ, its weights start anew
+
+
+class Earlier(NamedTuple):
+    """The model of ours that a training begins with: its file, its Config, and the fields of it that are kept."""
+
+    path: Path
+    config: Config
+    kept: tuple[str, ...]
+
+
+def find_earlier(options, checkpoint: Path) -> Earlier | None:
+    """The run that ``--resume`` goes on with, or the model of ``--init`` if it is one of ours."""
+    if options.resume and checkpoint.exists():
+        path, kept = checkpoint, LEARNT + COUNTED
+    elif options.init and is_ours(options.init):
+        path, kept = Path(options.init), LEARNT
+    else:
+        return None
+    return Earlier(path, read_config(path), kept)
+
+
+def kept_fields(options, config: Config, earlier: Earlier | None) -> dict:
+    """The fields of ``config`` that stay as they were earlier, as the options do not give them."""
+    if earlier is None or any(getattr(config, name) != getattr(earlier.config, name) for name in RPN):
+        return {}
+    given = {"anchor_sizes"} if given_anchors(options) else set()
+    given |= {"min_size", "max_size"} if options.size else set()
+    return {name: getattr(earlier.config, name) for name in earlier.kept if name not in given}
 
 
 def given_anchors(options) -> tuple[float, ...] | None:
@@ -52,19 +93,21 @@ def fit_small(options, dataset) -> Config:
     )
 
 
-def make_small(options, dataset) -> MaskRCNN:
-    """The small model, fitted to the data."""
+def make_small(options, dataset, earlier: Earlier | None = None) -> MaskRCNN:
+    """The small model, fitted to the data or as it was earlier."""
     config = fit_small(options, dataset)
+    config = dataclasses.replace(config, **kept_fields(options, config, earlier))
     if options.trainable_backbone_layers is not None:
         config = dataclasses.replace(config, trainable_backbone_layers=options.trainable_backbone_layers)
     return MaskRCNN(config, seed=options.seed)
 
 
-def make_published(options, dataset) -> MaskRCNN:
+def make_published(options, dataset, earlier: Earlier | None = None) -> MaskRCNN:
     """A model of the papers, for the classes of the data.
 
     Frozen batch norm stands for what was learnt before; a model that begins from random weights has group norm instead,
-    and all of it learns. One that goes on from others' learns from the third of five parts on, as torchvision's.
+    and keeps it when it is trained on. All of it learns; one that goes on from others' weights learns from the third of
+    five parts on, as torchvision's.
     """
     if options.backbone:
         raise DataError(f"--backbone: {options.architecture} names its backbone; wanted --architecture small with it")
@@ -77,46 +120,52 @@ def make_published(options, dataset) -> MaskRCNN:
     }
     if options.trainable_backbone_layers is not None:
         fields["trainable_backbone_layers"] = options.trainable_backbone_layers
-    if not options.init:
+    if not options.init or (earlier and earlier.config.norm == "group"):
         fields |= {"norm": "group", "head_norm": "group"}
     if options.size:
         fields |= {"min_size": options.size, "max_size": round(LONGEST * options.size)}
-    make = getattr(models, options.architecture)
-    if given_anchors(options):
-        return make(seed=options.seed, **fields, anchor_sizes=given_anchors(options))
+    given, make = given_anchors(options), getattr(models, options.architecture)
+    if given:
+        fields["anchor_sizes"] = given
     model, annotations = make(seed=options.seed, **fields), dataset.annotations()
-    if covers_badly(best_ious(annotations, model.config)):  # otherwise those that published weights are used to
-        sizes = choose_anchor_sizes(annotations, model.config.min_size)
-        model = make(seed=options.seed, **fields, anchor_sizes=sizes)
-    return model
+    others = kept_fields(options, model.config, earlier)
+    if not given and not others and covers_badly(best_ious(annotations, model.config)):
+        others = {"anchor_sizes": choose_anchor_sizes(annotations, model.config.min_size)}
+    # Without others, the anchors are those that published weights are used to.
+    return make(seed=options.seed, **{**fields, **others}) if others else model
 
 
-def explain_fit(options, dataset, config: Config) -> list[str]:
+def explain_fit(options, dataset, config: Config, earlier: Earlier | None = None) -> list[str]:
     """The input size and the anchors, and why these, in two lines; a third warns of anchors that do not fit."""
     annotations = dataset.annotations()
     objects = object_sizes(annotations, config.min_size)
     if not objects:
         return ["there is no object in the pictures to fit the anchors to"]
     middle = float(np.median(objects))
+    kept = kept_fields(options, config, earlier)
     if config.min_size is None:
-        size = f"pictures keep their size, as most have a shorter side of at most {LARGE} pixels"
-    elif options.size or options.architecture != "small":
-        size = f"pictures are resized to a shorter side of {config.min_size} pixels"
+        size, why = "pictures keep their size", f", as most have a shorter side of at most {LARGE} pixels"
     else:
-        size = f"pictures are resized to a shorter side of {config.min_size} pixels, as most have more than {LARGE}"
-    lines = [f"{size}; half of the objects are then smaller than {middle:.0f} x {middle:.0f}"]
+        size, why = f"pictures are resized to a shorter side of {config.min_size} pixels", ""
+        if options.architecture == "small" and not options.size:
+            why = f", as most have more than {LARGE}"
+    if "min_size" in kept:
+        why = f", as in {earlier.path}"
+    lines = [f"{size}{why}; half of the objects are then smaller than {middle:.0f} x {middle:.0f}"]
 
     ious = best_ious(annotations, config)
     given = given_anchors(options)
     others = choose_anchor_sizes(annotations, config.min_size)
     fitted = "from half of the middle object's size on" if tuple(config.anchor_sizes) == others else "as published"
-    why = "as given" if given else fitted
+    why = "as given" if given else f"as in {earlier.path}" if "anchor_sizes" in kept else fitted
     lines.append(f"anchors of {list_sizes(config.anchor_sizes)} pixels, {why}; {describe_coverage(ious)}")
     if covers_badly(ious):
         better = best_ious(annotations, dataclasses.replace(config, anchor_sizes=others))
+        few = int((better < 0.5).sum())
         if given and better.mean() > ious.mean():
-            few = int((better < 0.5).sum())
             advice = f"leave out --anchors: with {list_sizes(others)} there are {few}"
+        elif "anchor_sizes" in kept and better.mean() > ious.mean():
+            advice = f"with --anchors {list_sizes(others, ' ')} there are {few}, but the RPN has to learn them anew"
         elif middle < LEAST_OBJECT:
             advice = "they are small: train at a larger --size, or cut the pictures into tiles"
         else:
@@ -125,9 +174,9 @@ def explain_fit(options, dataset, config: Config) -> list[str]:
     return lines
 
 
-def list_sizes(sizes) -> str:
+def list_sizes(sizes, between: str = ", ") -> str:
     """Anchor sizes in words."""
-    return ", ".join(f"{size:g}" for size in sizes)
+    return between.join(f"{size:g}" for size in sizes)
 
 
 def make_recipe(options, config: Config) -> TrainOptions:

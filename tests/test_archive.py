@@ -1,5 +1,6 @@
 """Archives: what goes in comes out; whatever a stranger puts in comes out as one DataError, and never runs."""
 
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minimrcnn.archive import DTYPES, atomic_file, read_archive, write_archive
+from minimrcnn.archive import DTYPES, atomic_file, make_place, read_archive, write_archive
 from minimrcnn.errors import DataError
 
 ARRAYS = {
@@ -253,3 +254,24 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     with atomic_file(path) as file:
         file.write(json.dumps({"new": 1}).encode())
     assert json.loads(path.read_text()) == {"new": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_errors_of_the_system_name_the_file_that_was_asked_for(tmp_path):
+    for path, kind in ((tmp_path / "none" / "a.json", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(kind) as caught, atomic_file(path) as file:
+            file.write(b"new")
+        assert str(caught.value).endswith(f": '{path}'")
+    with pytest.raises(FileNotFoundError, match="'elsewhere'"), atomic_file(tmp_path / "a.json"):
+        open("elsewhere", "rb")
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"), atomic_file(tmp_path / "a.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_is_made_or_refused_before_the_work(tmp_path):
+    make_place(tmp_path / "a" / "b" / "page.html")
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("old")
+    for path, words in ((tmp_path / "a", "is a folder"), (tmp_path / "file" / "x.html", r"it cannot be written \(")):
+        with pytest.raises(DataError, match=f"{path}: .*{words}"):
+            make_place(path)

@@ -130,6 +130,11 @@ def test_what_an_older_version_did_not_know_has_its_default(saved):
     assert list_differences({}, {"a": 1, "b": 2}, {"b": 2}) == ["a missing there, 1 here"]
 
 
+def test_the_photos_of_an_older_checkpoint_are_not_known(saved):
+    rewrite(saved[0], lambda arrays, header: header.pop("photos"))
+    assert restore(saved[0], *fresh(), OPTIONS, {"training": ["a.jpg"]}) == 3
+
+
 def test_a_finished_run_is_a_note_and_the_model_beside_it(saved):
     path, model, optimizer = saved
     before = path.stat().st_size

@@ -1,9 +1,11 @@
 """The command line: help, errors without tracebacks, and the way from a data folder to masks in new pictures."""
 
+import dataclasses
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 from html import escape
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 import minimrcnn
+from minimrcnn import commands, data_commands, predicting
 from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
@@ -26,6 +29,7 @@ from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import load, save, state_of
+from tests.foreign_weights import tensor, write_pth
 
 COMMANDS = ("demo", "train", "evaluate", "predict", "explain", "convert")
 TINY = {"backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8, "mask_head_channels": (8,)}
@@ -120,7 +124,12 @@ def test_version(capsys):
         (["predict", "p", "--model", "m", "--weights", "w", "-o", "y"], "--weights: not allowed with argument --model"),
         (["train", "--data", "x", "-o", "y", "--trainable-backbone-layers", "6"], "6 is more than 5"),
         (["train", "--data", "x", "-o", "y", "--architecture", "vgg"], "invalid choice: 'vgg'"),
-        (["train", "--data", "x", "-o", "y", "--anchors", "8", "-1"], "-1 is not a number above 0"),
+        (["train", "--data", "x", "-o", "y", "--anchors", "8", "-1"], "-1 is not a side of at least 2"),
+        (["train", "--data", "x", "-o", "y", "--anchors", "1", "2", "4", "8", "16"], "1 is not a side of at least 2"),
+        (["show", "x", "--anchors", "1.5", "2", "4", "8", "16"], "1.5 is not a side of at least 2"),
+        (["show", "x", "--anchors", "big"], "invalid anchor size value: 'big'"),
+        (["train", "--data", "x", "-o", "y", "--lr", "abc"], "invalid number value: 'abc'"),
+        (["predict", "p", "--model", "m", "-o", "y", "--score", "half"], "invalid number value: 'half'"),
         (["show", "x", "--format", "voc"], "invalid choice: 'voc'"),
         (["convert-data", "x"], "OUT"),
         (["train", "--data", "x", "-o", "y", "--weight-decay", "-1"], "-1 is not a number from 0 on"),
@@ -158,7 +167,7 @@ def test_cuda_says_what_is_missing(tmp_path, capsys):
         assert "--device cuda" in message and "pip install" in message
 
 
-def test_train_leaves_model_figures_and_page(run):
+def test_train_leaves_model_figures_and_page(run, data):
     names = {path.name for path in run.iterdir()}
     assert {"model.npz", "best.npz", "checkpoint.npz", "log.jsonl", "validation.jsonl", "losses.png"} <= names
     assert (run / "checkpoint.npz").stat().st_size < 10_000  # the optimizer's state is not needed any more
@@ -170,7 +179,11 @@ def test_train_leaves_model_figures_and_page(run):
     assert results["best"] == {"step": 3, "mask_ap": results["mask_ap"]}
     assert len((run / "log.jsonl").read_text().splitlines()) == 3
     page = (run / "index.html").read_text()
-    assert "All 3 steps are done" in page and "that were held back" in page and "refresh" not in page
+    assert (
+        "All 3 steps are done" in page
+        and "that were held back, which it is not trained on" in page
+        and "refresh" not in page
+    )
     shown = re.findall(r'src="([^"?]+)', page)
     assert len(shown) == 2 and all((run / name).exists() for name in shown)
 
@@ -183,6 +196,15 @@ def test_train_does_not_overwrite_but_resumes(run, data, capsys):
     assert "no such folder, so no run" in fail(capsys, "train", "--data", data, "-o", run / "typo", "--resume")
     message = fail(capsys, "train", "--data", data, "--steps", 4, "-o", run, "--resume")
     assert "steps 3 there, 4 here" in message and f"--init {run / 'model.npz'}" in message
+
+
+def test_resume_does_not_start_over_an_existing_model(run, data, tmp_path, capsys):
+    model = tmp_path / "model.npz"
+    model.write_bytes((run / "model.npz").read_bytes())
+    arguments = ["train", "--data", data, "--steps", 3, "--init", run / "best.npz", "-o", tmp_path, "--resume"]
+    assert f"{model}: a model without the checkpoint.npz" in fail(capsys, *arguments)
+    assert "a model without" in fail(capsys, "demo", "--quick", "-o", tmp_path, "--resume")
+    assert os.listdir(tmp_path) == ["model.npz"] and model.read_bytes() == (run / "model.npz").read_bytes()
 
 
 def test_a_watched_training_has_the_same_bits_and_a_best_model(run, data, tmp_path):
@@ -211,6 +233,10 @@ def test_ctrl_c_says_what_goes_on(data, tmp_path, capsys, monkeypatch):
     command = f"minimrcnn train --data {data} --steps 3 -o '{folder}' --resume"
     assert error.strip().endswith(f"minimrcnn: stopped after step 1 of 3, which is saved; this goes on: {command}")
     assert f"This goes on: <code>{escape(command)}</code>" in (folder / "index.html").read_text()
+    stopped = folder / "checkpoint.npz"  # there is no model.npz yet
+    run_command("predict", data / "images" / "000001.png", "--model", stopped, "-o", tmp_path / "found")
+    run_command("train", "--data", data, "--steps", 1, "--init", stopped, "-o", tmp_path / "other")
+    assert "afresh" not in capsys.readouterr().err
     assert main(shlex.split(command)[1:]) == 0
     assert "going on after step 1 of 3" in capsys.readouterr().err
 
@@ -231,6 +257,8 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     ]
     assert main([str(argument) for argument in [*arguments, "--flips", "none", "--no-color", "--crop", 64]]) == 0
     assert json.loads((tmp_path / "r" / "results.json").read_text())["pictures_scored"] == 5
+    assert "warning: 5 of the 5 pictures to validate on are trained on too" in capsys.readouterr().err
+    assert f"Pictures of {data}, 5 of which it is trained on, found" in (tmp_path / "r" / "index.html").read_text()
     annotations = json.loads((data / "annotations.json").read_text())
     annotations["categories"][0]["name"] = "cube"
     other = tmp_path / "other"
@@ -241,6 +269,33 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     message = fail(capsys, "train", "--data", data, "--val", other, "-o", tmp_path / "q")
     assert "cube, disc, triangle" in message and "square, disc, triangle" in message
     assert "cube" in fail(capsys, "evaluate", "--model", run / "model.npz", "--data", other)
+
+
+def test_a_model_is_trained_on_at_its_own_size_and_anchors(run, data, tmp_path, capsys):
+    model = MaskRCNN.load(run / "model.npz")
+    own = {"anchor_sizes": (256, 512, 1024, 2048, 4096), "min_size": 96, "max_size": 160}
+    assert not own.items() & vars(model.config).items()
+    model.config = dataclasses.replace(model.config, **own)
+    model.save(tmp_path / "own.npz")
+    run_command("train", "--data", data, "--steps", 1, "--init", tmp_path / "own.npz", "-o", tmp_path / "r")
+    assert own.items() <= vars(MaskRCNN.load(tmp_path / "r" / "model.npz").config).items()
+    said = capsys.readouterr().err
+    assert said.count(f", as in {tmp_path / 'own.npz'}; ") == 2 and "hardly be learnt; with --anchors 32 64" in said
+
+
+def test_mended_annotations_go_on_with_what_was_fitted(data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    arguments = ["train", "--data", folder, "--steps", 1, "-o", tmp_path / "r"]
+    run_command(*arguments)
+    before = (tmp_path / "r" / "model.npz").read_bytes()
+    annotations = json.loads((folder / "annotations.json").read_text())
+    (row, *_), image = annotations["annotations"], annotations["images"][0]["id"]
+    tiny = {"bbox": [8, 8, 4, 4], "segmentation": [[8, 8, 12, 8, 12, 12, 8, 12]], "area": 16, "image_id": image}
+    annotations["annotations"] += [{**row, **tiny, "id": 1000 + n} for n in range(200)]
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+    run_command(*arguments, "--resume")
+    assert (tmp_path / "r" / "model.npz").read_bytes() == before
 
 
 def test_evaluate_a_model(run, data, tmp_path, capsys):
@@ -296,6 +351,47 @@ def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     detections, annotations = tmp_path / "found" / "detections.json", data / "annotations.json"
     assert main(["evaluate", "--annotations", str(annotations), "--detections", str(detections)]) == 0
+
+
+def test_outputs_are_refused_before_the_work_and_their_folders_made(run, data, weights, tmp_path, capsys, monkeypatch):
+    def work(*arguments, **names):
+        raise AssertionError("worked first")
+
+    model, picture, file = run / "model.npz", data / "images" / "000001.png", tmp_path / "file"
+    file.write_text("no folder")
+    with monkeypatch.context() as patch:
+        for module in (commands, predicting):
+            patch.setattr(module, "compile_ahead", work)
+        patch.setattr(data_commands, "draw_overview", work)
+        for arguments in (
+            ["predict", picture, "--model", model, "-o", file],
+            ["explain", picture, "--model", model, "-o", file / "page.html"],
+            ["evaluate", "--model", model, "--data", data, "--json", file / "figures.json"],
+            ["convert", model, "-o", file / "weights.npz"],
+            ["convert", weights, "-o", file / "model.npz"],
+            ["show", data, "-o", file / "data.png"],
+        ):
+            assert re.search(rf"{file}/?\S*: it cannot be written \(", fail(capsys, *arguments))
+    run_command("show", data, "-o", tmp_path / "a" / "new" / "data.png")
+    run_command("convert", model, "-o", tmp_path / "another" / "weights.npz")
+    run_command("evaluate", "--model", model, "--data", data, "--json", tmp_path / "third" / "figures.json")
+
+
+def test_ctrl_c_in_predict_keeps_what_was_found(run, data, tmp_path, monkeypatch, capsys):
+    predict, calls = MaskRCNN.predict, iter(range(100))
+
+    def press(*arguments, **names):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return predict(*arguments, **names)
+
+    monkeypatch.setattr(MaskRCNN, "predict", press)
+    arguments = ["predict", data / "images", "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0]
+    assert main([str(argument) for argument in arguments]) == 130
+    assert "minimrcnn: stopped" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert rows and {row["file_name"] for row in rows} == {"000001.png"}
+    assert sorted(os.listdir(tmp_path / "found")) == ["000001.png", "detections.json"]
 
 
 def test_predict_never_replaces_the_pictures(run, data, capsys):
@@ -446,6 +542,32 @@ def test_a_model_answers_in_the_terms_of_the_data():
     assert seen.scores.tolist() == found.scores[[0, 2]].tolist() and seen.masks.tolist() == masks[[0, 2]].tolist()
 
 
+def test_model_and_weights_mixed_up_name_each_other(weights, run, tmp_path, capsys):
+    state = load(weights)
+    save(tmp_path / "weights.npz", state)
+    torchs = write_pth(tmp_path / "weights.pth", {name: tensor(array) for name, array in state.items()})
+    for path in (weights, tmp_path / "weights.npz", torchs):
+        assert "--weights instead of --model" in fail(capsys, "predict", "a.jpg", "--model", path, "-o", tmp_path / "p")
+    message = fail(capsys, "predict", "a.jpg", "--weights", run / "model.npz", "-o", tmp_path / "p")
+    assert "--model instead of --weights" in message
+
+
+def test_a_pth_goes_through_the_commands(weights, data, tmp_path, tiny_architecture, capsys):
+    state = load(weights)
+    path = write_pth(tmp_path / "weights.pth", {name: tensor(array) for name, array in state.items()})
+    run_command("convert", path, "-o", tmp_path / "model.npz")
+    run_command("convert", tmp_path / "model.npz", "-o", tmp_path / "back.npz")
+    back = load(tmp_path / "back.npz")
+    assert set(back) == set(state) and all(np.array_equal(back[name], state[name]) for name in state)
+    for source in (["--weights", path], ["--model", tmp_path / "model.npz"]):
+        run_command("predict", data / "images" / "000001.png", *source, "-o", tmp_path / source[0], "--score", 0)
+    found = [(tmp_path / name / "detections.json").read_text() for name in ("--weights", "--model")]
+    assert found[0] == found[1] and json.loads(found[0])
+    arguments = ["train", "--data", data, "--architecture", "maskrcnn_resnet50_fpn", "--size", 64, "--steps", 1]
+    run_command(*arguments, "--init", path, "-o", tmp_path / "r")
+    assert "afresh: box_head.class_logits, box_head.box_deltas, mask_head.logits" in capsys.readouterr().err
+
+
 def test_convert_there_and_back(weights, tmp_path, capsys):
     run_command("convert", weights, "-o", tmp_path / "model.npz")
     model = MaskRCNN.load(tmp_path / "model.npz")
@@ -460,6 +582,25 @@ def test_convert_there_and_back(weights, tmp_path, capsys):
     assert MaskRCNN.load(tmp_path / "other.npz").config.norm_eps == 1e-3
     run_command("convert", tmp_path / "other.npz", "-o", tmp_path / "back.npz")
     assert "--norm-eps 0.001" in capsys.readouterr().err
+
+
+def test_convert_says_what_public_names_do_not_tell(run, weights, data, tmp_path, capsys):
+    run_command("convert", run / "model.npz", "-o", tmp_path / "small.npz")
+    said = capsys.readouterr().err
+    assert "though it has no such model" in said and "strict" not in said
+    call = re.search(r"as it was, the model is (load_model\(.*\))\n", said)[1]
+    for words in ("'square'", "min_size=None", "anchor_sizes=(16, 32,", "category_ids=(None, 1, 2, 3)"):
+        assert words in call
+    assert not re.search("_train|trainable|norm", call)
+    found = []
+    for model in (MaskRCNN.load(run / "model.npz"), eval(call, {"load_model": minimrcnn.load_model})):
+        found.append(model.predict([data / "images" / "000001.png"], score_thresh=0)[0])
+    assert len(found[0]) and found[0].names == found[1].names
+    np.testing.assert_array_equal(found[0].boxes, found[1].boxes)
+    run_command("convert", weights, "-o", tmp_path / "coco.npz")
+    capsys.readouterr()
+    run_command("convert", tmp_path / "coco.npz", "-o", tmp_path / "back.npz")
+    assert "as it was" not in capsys.readouterr().err  # nothing is lost
 
 
 def test_convert_refuses(weights, run, tmp_path, capsys):

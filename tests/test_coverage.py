@@ -13,7 +13,16 @@ from minimrcnn.errors import DataError
 from minimrcnn.geometry import box_iou, make_anchors
 from minimrcnn.models.coverage import best_ious, covers_badly, describe_coverage
 from minimrcnn.models.presets import choose_min_size, object_sizes
-from minimrcnn.recipes import explain_fit, fit_small, given_anchors, make_published
+from minimrcnn.recipes import (
+    COUNTED,
+    LEARNT,
+    Earlier,
+    explain_fit,
+    fit_small,
+    given_anchors,
+    kept_fields,
+    make_published,
+)
 
 LEVELS = {"fpn": (4, 8, 16, 32, 64), "c4": (16,), "c5": (32,)}
 
@@ -146,3 +155,36 @@ def test_published_anchors_are_kept_where_they_fit(monkeypatch):
     assert make_published(published, tiny).config.anchor_sizes == (8, 16, 32, 64, 128)
     given = options(architecture="maskrcnn_resnet50_fpn", anchors=(9.0, 18.0, 36.0, 72.0, 144.0))
     assert make_published(given, tiny).config.anchor_sizes == (9, 18, 36, 72, 144)
+
+
+EARLIER = Earlier(
+    "run/model.npz",
+    Config(pyramid_channels=64, min_size=64, max_size=128, aspect_ratios=(0.5, 1.0, 3.0), box_detections_per_img=150),
+    LEARNT,
+)
+
+
+def test_what_an_rpn_has_learnt_is_kept():
+    fitted = fit_small(options(), dataset(NUCLEI))
+    kept = {"anchor_sizes": (32, 64, 128, 256, 512), "aspect_ratios": (0.5, 1.0, 3.0), "min_size": 64, "max_size": 128}
+    assert kept_fields(options(), fitted, EARLIER) == kept
+    given = options(anchors=(8.0, 16.0, 32.0, 64.0, 128.0), size=96)
+    assert kept_fields(given, fitted, EARLIER) == {"aspect_ratios": (0.5, 1.0, 3.0)}
+    assert kept_fields(options(), Config(), EARLIER) == {}  # 256 channels: that RPN begins anew
+    resumed = kept_fields(options(), fitted, EARLIER._replace(kept=LEARNT + COUNTED))
+    assert resumed == {**kept, "box_detections_per_img": 150, "rpn_post_nms_top_n_test": 1000}
+
+    lines = explain_fit(options(), dataset(NUCLEI), Config(**{"pyramid_channels": 64, **kept}), EARLIER)
+    assert lines[0].startswith("pictures are resized to a shorter side of 64 pixels, as in run/model.npz; ")
+    assert lines[1].startswith("anchors of 32, 64, 128, 256, 512 pixels, as in run/model.npz; 30 of 30 objects (100%)")
+    assert "hardly be learnt; with --anchors 4 8 16 32 64 there are 24, " in lines[2]
+
+
+def test_a_published_architecture_of_ours_is_trained_on_as_it_was(monkeypatch):
+    make = lambda seed, **fields: SimpleNamespace(config=Config(**fields))  # noqa: E731
+    monkeypatch.setattr(recipes.models, "maskrcnn_resnet50_fpn", make, raising=False)
+    tiny = dataset(annotate(3000, 4000, [(40 * k, 50 * k, 60, 60) for k in range(30)]))
+    earlier = Earlier("run/model.npz", Config(norm="group", head_norm="group", min_size=640, max_size=1000), LEARNT)
+    config = make_published(options(architecture="maskrcnn_resnet50_fpn", init="run/model.npz"), tiny, earlier).config
+    assert (config.norm, config.head_norm, config.min_size, config.max_size) == ("group", "group", 640, 1000)
+    assert config.anchor_sizes == (32, 64, 128, 256, 512)

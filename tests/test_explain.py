@@ -441,9 +441,9 @@ def test_the_command_leaves_a_page(tmp_path, capsys):
     make_model().save(tmp_path / "model.npz")
     Image.fromarray(draw_picture()).save(tmp_path / "a <b>.png")
     arguments = ["explain", tmp_path / "a <b>.png", "--model", tmp_path / "model.npz", "--score", SCORE]
-    assert main([*map(str, arguments), "-o", str(tmp_path / "page.html")]) == 0
+    assert main([*map(str, arguments), "-o", str(tmp_path / "new" / "page.html")]) == 0
     assert "12 found" in capsys.readouterr().out
-    checker, numbers = check_page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    checker, numbers = check_page((tmp_path / "new" / "page.html").read_text(encoding="utf-8"))
     assert "a <b>.png" in checker.title and numbers["found"] == 12
     assert main([*map(str, arguments), "-o", str(tmp_path / "page.png")]) == 2
     assert ".html" in capsys.readouterr().err and not (tmp_path / "page.png").exists()

@@ -171,6 +171,23 @@ def test_other_options_or_architecture_do_not_resume(tmp_path):
     assert (tmp_path / "checkpoint.npz").read_bytes() == before and len(read_log(tmp_path)) == 12
 
 
+def test_other_photos_do_not_resume_but_mended_annotations_do(tmp_path):
+    class Mended(TinyData):
+        def annotations(self):
+            document = super().annotations()
+            document["annotations"][0]["bbox"] = [1, 1, 2, 2]
+            return document
+
+    options = TrainOptions(**OPTIONS, checkpoint_seconds=0.0)
+    with pytest.raises(Stop):
+        train(stop_after(TinyModel(), 5), TinyData(), options, tmp_path, progress=False)
+    with pytest.raises(DataError, match=r"training 0 of 7 are gone, 2 are new\).* --init .*checkpoint\.npz"):
+        train(TinyModel(), TinyData(9), options, tmp_path, resume=True, progress=False)
+    train(TinyModel(), Mended(), options, tmp_path, resume=True, progress=False)
+    with pytest.raises(DataError, match=r"training 1 of 7 are gone, 0 are new\).* --init .*model\.npz"):
+        train(TinyModel(), TinyData(6), options, tmp_path, resume=True, progress=False)
+
+
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
     handler = signal.getsignal(signal.SIGINT)  # a shell's background job is started with another than Python's own
     options = TrainOptions(**OPTIONS)

@@ -186,6 +186,16 @@ def test_a_resumed_run_goes_on_with_page_scores_and_best(tmp_path, script):
     assert [row["step"] for row in read_scores(tmp_path / "halted")] == [12]
 
 
+def test_a_resumed_run_is_scored_on_the_same_photos(tmp_path, script):
+    script(*[0.1] * 5)
+    run(tmp_path)
+    with pytest.raises(
+        DataError, match=r"the photos are not those of that run \(for validation 1 of 6 are gone, 0 are"
+    ):
+        run(tmp_path, resume=True, validation=TinyData(5))
+    run(tmp_path, resume=True)
+
+
 def test_a_score_from_beyond_the_checkpoint_is_made_again(tmp_path, script):
     script(0.3, 0.5)
     with pytest.raises(Stop):

@@ -9,11 +9,13 @@ import pytest
 from minimrcnn import Config, MaskRCNN
 from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
-from minimrcnn.loading import load_model
+from minimrcnn.loading import is_torchvisions, load_model
+from minimrcnn.models import published
 from minimrcnn.recipes import list_parts
 from minimrcnn.training.checkpoint import initialize, restore, save_checkpoint
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import is_ours, load, load_state, recognize, save, state_of, to_native, to_public
+from minimrcnn.weights.recognize import PREDICTOR
 from tests.reference_cases import FOLDER
 
 SMALL = {"num_classes": 4, "backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8}
@@ -191,6 +193,62 @@ def test_senseless_shapes_are_refused(fpn, name, shape, tmp_path):
         load_model(tmp_path / "weights.npz")
 
 
+def test_all_that_is_needed_to_tell_is_named_at_once(fpn, tmp_path):
+    state = dict(fpn[1])
+    logits = "roi_heads.mask_predictor.mask_fcn_logits.weight"
+    missing = PREDICTOR, "rpn.head.conv.0.0.weight", "backbone.fpn.layer_blocks.0.0.weight"
+    for name in missing:
+        del state[name]
+    save(tmp_path / "weights.npz", {**state, logits: np.zeros(8, np.float32)})
+    with pytest.raises(DataError, match=r"weights.npz: ") as caught:
+        load_model(tmp_path / "weights.npz")
+    for name in missing:
+        assert f"{name} is missing" in str(caught.value)
+    assert f"{logits} has shape (8,), wanted 4 axes" in str(caught.value)
+
+
+def make_body(blocks, bottlenecks=False, width=64, groups=1):
+    """Names and shapes of torchvision's ResNet of so many blocks a stage; zeros that take no memory."""
+    shapes = {"conv1.weight": (64, 3, 7, 7), "bn1.running_var": (64,)}
+    before = 64
+    for stage, count in enumerate(blocks):
+        inside, after = width << stage, (256 if bottlenecks else 64) << stage
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            if bottlenecks:
+                convs = (inside, before, 1, 1), (inside, inside // groups, 3, 3), (after, inside, 1, 1)
+            else:
+                convs = (after, before, 3, 3), (after, after, 3, 3)
+            for number, shape in enumerate(convs, 1):
+                shapes[f"{name}.conv{number}.weight"] = shape
+                shapes[f"{name}.bn{number}.running_var"] = shape[:1]
+            before = after
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "name, body",
+    [
+        ("resnet18", {"blocks": (2, 2, 2, 2)}),
+        ("resnet34", {"blocks": (3, 4, 6, 3)}),
+        ("resnet50", {"blocks": (3, 4, 6, 3), "bottlenecks": True}),
+        ("resnet101", {"blocks": (3, 4, 23, 3), "bottlenecks": True}),
+        ("resnext50_32x4d", {"blocks": (3, 4, 6, 3), "bottlenecks": True, "width": 128, "groups": 32}),
+        ("resnext101_32x8d", {"blocks": (3, 4, 23, 3), "bottlenecks": True, "width": 256, "groups": 32}),
+    ],
+)
+def test_backbones_are_told_by_names_and_shapes(name, body):
+    state = make_body(**body)
+    assert recognize(state) == {"backbone": name, "norm": "frozen_batch", "norm_eps": 1e-5}
+    detector = {f"backbone.body.{there}": array for there, array in state.items()}
+    detector["rpn.head.conv.0.0.weight"] = np.zeros((512, 512, 3, 3), np.float32)
+    detector[PREDICTOR] = np.zeros((4, 8), np.float32)
+    assert recognize(detector)["backbone"] == name
+    wide = {**state, "layer1.0.conv2.weight": np.zeros((96, 96, 3, 3), np.float32)}
+    with pytest.raises(DataError, match="is none of resnet18"):
+        recognize(wide)
+
+
 def classifier(fpn):
     """What torchvision's resnet18 has, of the small model's backbone, and that model."""
     model, state = fpn
@@ -304,6 +362,27 @@ def test_a_model_from_its_weights(fpn, tmp_path):
     save(tmp_path / "body.npz", classifier(fpn)[0])
     with pytest.raises(DataError, match=r"body.npz: this is a classifier \(resnet18\), wanted a detector"):
         load_model(tmp_path / "body.npz")
+
+
+@pytest.mark.parametrize(
+    "fields, wanted",
+    [
+        ({}, True),
+        ({"norm": "batch", "backbone": "resnext101_32x8d", "num_classes": 3}, True),
+        ({"mask_head": None}, True),
+        (published.V2, True),
+        ({**published.V2, "norm": "frozen_batch"}, False),
+        ({"norm": "group"}, False),
+        ({"pyramid_channels": 64}, False),
+        ({"backbone": "vgg16"}, False),
+        ({"mask_head": "mlp"}, False),
+        ({"mask_loss": "agnostic"}, False),
+        ({"aspect_ratios": (1.0,)}, False),
+        (published.ON_C4, False),
+    ],
+)
+def test_architectures_of_torchvision(fields, wanted):
+    assert is_torchvisions(Config(**fields)) == wanted
 
 
 def test_categories_of_coco():

@@ -19,7 +19,7 @@ import dataclasses
 import numpy as np
 
 from minimrcnn import weights
-from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.archive import write_archive
 from minimrcnn.config import Config
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
@@ -32,6 +32,7 @@ from minimrcnn.models.mask_head import ConvolutionalMaskHead, MLPMaskHead
 from minimrcnn.models.prepare import prepare, resize_target, restore
 from minimrcnn.models.pyramid import STRIDES, Pyramid
 from minimrcnn.models.rpn import RegionProposalNetwork
+from minimrcnn.models.saved import config_of, read_model
 from minimrcnn.models.stages import record, trace
 from minimrcnn.nn import Module, he_normal, make_norm, uniform
 from minimrcnn.structures import Detections, Target, refer_to
@@ -232,20 +233,17 @@ class MaskRCNN(Module):
 
     @classmethod
     def load(cls, path) -> MaskRCNN:
-        """The model that `save` wrote, ready to predict.
+        """The model that `save` wrote, or that of the checkpoint of a training that was stopped, ready to predict.
 
         Raises
         ------
         DataError
             The file is truncated, not a model, or of another architecture.
         """
-        arrays, header = read_archive(path)
-        if "checkpoint" in str(header.get("kind")):
-            raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
+        arrays, header = read_model(path)
+        config = config_of(path, header)
         try:
-            model = cls(Config.from_dict(header["config"]))
-            older = "rpn.conv.", "rpn.convs.0."  # its name when there was no more than one
-            arrays = {name.replace(*older): array for name, array in arrays.items()}
+            model = cls(config)
             model.load_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error

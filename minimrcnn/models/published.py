@@ -20,6 +20,13 @@ ON_C4 = {
     "rpn_post_nms_top_n_test": 300,
     "box_batch_size_per_image": 64,
 }
+V2 = {
+    "norm": "batch",
+    "head_norm": "batch",
+    "rpn_conv_depth": 2,
+    "box_head_convs": (256, 256, 256, 256),
+    "box_head_fcs": 1,
+}
 
 
 def maskrcnn_resnet50_fpn(seed: int = 0, **fields) -> MaskRCNN:
@@ -91,11 +98,4 @@ def maskrcnn_resnet50_fpn_v2(seed: int = 0, **fields) -> MaskRCNN:
     Source: Li et al. 2021, Benchmarking Detection Transfer Learning with Vision Transformers; torchvision's model of
     that name, which has 41.8 mask AP.
     """
-    settings = {
-        "norm": "batch",
-        "head_norm": "batch",
-        "rpn_conv_depth": 2,
-        "box_head_convs": (256, 256, 256, 256),
-        "box_head_fcs": 1,
-    }
-    return MaskRCNN(seed=seed, **{**settings, **fields})
+    return MaskRCNN(seed=seed, **{**V2, **fields})

@@ -5,6 +5,9 @@ the learning rate follow from the number of steps, so neither is stored. Configu
 are compared when training goes on, because with others it would not be the same run. What a checkpoint of an older
 version does not know has the default that the newer one gave it, which does what was done before.
 
+The names of the photos are compared as well: with one more or less, others are held back, and what the model is scored
+on would be what it was trained on. What is annotated on them is not: to mend that and go on is meant to work.
+
 When all steps are done, the optimizer is not needed any more and the model is in ``model.npz``: the checkpoint is
 replaced by one without arrays, which still says what run it was.
 """
@@ -12,6 +15,7 @@ replaced by one without arrays, which still says what run it was.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,7 @@ import numpy as np
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
+from minimrcnn.models.saved import read_model
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
@@ -47,6 +52,8 @@ class Checkpoint:
         ``model.generator.bit_generator.state``.
     config, options : dict
         The fields of the model's Config and of the TrainOptions.
+    photos : dict of str to list of str, or None
+        As `list_photos` gave them; None in the checkpoint of an older version.
     """
 
     step: int
@@ -56,10 +63,14 @@ class Checkpoint:
     config: dict
     options: dict
     finished: bool = False
+    photos: dict | None = None
 
 
-def save_checkpoint(path, model, optimizer, options, step: int, finished: bool = False) -> None:
-    """Write a checkpoint after ``step`` steps, over an earlier one of that name; of a finished run, without arrays."""
+def save_checkpoint(path, model, optimizer, options, step: int, finished: bool = False, photos=None) -> None:
+    """Write a checkpoint after ``step`` steps, over an earlier one of that name; of a finished run, without arrays.
+
+    ``photos`` are those of the run, as `list_photos` gives them.
+    """
     arrays = {}
     if not finished:
         arrays |= {f"model/{name}": array for name, array in model.arrays().items()}
@@ -71,6 +82,7 @@ def save_checkpoint(path, model, optimizer, options, step: int, finished: bool =
         "generator": model.generator.bit_generator.state,
         "config": dataclasses.asdict(model.config),
         "options": dataclasses.asdict(options),
+        "photos": photos,
     }
     write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
@@ -92,7 +104,10 @@ def read_checkpoint(path) -> Checkpoint:
             part, _, rest = name.partition("/")
             parts[part][rest] = array
         checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
-        checkpoint = dataclasses.replace(checkpoint, finished=header.get("finished") is True)
+        photos = header.get("photos")
+        checkpoint = dataclasses.replace(
+            checkpoint, finished=header.get("finished") is True, photos=photos if isinstance(photos, dict) else None
+        )
     except KeyError as error:
         raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
     for name, kind in HEADER_FIELDS.items():
@@ -103,8 +118,17 @@ def read_checkpoint(path) -> Checkpoint:
     return checkpoint
 
 
-def restore(path, model, optimizer, options) -> int:
+def restore(path, model, optimizer, options, photos=None) -> int:
     """Bring model, its generator and optimizer to where the checkpoint left them.
+
+    Parameters
+    ----------
+    path : path
+    model : MaskRCNN
+    optimizer : Optimizer
+    options : TrainOptions
+    photos : dict, optional
+        Those of today, as `list_photos` gives them.
 
     Returns
     -------
@@ -114,12 +138,19 @@ def restore(path, model, optimizer, options) -> int:
     Raises
     ------
     DataError
-        The checkpoint is damaged, or of another architecture, or of a run with other options; what differs is listed.
-        Or the model of a finished run is not there.
+        The checkpoint is damaged, or of another architecture, or of a run with other options or on other photos; what
+        differs is listed. Or the model of a finished run is not there.
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
     beside = path.with_name(MODEL)
+    changes = count_changes(checkpoint.photos, photos)
+    if changes:
+        newest = beside if checkpoint.finished else path
+        raise DataError(
+            f"{path}: the photos are not those of that run ({'; '.join(changes)}), so some that it was trained on "
+            f"could be held back now; restore them, or start in a new folder with --init {newest}"
+        )
     for what, there, here in (
         ("architecture", checkpoint.config, model.config),
         ("options", checkpoint.options, options),
@@ -146,6 +177,24 @@ def restore(path, model, optimizer, options) -> int:
         return checkpoint.step
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
+
+
+def list_photos(dataset, validation: Sequence[str] | None) -> dict[str, list[str]]:
+    """The names of the photos of a run by what they are for, of a data set that knows them."""
+    photos = {"validation": sorted(validation)} if validation else {}
+    if hasattr(dataset, "annotations"):
+        photos["training"] = sorted(image["file_name"] for image in dataset.annotations()["images"])
+    return photos
+
+
+def count_changes(there: dict | None, here: dict | None) -> list[str]:
+    """How many photos are gone and how many are new, in words, for each use that is known on both sides."""
+    words = []
+    for use in sorted(set(there or ()) & set(here or ())):
+        before, now = set(there[use]), set(here[use])
+        if before != now:
+            words.append(f"for {use} {len(before - now)} of {len(before)} are gone, {len(now - before)} are new")
+    return words
 
 
 def defaults_of(record) -> dict:
@@ -186,8 +235,8 @@ def initialize(model, path) -> list[str]:
     ----------
     model : MaskRCNN
     path : path
-        A saved model, or published weights (.pth, .safetensors, .npz) of a detector or of a classifier; the backbone of
-        the latter has to fit as a whole.
+        A saved model, the checkpoint of a training that was stopped, or published weights (.pth, .safetensors, .npz) of
+        a detector or of a classifier; the backbone of the latter has to fit as a whole.
 
     Returns
     -------
@@ -205,9 +254,7 @@ def initialize(model, path) -> list[str]:
             return model.load_state(state, partly=True)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
-    arrays, header = read_archive(path)
-    if header.get("kind") == KIND:
-        raise DataError(f"{path}: this is the checkpoint of a training; wanted the model.npz beside it")
+    arrays, header = read_model(path)
     mine = model.arrays()
     fitting = {name: arrays[name] for name in mine if name in arrays and arrays[name].shape == mine[name].shape}
     if not fitting:

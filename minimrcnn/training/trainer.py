@@ -38,7 +38,7 @@ from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
 from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
-from minimrcnn.training.checkpoint import MODEL, restore, save_checkpoint
+from minimrcnn.training.checkpoint import MODEL, list_photos, restore, save_checkpoint
 from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
@@ -93,7 +93,8 @@ def train(
     checkpoint = folder / CHECKPOINT
     optimizer = options.make_optimizer(model.named_parameters())
     model.train()
-    done = restore(checkpoint, model, optimizer, options) if resume and checkpoint.exists() else 0
+    photos = list_photos(dataset, watch.names if watch else None)
+    done = restore(checkpoint, model, optimizer, options, photos) if resume and checkpoint.exists() else 0
     if resume and progress:
         if done == options.steps:
             print(f"{folder}: all {done} steps are done already", file=sys.stderr)
@@ -106,23 +107,26 @@ def train(
             (folder / name).unlink(missing_ok=True)
     cut_log(folder / LOG, done)
 
+    save = functools.partial(save_checkpoint, checkpoint, model, optimizer, options, photos=photos)
     if done < options.steps:
-        seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, progress, watch)
+        seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, save, progress, watch)
     else:
         seconds_compiling = 0.0
         if watch:
             watch.begin(done, options.steps)
     model.save(folder / MODEL)
-    save_checkpoint(checkpoint, model, optimizer, options, options.steps, finished=True)
+    save(options.steps, finished=True)
     plot_log(folder / LOG, folder / PLOT)
     return {**read_times(folder / LOG), "seconds_compiling": seconds_compiling, "peak_memory_mib": peak_memory_mib()}
 
 
 def run_steps(
-    model, optimizer, dataset, options: TrainOptions, folder: Path, done: int, progress: bool, watch: Watch | None
+    model, optimizer, dataset, options: TrainOptions, folder: Path, done: int, save, progress: bool, watch: Watch | None
 ) -> float:
-    """All steps after the first ``done``, with bar, log and checkpoints. Returns the seconds spent compiling before."""
-    save = functools.partial(save_checkpoint, folder / CHECKPOINT, model, optimizer, options)
+    """All steps after the first ``done``, with bar, log and checkpoints, which ``save`` writes for a number of steps.
+
+    Returns the seconds spent compiling before.
+    """
     transform = options.make_transform()
     with (
         Loader(dataset, options.batch_size, transform, seed=options.seed, start=done) as loader,

@@ -108,7 +108,10 @@ def read_zip(file, size: int) -> dict[str, np.ndarray]:
     """Three formats are zips: ours, torch's and NumPy's. The names in them tell which."""
     archive, entries = read_directory(file, size)
     if HEADER_NAME in entries:
-        raise Refused("this is a minimrcnn model (or the checkpoint of a training); use MaskRCNN.load(path)")
+        raise Refused(
+            "this is a minimrcnn model (or the checkpoint of a training); use MaskRCNN.load(path), on the command line "
+            "--model instead of --weights"
+        )
     if any(name.split("/")[-1] == "data.pkl" for name in entries):
         return read_pth(file, entries, size)
     if all(name.endswith(".npy") for name in entries):

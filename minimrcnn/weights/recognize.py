@@ -36,6 +36,12 @@ COCO_CLASSES = 91
 EPS = 1e-5  # torch's own
 HEAD_NORM = r"backbone\.fpn\.\w+\.\d+\.1\.|roi_heads\.(box|mask)_head\.\d+\.1\."
 PREDICTOR = "roi_heads.box_predictor.cls_score.weight"
+UPSAMPLE, MASK_LOGITS = (f"roi_heads.mask_predictor.{name}.weight" for name in ("conv5_mask", "mask_fcn_logits"))
+TELLING = (  # weights that tell a field of the Config, and how many axes they have
+    (r"backbone\.body\.layer1\.0\.conv2\.weight", 4),
+    (r"(rpn\.head\.conv|roi_heads\.(box|mask)_head)\.\d+\.0\.weight", 4),
+    (r"roi_heads\.(box_head\.(fc)?|mask_head\.fc)\d+\.weight", 2),
+)
 BACKBONES = {  # blocks in the third stage, whether they are bottlenecks, groups and width of the first 3x3
     (2, False, 1, 64): "resnet18",
     (6, False, 1, 64): "resnet34",
@@ -62,9 +68,11 @@ def recognize(state) -> dict:
     Raises
     ------
     DataError
-        The backbone is none of ours, or a detector lacks an array that is needed to tell.
+        The backbone is none of ours, or a detector lacks arrays that are needed to tell; all of them are listed.
     """
     modern = modernize(state)
+    if is_detector(state):
+        check_telling(modern)
     fields = {"backbone": recognize_backbone(modern), **recognize_norm(state)}
     if not is_detector(state):
         return fields
@@ -90,6 +98,24 @@ def recognize(state) -> dict:
     else:
         fields["box_pool_size"] = halved * 7
     return fields | recognize_mask_head(modern)
+
+
+def check_telling(modern) -> None:
+    """Refuse a detector by all arrays at once that tell something, and are missing or of senseless shapes."""
+    wanted = {name: axes for name in modern for pattern, axes in TELLING if re.fullmatch(pattern, name)}
+    wanted |= {PREDICTOR: 2, "rpn.head.conv.0.0.weight": 4}
+    if any(name.startswith("backbone.fpn.") for name in modern):
+        wanted["backbone.fpn.layer_blocks.0.0.weight"] = 4
+    if UPSAMPLE in modern:
+        wanted |= {UPSAMPLE: 4, MASK_LOGITS: 4}
+    faults = []
+    for name, axes in wanted.items():
+        try:
+            shape_of(modern, name, axes)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n  ".join(faults))
 
 
 def recognize_backbone(modern) -> str:
@@ -129,17 +155,16 @@ def recognize_norm(state) -> dict:
 
 def recognize_mask_head(modern) -> dict:
     """``mask_head`` and what belongs to it."""
-    upsample, logits = (f"roi_heads.mask_predictor.{name}.weight" for name in ("conv5_mask", "mask_fcn_logits"))
-    if logits not in modern:
+    if MASK_LOGITS not in modern:
         return {"mask_head": None}
-    if upsample not in modern:
+    if UPSAMPLE not in modern:
         return {"mask_head": "mlp", "mask_mlp_channels": widths(modern, "roi_heads.mask_head.fc{}.weight", 2)}
     fields = {
         "mask_head": "convolutional",
         "mask_head_channels": widths(modern, "roi_heads.mask_head.{}.0.weight", 4),
-        "mask_loss": "agnostic" if shape_of(modern, logits, 4)[0] == 1 else "sigmoid",
+        "mask_loss": "agnostic" if shape_of(modern, MASK_LOGITS, 4)[0] == 1 else "sigmoid",
     }
-    channels_in, channels_out = shape_of(modern, upsample, 4)[:2]
+    channels_in, channels_out = shape_of(modern, UPSAMPLE, 4)[:2]
     if channels_in != channels_out:
         fields["mask_upsample_channels"] = channels_out
     return fields

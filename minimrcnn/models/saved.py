@@ -1,0 +1,53 @@
+"""What a file of ours says of a model: the arrays and the Config, be it a saved model or the checkpoint of a training.
+
+Until a training is done there is no model.npz, and its checkpoint has the newest weights; afterwards the checkpoint is
+a note without arrays, and the model beside it has them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimrcnn.archive import read_archive
+from minimrcnn.config import Config
+from minimrcnn.errors import DataError
+
+PART = "model/"  # what the arrays of a model are below in a checkpoint
+OLDER = "rpn.conv.", "rpn.convs.0."  # its name when there was no more than one
+
+
+def read_model(path) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays of a model by their names of today, and the header of its file.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or the checkpoint of a training that is done.
+    """
+    arrays, header = read_archive(path)
+    if str(header.get("kind")).startswith("minimrcnn checkpoint"):
+        arrays = {name.removeprefix(PART): array for name, array in arrays.items() if name.startswith(PART)}
+        if not arrays:
+            raise DataError(
+                f"{path}: this is the checkpoint of a training that is done; wanted the model.npz beside it"
+            )
+    return {name.replace(*OLDER): array for name, array in arrays.items()}, header
+
+
+def config_of(path, header: dict) -> Config:
+    """The Config in the header of a file, model or checkpoint, even of a training that is done.
+
+    Raises
+    ------
+    DataError
+        There is none that this version knows.
+    """
+    try:
+        return Config.from_dict(header["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a model this version can load: {error}") from error
+
+
+def read_config(path) -> Config:
+    """The Config of a file, model or checkpoint; see `config_of`."""
+    return config_of(path, read_archive(path)[1])
