@@ -126,6 +126,7 @@ def main(arguments=None) -> None:
         results["growth"] += contest.measure_threads(labels, counts, options.rounds)
     if options.whole:
         results["stages"] = contest.measure_stages(contestants, WORK, numbers)
+        write(options.json, results)
         results["memory"] = contest.measure_memory(contestants, WORK, numbers, STEPS)
     for contestant in contestants:  # once more: did the machine stay as it was?
         if contestant.name == report.OURS:
