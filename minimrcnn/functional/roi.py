@@ -6,6 +6,7 @@ import numpy as np
 
 from minimrcnn.device import beside, empty_beside, module_of, to_device
 from minimrcnn.geometry import assign_levels
+from minimrcnn.kernels import elementwise
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
 from minimrcnn.tensor import Function, Tensor, tensors
@@ -271,7 +272,7 @@ class CutRoIs(Function):
                 gradients.append(None)
                 continue
             features_gradient = empty_beside(self.shapes[number], gradient)
-            features_gradient[:] = 0
+            elementwise.clear(features_gradient.reshape(-1))
             self.cut.backward(
                 xp.ascontiguousarray(gradient[rows]), winner, chosen, self.scales[number], features_gradient
             )
