@@ -97,10 +97,6 @@ def unset(*shape):
     return np.full(shape, 7, np.float32)
 
 
-def _clear(rng):
-    return (rng.standard_normal(300).astype(np.float32),)
-
-
 def _relu_gradient(rng):
     y = np.maximum(normal(rng, 259), 0)
     y[5] = np.nan
@@ -228,7 +224,6 @@ ARGUMENTS = {
     "box_iou": [_box_iou],
     "nms_leaders": each(_nms, (nms.BLOCK + 9,), (37,)),
     "nms_followers": each(_nms, (nms.BLOCK + 9,)),
-    "clear": [_clear],
     "relu_gradient": [_relu_gradient],
     "max_pool": each(_max_pool, *WINDOWS),
     "max_pool_gradient": each(_max_pool_gradient, *WINDOWS),

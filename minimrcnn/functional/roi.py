@@ -6,7 +6,6 @@ import numpy as np
 
 from minimrcnn.device import beside, empty_beside, module_of, to_device
 from minimrcnn.geometry import assign_levels
-from minimrcnn.kernels import elementwise
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
 from minimrcnn.tensor import Function, Tensor, tensors
@@ -272,7 +271,7 @@ class CutRoIs(Function):
                 gradients.append(None)
                 continue
             features_gradient = empty_beside(self.shapes[number], gradient)
-            elementwise.clear(features_gradient.reshape(-1))
+            features_gradient[:] = 0
             self.cut.backward(
                 xp.ascontiguousarray(gradient[rows]), winner, chosen, self.scales[number], features_gradient
             )

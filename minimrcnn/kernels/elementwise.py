@@ -29,27 +29,5 @@ def relu_gradient_cuda(y_gradient, y, x_gradient):
         x_gradient[i] = y_gradient[i] if y[i] > F(0) else F(0)
 
 
-@compiled_task
-def fill_zeros(values):
-    for i in range(values.size):
-        values[i] = 0
-
-
-@compiled(parallel=True)
-def clear_cpu(values):
-    """values (size,) = 0."""
-    for chunk in prange((values.size + CHUNK - 1) // CHUNK):
-        fill_zeros(values[chunk * CHUNK : min((chunk + 1) * CHUNK, values.size)])
-
-
-def clear_cuda(values):
-    i = cuda.grid(1)
-    if i < values.size:
-        values[i] = values.dtype.type(0)
-
-
-# clear(values (n,))
-clear = Twin("clear", clear_cpu, clear_cuda)
-
 # relu_gradient(y_gradient (n,), y (n,), x_gradient (n,))
 relu_gradient = Twin("relu_gradient", relu_gradient_cpu, relu_gradient_cuda)
