@@ -363,7 +363,7 @@ def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
     """Rows of a block: even shares for the threads, cut up evenly until what a block reads and writes stays in cache.
 
     ``columns`` numbers are touched for each row. Not less than 192 rows, as a product reads all of the kernel once for
-    each 96.
+    each 192.
     """
     fitting = min(max(CACHE // (columns * itemsize), 192), 1024)
     share = max(1, -(-rows // threads))

@@ -5,7 +5,7 @@ A processor multiplies far faster than it reads, so a product is fast if every n
 1. w is copied once into panels of 64 columns (`pack`), so that a row of a panel is four vectors side by side;
 2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
    each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
-3. rows go by blocks of 96 and k by blocks of 256, so that they wait in the second-level cache for their turns;
+3. rows go by blocks of 192 and k by blocks of 384, so that they wait in the second-level cache for their turns;
 4. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
    channels are multiplied where they lie.
 
