@@ -28,6 +28,8 @@ import numpy as np
 from numba import config
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.launch import CudaKernel
+
 try:  # kernels import `cuda` from here: None where Numba comes without it
     from numba import cuda
 except ImportError:
@@ -122,7 +124,9 @@ class Twin:
             raise NotImplementedError(f"{self.name}: no CUDA body yet; move the arrays to the CPU")
         if cuda is None:
             raise NotImplementedError(f"{self.name}: this Numba comes without CUDA; install numba-cuda")
-        return cuda.jit(self.cuda)
+        if config.ENABLE_CUDASIM:
+            return cuda.jit(self.cuda)
+        return CudaKernel(cuda.jit(self.cuda, cache=True))
 
     def __repr__(self) -> str:
         return f"Twin({self.name!r}, cpu{'' if self.cuda is None else ' and cuda'})"

@@ -1,0 +1,75 @@
+"""What the driver is handed at a launch, without a driver. `tests.test_ptx` holds it to what the kernels declare."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minimrcnn.kernels import launch
+from minimrcnn.kernels.launch import CudaKernel, Packer, describe
+from minimrcnn.kernels.twin import Twin
+from tests.twin_arguments import ARGUMENTS
+
+
+class DeviceArray:
+    """What `launch` asks of an array on a GPU."""
+
+    __cuda_array_interface__ = None
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.data = array, SimpleNamespace(ptr=array.ctypes.data)
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+def on_device(arguments) -> list:
+    """As a Twin hands them to its kernel."""
+    kinds = {np.ndarray: DeviceArray, float: np.float32}
+    return [kinds.get(type(argument), lambda same: same)(argument) for argument in arguments]
+
+
+def test_a_launch_writes_what_the_driver_reads():
+    maps = np.zeros((2, 5, 7, 3), np.float32)
+    arguments = on_device([maps, maps[:, ::2].swapaxes(1, 2), (3, -4), True, 2**40, 0.25])
+    packer = Packer(tuple(map(describe, arguments)))
+    packer.write(arguments)
+    places = (ctypes.c_void_p * len(packer.list)).from_address(packer.addresses)
+    words = [ctypes.c_int64.from_address(place).value for place in places]
+    address = maps.ctypes.data
+    assert words[:13] == [0, 0, 210, 4, address, 2, 5, 7, 3, 420, 84, 12, 4]
+    assert words[13:26] == [0, 0, 126, 4, address, 2, 7, 3, 3, 420, 12, 168, 4]
+    assert words[26:28] == [3, -4]
+    assert ctypes.c_bool.from_address(places[28]).value is True
+    assert words[29] == 2**40
+    assert ctypes.c_float.from_address(places[30]).value == 0.25
+    assert len(words) == 31
+
+
+def test_compiles_once_for_the_same_types(monkeypatch):
+    compiled, started = [], []
+    monkeypatch.setattr(CudaKernel, "compile", lambda self, descriptions: compiled.append(descriptions) or len(compiled))
+    monkeypatch.setattr(CudaKernel, "start", staticmethod(lambda *given: started.append(given[:3])))
+    kernel = CudaKernel.__new__(CudaKernel)
+    kernel.ready, kernel.lock = {}, launch.threading.Lock()
+    square = np.zeros((4, 4), np.float32)
+    for array in (square, np.zeros((9, 2), np.float32), square[:, 1:], square.astype(np.int32), square[0]):
+        kernel[3, 128](*on_device([array, 1.5]))
+    assert [function for function, *_ in started] == [1, 1, 2, 3, 4]
+    assert started[0][1:] == (3, 128)
+
+
+@pytest.mark.parametrize("argument", [np.zeros(3), "name", None, (1, 2.0), np.float64(1)])
+def test_says_what_it_cannot_hand_over(argument):
+    with pytest.raises(TypeError, match=f"got {type(argument).__name__}"):
+        describe(argument)
+
+
+def test_twins_hand_over_what_it_can():
+    for name, makers in ARGUMENTS.items():
+        assert name in Twin.registry
+        for make in makers:
+            list(map(describe, on_device(make(np.random.default_rng(0)))))
