@@ -3,13 +3,16 @@
 For each work of `benchmarks.work`:
 
 - "cpu": minimrcnn on all cores;
-- "gpu": between two CUDA events around the call, its arrays on the device. Where the host starts kernels more slowly
+- "called": between two CUDA events around a call, its arrays on the device. Where the host starts kernels more slowly
   than the GPU does them, that is the host's time;
-- "with transfers": on the wall clock, from host arrays to host arrays; not for gradients, which a training never moves;
-- "torch": torch and torchvision with CUDA in both layouts, if they are there, on the same clock; in float32, as ours;
+- "kernels": the same, but the GPU is kept busy until the host has started all of them: the GPU's own time, with nothing
+  of the work in its caches. "-" where the host has to wait for the GPU in the middle of a call;
+- "transfers": on the wall clock, from host arrays to host arrays; not for gradients, which a training never moves;
+- "torch": torch and torchvision with CUDA, in the faster of two layouts, if they are there; both clocks as ours, in
+  float32 as ours;
 - "error": the largest difference between GPU and CPU, over the largest value; of whole numbers, the share that differ;
-- "of the card": the time that the card's own product rate and copy bandwidth, both measured here, would allow, over the
-  time taken. Winograd's algorithm needs fewer multiplications than are counted, and may pass 1.
+- "of card": the time that the card's own product rate and copy bandwidth, both measured here, would allow, over that
+  of the kernels. Winograd's algorithm needs fewer multiplications than are counted, and may pass 1.
 
 All run in one process. Products are float32: TensorFloat-32, ten bits of mantissa, is off on both sides.
 """
@@ -18,11 +21,14 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +41,8 @@ from benchmarks.work import GROWTH, WORK, Work, make_inputs
 from minimrcnn.device import count_transfers, to_device
 from minimrcnn.environment import describe_environment
 
-ENOUGH, FEWEST, MOST = 0.2, 3, 30  # seconds and repetitions of a work on the GPU
+ENOUGH, FEWEST, MOST = 0.06, 3, 15  # seconds and repetitions of a work on the GPU
+HELD, MISSES = 2048, 3  # side of the products that keep the GPU busy; times that they may be too short
 WHOLE = ("inference", "training_step", "demo_step")
 ON_HOST = {"roi_align": ("rois",), "roi_pool": ("rois",), "crop_masks": ("matched",)}  # where these live
 SIDE, COPIED = 8192, 2**28  # of the product that tells the card's rate; float32 of the copy that tells its bandwidth
@@ -49,15 +56,22 @@ def main(options, numbers: list[int], growing: list[int]) -> None:
     results["torch"] = None if peer is None else peer.torch.__version__
     print(describe_card(results), file=sys.stderr)
     write(options.json, results)
+    numbers = sorted(numbers, key=lambda number: WORK[number].kind not in WHOLE)  # what matters most comes first
     tables = [("work", WORK, numbers)] + ([("growth", GROWTH, growing)] if options.growth else [])
     for table, works, chosen in tables:
         for number in tqdm(chosen, desc=table, unit="work"):
-            results[table].append(measure(works[number], results["card"], peer, options.rounds))
+            rival = None if table == "growth" else peer
+            results[table].append(measure(works[number], results["card"], rival, options.rounds))
             write(options.json, results)
     print(describe_card(results))
     print((report.markdown_table if options.markdown else report.plain_table)(make_rows(results)))
     for line in describe_crossings(results["growth"]):
         print(line)
+    if options.plots:
+        from benchmarks.plots import plot_gpu
+
+        for path in plot_gpu(results, options.plots):
+            print(path)
 
 
 def write(path: Path | None, results: dict) -> None:
@@ -82,17 +96,17 @@ def find_torch():
 
 def measure(work: Work, card: dict, peer, rounds: int) -> dict:
     """A work's record; what fails is named in it, and the others go on."""
-    record = {"name": work.name, "kind": work.kind, "size": work.size, "curve": work.curve, "times": {}, "failed": {}}
+    record = {"name": work.name, "kind": work.kind, "size": work.size, "curve": work.curve, "times": {}, "kernels": {},
+              "failed": {}, "operations": work.operations, "bytes": work.bytes}  # fmt: skip
     inputs, outputs = make_inputs(work), {}
     if work.kind in ("roi_align", "roi_pool") and not work.backward:
         del inputs["gradient"]  # its way to the GPU would be counted
     layouts = [] if peer is None else ["first"] if work.kind in peer.WITHOUT_LAYOUT else ["first", "last"]
     contestants = {
-        "cpu": lambda: clock_on_host(build(work, inputs, "cpu"), rounds),
-        "gpu": lambda: clock_on_gpu(build(work, inputs, "cuda"), rounds),
-        "with transfers": lambda: clock_on_host(Task(lambda: there_and_back(work, inputs)), rounds),
-        **{f"torch, channels {layout}": lambda layout=layout: clock_on_gpu(peer.build(work, inputs, layout), rounds)
-           for layout in layouts},
+        "cpu": lambda: build(work, inputs, "cpu"),
+        "gpu": lambda: build(work, inputs, "cuda"),
+        "with transfers": lambda: Task(lambda: there_and_back(work, inputs)),
+        **{f"torch, channels {layout}": lambda layout=layout: peer.build(work, inputs, layout) for layout in layouts},
     }  # fmt: skip
     if work.backward or work.both or work.kind in WHOLE:
         del contestants["with transfers"]
@@ -105,9 +119,14 @@ def measure(work: Work, card: dict, peer, rounds: int) -> dict:
             record["failed"][name] = f"{type(error).__name__}: {error}"
             tqdm.write(f"  {work.name}, {name}: {record['failed'][name]}", file=sys.stderr)
 
-    for name, run in contestants.items():
+    for name, make in contestants.items():
         with naming_failures(name):
-            record["times"][name], outputs[name] = run()
+            task = make()
+            clock = clock_on_host if name in ("cpu", "with transfers") else clock_on_gpu
+            record["times"][name], outputs[name] = clock(task, rounds)
+            if clock is clock_on_gpu and work.kind not in WHOLE:
+                record["kernels"][name] = clock_kernels(task, rounds)
+        task = None
         with naming_failures("freeing memory"):
             free_memory(peer)
     if work.kind in WHOLE:
@@ -116,9 +135,9 @@ def measure(work: Work, card: dict, peer, rounds: int) -> dict:
     elif "cpu" in outputs and "gpu" in outputs:
         with naming_failures("error"):
             record["error"] = difference(outputs["gpu"], outputs["cpu"])
-    if "gpu" in record["times"] and (work.operations or work.bytes):
+    if record["kernels"].get("gpu") and (work.operations or work.bytes):
         least = max(work.operations / card["gflops"], work.bytes / card["gigabytes"]) / 1e9
-        record["share"] = least / record["times"]["gpu"]["median"]
+        record["share"] = least / record["kernels"]["gpu"]["median"]
     return record
 
 
@@ -167,6 +186,47 @@ def clock_on_gpu(task: Task, rounds: int) -> tuple[dict, object]:
         last.synchronize()
         taken.append(cupy.cuda.get_elapsed_time(first, last) / 1000)
     return summarize(taken), output
+
+
+@cache
+def make_hold() -> tuple[Callable[[], None], float]:
+    """Work that keeps the GPU busy for some time, a product, and for how many seconds."""
+    import cupy
+
+    matrix = cupy.ones((HELD, HELD), np.float32)
+    product = cupy.empty_like(matrix)
+    hold = Task(lambda: cupy.matmul(matrix, matrix, out=product))
+    return hold.run, clock_on_gpu(hold, 1)[0]["low"]
+
+
+def clock_kernels(task: Task, rounds: int) -> dict | None:
+    """Median seconds between two events that both wait behind other work; None if the call itself waits for the GPU.
+
+    That other work is long enough for the host to start all of the call's kernels meanwhile.
+    """
+    import cupy
+
+    (hold, each), wait = make_hold(), cupy.cuda.runtime.deviceSynchronize
+    first, last = cupy.cuda.Event(), cupy.cuda.Event()
+    taken: list[float] = []
+    needed, misses = 0.0, 0
+    while len(taken) < FEWEST or (sum(taken) < ENOUGH * rounds and len(taken) < MOST * rounds):
+        arguments = () if task.before is None else (task.before(),)
+        wait()
+        for _ in range(1 + math.ceil(2 * needed / each)):
+            hold()
+        first.record()
+        start = time.perf_counter()
+        task.run(*arguments)
+        needed = max(needed, time.perf_counter() - start)
+        came_too_late = first.done
+        last.record()
+        last.synchronize()
+        if not came_too_late:
+            taken.append(cupy.cuda.get_elapsed_time(first, last) / 1000)
+        elif (misses := misses + 1) > MISSES:
+            return None
+    return summarize(taken)
 
 
 def summarize(taken: list[float]) -> dict:
@@ -245,18 +305,22 @@ def describe_card(results: dict) -> str:
 
 def make_rows(results: dict) -> list[list[str]]:
     """The table, heading first; then a row for each point of growth."""
-    rows = [["work", "cpu, ms", "gpu, ms", "with transfers", "gpu over cpu", "torch, ms", "its setting", "over torch",
-             "of the card", "error", "transfers", "their bytes"]]  # fmt: skip
+    rows = [["work, ms", "cpu", "called", "kernels", "transfers", "over cpu", "torch", "kernels", "its setting",
+             "over torch", "of kernels", "of card", "error", "moved", "bytes"]]  # fmt: skip
     for record in results["work"] + results["growth"]:
-        peer, moved = report.best_peer(record), record.get("transfers")
-        cpu, gpu = report.median(record, "cpu"), report.median(record, "gpu")
+        of_kernels = {"times": {name: found for name, found in record.get("kernels", {}).items() if found}}
+        peer, peer_kernels, moved = report.best_peer(record), report.best_peer(of_kernels), record.get("transfers")
+        cpu, gpu, kernels = report.median(record, "cpu"), report.median(record, "gpu"), report.median(of_kernels, "gpu")
         rows.append(
             [
                 record["name"], report.format_seconds(cpu), report.format_spread(record, "gpu"),
-                report.format_seconds(report.median(record, "with transfers")),
+                report.format_seconds(kernels), report.format_seconds(report.median(record, "with transfers")),
                 report.format_ratio(cpu / gpu if cpu and gpu else None),
-                report.format_seconds(peer[1] if peer else None), peer[0].removeprefix("torch, ") if peer else "-",
+                report.format_seconds(peer[1] if peer else None),
+                report.format_seconds(peer_kernels[1] if peer_kernels else None),
+                peer[0].removeprefix("torch, ") if peer else "-",
                 report.format_ratio(peer[1] / gpu if peer and gpu else None),
+                report.format_ratio(peer_kernels[1] / kernels if peer_kernels and kernels else None),
                 f"{record['share']:.0%}" if "share" in record else "-", report.format_error(record.get("error")),
                 str(sum(t["times"] for t in moved)) if moved else "-",
                 str(sum(t["times"] * t["bytes"] for t in moved)) if moved else "-",

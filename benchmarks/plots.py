@@ -56,7 +56,14 @@ def plot_ratios(results: dict):
 def plot_roofline(results: dict):
     """Operations a second over operations a byte, under the machine's own measured ceilings."""
     limits = results["ceilings"].get(OURS)
-    records = [record for record in results["work"] if record["operations"] and record["bytes"]]
+    return draw_roofline(
+        results["work"], limits, lambda record: median(record, OURS), lambda record: (best_peer(record) or (0, None))[1]
+    )
+
+
+def draw_roofline(records: list[dict], limits: dict | None, ours, theirs):
+    """A point for each work that has operations and bytes: our seconds, and torch's where there are any."""
+    records = [record for record in records if record["operations"] and record["bytes"] and ours(record)]
     if not limits or not records:
         return None
     figure, axes = plt.subplots(figsize=(9, 5.5))
@@ -67,14 +74,11 @@ def plot_roofline(results: dict):
     start = limits["gigabytes"] * edges[0]
     axes.text(edges[0], start * 1.3, f"memory {limits['gigabytes']:.0f} GB/s", fontsize=8, rotation=30)
     for number, (x, record) in enumerate(zip(points, records, strict=True), 1):
-        ours, peer = median(record, OURS), best_peer(record)
-        if ours is None:
-            continue
-        axes.plot(x, record["operations"] / ours / 1e9, "o", color=BLUE)
-        axes.annotate(str(number), (x, record["operations"] / ours / 1e9), textcoords="offset points", xytext=(5, 3),
-                      fontsize=7)  # fmt: skip
+        height, peer = record["operations"] / ours(record) / 1e9, theirs(record)
+        axes.plot(x, height, "o", color=BLUE)
+        axes.annotate(str(number), (x, height), textcoords="offset points", xytext=(5, 3), fontsize=7)
         if peer is not None:
-            axes.plot(x, record["operations"] / peer[1] / 1e9, "x", color=ORANGE)
+            axes.plot(x, record["operations"] / peer / 1e9, "x", color=ORANGE)
     axes.set(xscale="log", yscale="log", xlabel="operations a byte, by the definition", ylabel="GFLOP/s")
     axes.plot([], [], "o", color=BLUE, label="minimrcnn")
     axes.plot([], [], "x", color=ORANGE, label="torch at its fastest")
@@ -86,10 +90,47 @@ def plot_roofline(results: dict):
     return figure
 
 
+def plot_gpu(results: dict, folder: Path) -> list[Path]:
+    """The pictures of `benchmarks.gpu`'s results: the kernels under the card's roofline, and growth on CPU and GPU."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def kernels(record, name):
+        return (record.get("kernels", {}).get(name) or {}).get("median")
+
+    def of_torch(record):
+        times = [kernels(record, name) for name in record.get("kernels", {}) if name.startswith("torch")]
+        return min(filter(None, times), default=None)
+
+    roofline = draw_roofline(results["work"], results["card"], lambda record: kernels(record, "gpu"), of_torch)
+    lines = [
+        (BLUE, "o-", "CPU", "cpu"),
+        (ORANGE, "x--", "GPU", "gpu"),
+        (GREY, ".:", "with transfers", "with transfers"),
+    ]
+    growth = draw_growth(results.get("growth", []), [
+        (color, mark, label, lambda record, name=name: median(record, name)) for color, mark, label, name in lines
+    ])  # fmt: skip
+    made = []
+    for name, figure in (("roofline_gpu", roofline), ("growth_gpu", growth)):
+        if figure is not None:
+            made.append(folder / f"{name}.png")
+            figure.savefig(made[-1], dpi=110, bbox_inches="tight")
+            plt.close(figure)
+    return made
+
+
 def plot_growth(results: dict):
     """How the time grows with channels, cells, RoIs, boxes and threads."""
+    return draw_growth(results.get("growth", []), [
+        (BLUE, "o-", "minimrcnn", lambda record: median(record, OURS)),
+        (ORANGE, "x--", "torch at its fastest", lambda record: (best_peer(record) or (None, None))[1]),
+    ])  # fmt: skip
+
+
+def draw_growth(growth: list[dict], lines: list[tuple]):
+    """A panel for each curve; lines of (color, mark, label, seconds of a record or None)."""
     curves = defaultdict(list)
-    for record in results.get("growth", []):
+    for record in growth:
         curves[record["curve"][0]].append(record)
     if not curves:
         return None
@@ -97,10 +138,7 @@ def plot_growth(results: dict):
     figure, grid = plt.subplots(rows, 3, figsize=(11, 3.1 * rows), squeeze=False)
     for axes, (title, records) in zip(grid.flat, curves.items(), strict=False):
         records.sort(key=lambda record: record["curve"][1])
-        for color, mark, label, get in (
-            (BLUE, "o-", "minimrcnn", lambda record: median(record, OURS)),
-            (ORANGE, "x--", "torch at its fastest", lambda record: (best_peer(record) or (None, None))[1]),
-        ):
+        for color, mark, label, get in lines:
             points = [(record["curve"][1], 1000 * get(record)) for record in records if get(record) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), mark, color=color, label=label, markersize=4)

@@ -8,9 +8,7 @@ the host is the usual reason why it is slow.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import math
-import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -166,25 +164,7 @@ def _cupy():
         raise RuntimeError(f'device "cuda" needs an NVIDIA GPU and its driver; none was found ({error})') from error
     if count == 0:
         raise RuntimeError('device "cuda" needs an NVIDIA GPU; the driver knows of none')
-    _share_stream()
     return cupy
-
-
-def _share_stream() -> None:
-    """Have Numba launch without waiting.
-
-    CuPy and Numba both put their work on CUDA's default stream, which does one thing after the other. Numba does not
-    count on that: it waits for the GPU once for every array of a launch that comes with ``__cuda_array_interface__``.
-    The host would then do nothing else while the GPU computes. The warning about small grids is for whoever can choose
-    a larger one; here they follow from the arrays.
-    """
-    os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
-    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
-    for name in ("numba.cuda.core.config", "numba.core.config"):  # numba-cuda has a configuration of its own
-        try:
-            importlib.import_module(name).reload_config()
-        except ModuleNotFoundError:
-            continue
 
 
 _scratch = threading.local()

@@ -98,7 +98,9 @@ def _components_last(*arguments):
 
 # How many threads a kernel needs for its arguments, where it is not one for each number of the output.
 THREADS = {
-    "gather_patches": lambda *a: a[-1].shape[1] * a[0].shape[3],
+    "gather_patches": lambda *a: a[-1].shape[0] * -(-a[-1].shape[1] // 4) * a[-1].shape[2],
+    "scatter_patches": lambda *a: a[-1].shape[0] * a[-1].shape[1] * min(-(-a[-1].shape[2] // 4), 32),
+    "epilogue": lambda *a: -(-a[-1].shape[0] // 4) * a[-1].shape[1],
     "winograd_transform_input": _components_last,
     "winograd_transform_gradient": _components_last,
     "winograd_transform_kernel": _components_last,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ WHOLE = ("inference", "training_step", "demo_step")
 COMPARED = {"matmul_simple", "matmul_tiled", "matmul_blocked", "direct_convolution"}
 ONLY_ON_A_GPU = COMPARED | {
     *("gather_patches", "scatter_patches", "epilogue", "winograd_transform_input", "winograd_transform_output"),
+    *("nms_compare", "nms_settle"),
     *("winograd_transform_gradient", "winograd_transform_kernel", "winograd_transform_kernel_back"),
 }
 # Gradients in a fixed order have the CPU's body; the whole networks take them on a GPU.
@@ -72,13 +74,14 @@ def test_every_twin_is_timed(monkeypatch):
 
 def clock_once(task):
     seconds, output = task.once()
-    return gpu.summarize([seconds]), output
+    return gpu.summarize([seconds]), gpu.keep(output)
 
 
 def measure_on_stand_in(monkeypatch, work) -> dict:
     """A work's record as a GPU would leave it, but for the times, which are NumPy's."""
     monkeypatch.setattr(device, "_cupy", stand_in_cupy.Module)
     monkeypatch.setattr(gpu, "clock_on_gpu", lambda task, rounds: clock_once(task))
+    monkeypatch.setattr(gpu, "clock_kernels", lambda task, rounds: clock_once(task)[0])
     monkeypatch.setattr(gpu, "free_memory", lambda peer: None)
     monkeypatch.setattr(ours, "DEVICE", "cpu")
     return gpu.measure(work, {"gflops": 100.0, "gigabytes": 10.0}, None, 1)
@@ -102,6 +105,7 @@ def test_every_cuda_body_is_timed_on_a_gpu(monkeypatch):
         assert record["failed"] == {} and record["error"] < 1e-4, record
         moved = not (work.backward or work.both)
         assert set(record["times"]) == {"cpu", "gpu", *(["with transfers"] if moved else [])}
+        assert set(record["kernels"]) == {"gpu"}
     assert {name for name, twin in Twin.registry.items() if twin.cuda} - called == BESIDE_THE_WORKS & set(Twin.registry)
 
 
@@ -111,11 +115,45 @@ def test_a_work_that_fails_on_the_gpu_is_named(monkeypatch):
     assert set(record["failed"]) == {"gpu", "with transfers"} and "ZeroDivisionError" in record["failed"]["gpu"]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_kernels_are_timed_behind_other_work(monkeypatch, waits):
+    """A call that waits for the GPU finds the other work done when it comes back, and has no time of its kernels."""
+
+    class Event:
+        done = waits
+
+        def record(self):
+            events.append("record")
+
+        def synchronize(self):
+            events.append("synchronize")
+
+    events = []
+    runtime = SimpleNamespace(deviceSynchronize=lambda: events.append("wait"))
+    clock = SimpleNamespace(Event=Event, runtime=runtime, get_elapsed_time=lambda first, last: 2.5)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=clock))
+    monkeypatch.setattr(gpu, "make_hold", lambda: (lambda: events.append("hold"), 1e-9))
+    found = gpu.clock_kernels(Task(lambda: events.append("run")), 1)
+    assert (found is None) == waits and (waits or found["median"] == 0.0025)
+    assert events[:6] == ["wait", "hold", "record", "run", "record", "synchronize"]
+    assert events[7:9] == ["hold", "hold"]  # longer than the call took the host
+
+
+def test_the_pictures_of_a_gpu(tmp_path):
+    times = {"median": 0.001, "low": 0.001, "high": 0.001, "count": 3}
+    work = {"name": "conv", "operations": 1e9, "bytes": 1e6, "kernels": {"gpu": times, "torch, channels last": None}}
+    growth = [{"name": "nms", "curve": ["boxes", x], "times": {"cpu": times, "gpu": times}} for x in (10, 100)]
+    results = {"card": {"gflops": 5e4, "gigabytes": 4e3}, "work": [work], "growth": growth}
+    assert [path.name for path in plots.plot_gpu(results, tmp_path)] == ["roofline_gpu.png", "growth_gpu.png"]
+    assert plots.plot_gpu({**results, "work": [], "growth": []}, tmp_path) == []
+
+
 def test_the_table_of_a_gpu(tmp_path):
     def record(x, cpu, there, back):
         times = {name: dict(median=t, low=t, high=t, count=3) for name, t in
                  (("cpu", cpu), ("gpu", there), ("with transfers", back), ("torch, channels last", 0.01))}  # fmt: skip
-        return dict(name=f"nms {x}", kind="nms", curve=("nms: boxes", x), times=times, share=0.5, error=0.0)
+        kernels = {"gpu": times["gpu"], "torch, channels first": None}
+        return dict(name=f"nms {x}", curve=("nms: boxes", x), times=times, kernels=kernels, share=0.5, error=0.0)
 
     moved = [dict(direction="to cpu", where="a.b", what="float32 (3,)", bytes=12, times=2)]
     growth = [record(10, 0.001, 0.002, 0.003), record(100, 0.004, 0.002, 0.005), record(1000, 0.1, 0.01, 0.02)]

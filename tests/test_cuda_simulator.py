@@ -20,8 +20,8 @@ import pytest
 
 from minimrcnn import functional, geometry, reference
 from minimrcnn.functional import norm
+from minimrcnn.kernels import nms
 from minimrcnn.kernels import optimizer as optimizer_kernels
-from minimrcnn.kernels.nms import BLOCK
 from minimrcnn.kernels.twin import Twin, cuda
 from minimrcnn.tensor import Tensor, gradcheck
 from minimrcnn.training import optimizer as optimizer_module
@@ -194,12 +194,15 @@ def test_relu_gradient(on_cuda):
 
 
 @in_simulator
-@pytest.mark.parametrize("count", [0, 1, 40, BLOCK + 20])
-def test_nms(on_cuda, count):
+@pytest.mark.parametrize("count, leaders", [(0, 128), (1, 128), (40, 128), (150, 128)])
+def test_nms(on_cuda, monkeypatch, count, leaders):
+    monkeypatch.setattr(nms, "LEADERS", leaders)
     rng = np.random.default_rng(count)
     boxes, scores = draw_boxes(rng, count), rng.integers(0, 5, count).astype(np.float32)
+    monkeypatch.setattr("minimrcnn.geometry.boxes.device_of", lambda array: "cuda")
+    monkeypatch.setattr("minimrcnn.geometry.boxes.to_device", lambda array, device: array)
     assert np.array_equal(geometry.nms(boxes, scores, 0.4), reference.nms(boxes, scores, 0.4))
-    assert on_cuda == ({"nms_leaders"} if 0 < count <= BLOCK else {"nms_leaders", "nms_followers"} if count else set())
+    assert on_cuda == ({"nms_compare", "nms_settle"} if count else set())
 
 
 @in_simulator

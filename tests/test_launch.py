@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minimrcnn.kernels import launch
-from minimrcnn.kernels.launch import CudaKernel, Packer, describe
+from minimrcnn.kernels.launch import CudaKernel, Packer, look_at, numba_type
 from minimrcnn.kernels.twin import Twin
 from tests.twin_arguments import ARGUMENTS
 
@@ -27,16 +27,14 @@ class DeviceArray:
 
 
 def on_device(arguments) -> list:
-    """As a Twin hands them to its kernel."""
-    kinds = {np.ndarray: DeviceArray, float: np.float32}
-    return [kinds.get(type(argument), lambda same: same)(argument) for argument in arguments]
+    return [DeviceArray(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
 
 
 def test_a_launch_writes_what_the_driver_reads():
     maps = np.zeros((2, 5, 7, 3), np.float32)
-    arguments = on_device([maps, maps[:, ::2].swapaxes(1, 2), (3, -4), True, 2**40, 0.25])
-    packer = Packer(tuple(map(describe, arguments)))
-    packer.write(arguments)
+    kinds, numbers = look_at(on_device([maps, maps[:, ::2].swapaxes(1, 2), (3, -4), True, 2**40, 0.1]))
+    packer = Packer(kinds)
+    packer.write(numbers)
     places = (ctypes.c_void_p * len(packer.list)).from_address(packer.addresses)
     words = [ctypes.c_int64.from_address(place).value for place in places]
     address = maps.ctypes.data
@@ -45,13 +43,13 @@ def test_a_launch_writes_what_the_driver_reads():
     assert words[26:28] == [3, -4]
     assert ctypes.c_bool.from_address(places[28]).value is True
     assert words[29] == 2**40
-    assert ctypes.c_float.from_address(places[30]).value == 0.25
+    assert ctypes.c_float.from_address(places[30]).value == np.float32(0.1)
     assert len(words) == 31
 
 
 def test_compiles_once_for_the_same_types(monkeypatch):
     compiled, started = [], []
-    monkeypatch.setattr(CudaKernel, "compile", lambda self, descriptions: compiled.append(descriptions) or len(compiled))
+    monkeypatch.setattr(CudaKernel, "compile", lambda self, types: compiled.append(types) or len(compiled))
     monkeypatch.setattr(CudaKernel, "start", staticmethod(lambda *given: started.append(given[:3])))
     kernel = CudaKernel.__new__(CudaKernel)
     kernel.ready, kernel.lock = {}, launch.threading.Lock()
@@ -62,14 +60,20 @@ def test_compiles_once_for_the_same_types(monkeypatch):
     assert started[0][1:] == (3, 128)
 
 
-@pytest.mark.parametrize("argument", [np.zeros(3), "name", None, (1, 2.0), np.float64(1)])
+@pytest.mark.parametrize("argument", [np.zeros(3), "name", None, [1, 2]])
 def test_says_what_it_cannot_hand_over(argument):
     with pytest.raises(TypeError, match=f"got {type(argument).__name__}"):
-        describe(argument)
+        look_at([argument])
+
+
+def test_numpys_numbers_are_numbers():
+    kinds, numbers = look_at([np.int64(3), np.float64(0.5), np.float32(0.5), np.bool_(True)])
+    assert [str(numba_type(kind)) for kind in kinds] == ["int64", "float32", "float32", "bool"]
+    Packer(kinds).write(numbers)
 
 
 def test_twins_hand_over_what_it_can():
     for name, makers in ARGUMENTS.items():
         assert name in Twin.registry
         for make in makers:
-            list(map(describe, on_device(make(np.random.default_rng(0)))))
+            look_at(on_device(make(np.random.default_rng(0))))

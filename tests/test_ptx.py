@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cuda_resources
-from minimrcnn.kernels.launch import describe, word_format
+from minimrcnn.kernels.launch import look_at, word_format
 from minimrcnn.kernels.twin import cuda
 from tests.test_launch import on_device
 from tests.twin_arguments import ARGUMENTS
@@ -25,7 +25,7 @@ pytestmark = [
 REGISTERS = 96  # a thread; with more than that, less than a third of the threads that an SM can hold fit into it
 SHARED = 16384  # bytes a block: ten fit into an SM of 2020
 WORDS = {"u64": "q", "u32": "f4x", "f32": "f4x", "u8": "?7x", "b8": "?7x"}  # of PTX, and in `struct`'s words
-DECIDING = ("nms_leaders", "nms_followers")  # whose last bit decides, so that a product must be rounded as on a CPU
+DECIDING = ("nms_compare",)  # whose last bit decides, so that a product must be rounded as on a CPU
 
 
 @cache
@@ -65,8 +65,8 @@ def test_fits_into_registers(name, capability):
 def test_takes_what_a_launch_hands_over(name):
     declared = re.findall(r"\.param (?:\.align \d+ )?\.(\w+) ", compiled(name, (9, 0)).split("{")[0])
     arguments = on_device(ARGUMENTS[name][0](np.random.default_rng(0)))
-    handed_over = re.findall("|".join(map(re.escape, WORDS.values())), "".join(map(word_format, map(describe, arguments))))
-    assert [WORDS[kind] for kind in declared] == handed_over
+    words = "".join(map(word_format, look_at(arguments)[0]))
+    assert [WORDS[kind] for kind in declared] == re.findall("|".join(map(re.escape, WORDS.values())), words)
 
 
 def test_spills_and_shared_memory_are_counted():

@@ -81,11 +81,23 @@ def _box_iou(rng):
     return draw_boxes(rng, 7), draw_boxes(rng, 5), np.full((7, 5), 7, np.float32)
 
 
-def _nms(rng, count):
+def _nms_compare(rng, count, first):
     boxes = np.ascontiguousarray(draw_boxes(rng, count).T)
-    keep = np.ones(count, np.bool_)
-    keep[1::9] = False  # some are out already
-    return boxes, 0.3, 0, keep
+    return boxes, 0.3, first, np.full((min(count - first, 70), -(-count // nms.BITS)), 7, np.uint64)
+
+
+def _nms_settle(rng, count, leaders, first):
+    """Rows of bits with every 16th set, of later boxes only; some boxes are out already, two earlier ones stay."""
+    words = -(-count // nms.BITS)
+    suppresses = rng.integers(0, 2**63, (4, leaders, words), np.uint64)
+    suppresses = suppresses[0] & suppresses[1] & suppresses[2] & suppresses[3]
+    for i, row in enumerate(suppresses, first):
+        row[: i // nms.BITS] = 0
+        row[i // nms.BITS] &= ~np.uint64(2 ** (i % nms.BITS + 1) - 1)
+    gone = rng.integers(0, 2**63, (2, words), np.uint64)
+    kept = np.zeros(1 + count, np.int64)
+    kept[0] = 2 if first else 0
+    return suppresses, first, gone[0] & gone[1], kept
 
 
 def normal(rng, *shape):
@@ -222,8 +234,8 @@ ARGUMENTS = {
     "roi_pool_gradient": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "roi_pool_gradient_in_order": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "box_iou": [_box_iou],
-    "nms_leaders": each(_nms, (nms.BLOCK + 9,), (37,)),
-    "nms_followers": each(_nms, (nms.BLOCK + 9,)),
+    "nms_compare": each(_nms_compare, (150, 0), (37, 0), (150, 128)),
+    "nms_settle": each(_nms_settle, (150, 150, 0), (37, 37, 0), (200, 72, 128), (5000, 64, 0)),
     "relu_gradient": [_relu_gradient],
     "max_pool": each(_max_pool, *WINDOWS),
     "max_pool_gradient": each(_max_pool_gradient, *WINDOWS),

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from minimrcnn.device import beside, module_of
+from minimrcnn.device import beside, device_of, module_of, to_device
 from minimrcnn.kernels.box_iou import box_iou as box_iou_twin
-from minimrcnn.kernels.nms import suppress
+from minimrcnn.kernels.nms import find_kept, suppress
 
 # exp() of more than this would make a box of 16 pixels wider than 1000: an untrained network must not overflow.
 LARGEST_LOG_SCALE = math.log(1000 / 16)
@@ -151,10 +151,14 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
         If there is not one score a box.
     """
     boxes, scores = _check_scored("nms", boxes, scores)
-    xp = module_of(boxes)
     order = best_first(scores)
-    keep = xp.ones(len(boxes), np.bool_)
-    suppress(xp.ascontiguousarray(boxes[order].T), iou_threshold, keep)  # (4, P)
+    ordered = module_of(boxes).ascontiguousarray(boxes[order].T)  # (4, P)
+    if device_of(boxes) == "cuda":
+        kept = find_kept(ordered, iou_threshold)
+        count = int(to_device(kept[:1], "cpu")[0])  # here the host waits
+        return order[kept[1 : 1 + count]]
+    keep = np.ones(len(boxes), np.bool_)
+    suppress(ordered, iou_threshold, keep)
     return order[keep]
 
 

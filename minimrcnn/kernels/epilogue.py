@@ -8,9 +8,11 @@ Groups come out of a batched product one after the other, (groups, rows, Cout / 
 a row together. With a single group the product may lie in the output itself.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
+from minimrcnn.kernels.four import add_four, find_rows, read_rows, rectify_four, threads_of_rows, write_rows
 from minimrcnn.kernels.twin import Twin, cuda
 
 
@@ -24,29 +26,36 @@ def finish_value(value, bias, channel, relu, F):
     return value
 
 
-@register_jitable
-def finish_element(product, bias, residual, relu, row, channel, output):
-    group_out = product.shape[2]
-    value = product[channel // group_out, row, channel % group_out]
-    if residual.size > 0:
-        value += residual[row, channel]
-    output[row, channel] = finish_value(value, bias, channel, relu, output.dtype.type)
-
-
 @compiled()
 def epilogue_cpu(product, bias, residual, relu, output):
+    group_out = product.shape[2]
     for row in range(output.shape[0]):
         for channel in range(output.shape[1]):
-            finish_element(product, bias, residual, relu, row, channel, output)
+            value = product[channel // group_out, row, channel % group_out]
+            if residual.size > 0:
+                value += residual[row, channel]
+            output[row, channel] = finish_value(value, bias, channel, relu, output.dtype.type)
 
 
 def epilogue_cuda(product, bias, residual, relu, output):
-    element = cuda.grid(1)
-    if element < output.size:
-        channels = output.shape[1]
-        finish_element(product, bias, residual, relu, element // channels, element % channels, output)
+    """Four rows of a channel for each thread: all are read before the first is written, as memory is slow to answer."""
+    F = output.dtype.type
+    rows, channel = find_rows(cuda.grid(1), output.shape[0], output.shape[1])
+    if rows[0] >= output.shape[0]:
+        return
+    group_out = np.uint32(product.shape[2])
+    group, at = np.uint32(channel // group_out), np.uint32(channel % group_out)
+    values = read_rows(product[group], rows, at)
+    if residual.size > 0:
+        values = add_four(values, F(1), read_rows(residual, rows, channel))
+    if bias.size > 0:
+        b = bias[channel]
+        values = add_four((b, b, b, b), F(1), values)
+    if relu:
+        values = rectify_four(values, F)
+    write_rows(values, rows, channel, output)
 
 
 # epilogue(product (groups, R, Cout / groups), bias (Cout,) or (0,), residual (R, Cout) or (0, 0), relu: bool,
 #          output (R, Cout))
-epilogue = Twin("epilogue", epilogue_cpu, epilogue_cuda)
+epilogue = Twin("epilogue", epilogue_cpu, epilogue_cuda, threads=lambda *arguments: threads_of_rows(arguments[-1]))

@@ -1,19 +1,18 @@
 """Non-maximum suppression of boxes that come best first: a box goes if a better one that stays overlaps it too much.
 
-One box after the other would leave nothing to do in parallel. So the boxes go in blocks of 256:
+One box after the other would leave nothing to do in parallel, and most comparisons do not depend on one another.
 
-1. Within a block, the boxes are judged in order, each by its better ones (`nms_leaders`: short, sequential).
-2. The block's survivors, its leaders, judge all later boxes (`nms_followers`: nearly all of the work, and in any
-   order).
-3. On to the next block, whose boxes now only have to be judged among themselves.
+On a CPU boxes go in blocks of 256. Within a block they are judged in order, each by its better ones; the block's
+survivors, its leaders, then judge all later boxes, in any order. A single thread does all of it, one vector of later
+boxes at a time: 5,000 boxes take less time than waking a second thread twenty times may take on a busy machine.
 
-On a CPU a single thread does all of it, one vector of later boxes at a time: 5,000 boxes take less time than waking a
-second thread twenty times may take on a busy machine.
+On a GPU two kernels take up to 4096 boxes a turn:
 
-On a GPU step 2 has a thread for each later box. For step 1 its 128 threads first compare all pairs of the block, which
-gives each box a row of 256 bits: whom it would suppress. That leaves little to do in order, and it is done 32 boxes, a
-word of bits, at a time: one thread decides who of the 32 stays, then one thread for each later word takes out whom the
-survivors suppress there. The host waits for nothing and copies nothing; memory does not grow with the square of P.
+1. `nms_compare`: every box with every later one, all at once. What box i would suppress is a row of bits.
+2. `nms_settle`: what is left to do in order, 64 boxes, a word of bits, at a time. One thread decides who of the 64
+   stays; then the warps of the block take out whom those suppress later on, a survivor each.
+
+The host waits for nothing and copies nothing, and memory grows with the number of boxes, not with its square.
 
 The overlap must be strictly greater than the threshold, and is compared as torchvision compares it: the quotient in
 float32 against the threshold as it was given. No float32 lies between a number and the next float32 below or at it, so
@@ -26,12 +25,16 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
+from minimrcnn.device import module_of
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, Twin, cuda, rounded_product
+from minimrcnn.kernels.twin import WARP, Twin, cuda, rounded_product
 
-BLOCK = 256
-BITS = 32  # of a word
-WORDS = BLOCK // BITS
+BLOCK = 256  # boxes of a turn on a CPU
+LEADERS = 4096  # and on a GPU
+BITS = 64  # of a word
+WORDS = LEADERS // BITS
+ALL_BITS = np.uint64(2**BITS - 1)
+SETTLERS = 1024  # threads that settle, of one block
 
 
 @register_jitable
@@ -66,7 +69,7 @@ def judge(boxes, i, start, end, iou_threshold, keep):
 
 
 @compiled(nogil=True)
-def nms_leaders_cpu(boxes, iou_threshold, first, keep):
+def judge_leaders(boxes, iou_threshold, first, keep):
     last = end_of_block(first, len(keep))
     for i in range(first, last):
         if keep[i]:
@@ -74,7 +77,7 @@ def nms_leaders_cpu(boxes, iou_threshold, first, keep):
 
 
 @compiled(nogil=True)
-def nms_followers_cpu(boxes, iou_threshold, first, keep):
+def judge_followers(boxes, iou_threshold, first, keep):
     # Chunk by chunk, so that a chunk's coordinates stay in the first cache for all leaders.
     for start in range(first + BLOCK, len(keep), BLOCK):
         end = end_of_block(start, len(keep))
@@ -94,75 +97,127 @@ def overlaps_alike(boxes, i, j, iou_threshold):
     return shared / (areas - shared) > F(iou_threshold)
 
 
-def nms_leaders_cuda(boxes, iou_threshold, first, keep):
-    thread = cuda.threadIdx.x
-    count = end_of_block(first, len(keep)) - first
-    suppresses = cuda.shared.array((WORDS, BLOCK), np.uint32)  # bit b of [w, i]: box i, and so not the later 32 w + b
-    gone = cuda.shared.array(WORDS, np.uint32)  # bit b of [w]: box 32 w + b is out
-    for task in range(thread, WORDS * count, THREADS_PER_BLOCK):
-        word, i = task // count, task % count
-        bits = np.uint32(0)
-        for bit in range(max(i + 1 - word * BITS, 0), min(count - word * BITS, BITS)):
-            if overlaps_alike(boxes, first + i, first + word * BITS + bit, iou_threshold):
-                bits |= np.uint32(1 << bit)
-        suppresses[word, i] = bits
-    if thread < WORDS:
-        bits = np.uint32(0)
-        for bit in range(BITS):
-            if thread * BITS + bit >= count or not keep[first + thread * BITS + bit]:
-                bits |= np.uint32(1 << bit)
-        gone[thread] = bits
-    cuda.syncthreads()
-    for word in range(WORDS):
-        if thread == 0:
-            bits = gone[word]
-            for bit in range(BITS):
-                if not (bits >> np.uint32(bit)) & np.uint32(1):
-                    bits |= suppresses[word, word * BITS + bit]
-            gone[word] = bits
-        cuda.syncthreads()
-        if word < thread and thread < WORDS:
-            bits = gone[thread]
-            for bit in range(BITS):
-                if not (gone[word] >> np.uint32(bit)) & np.uint32(1):
-                    bits |= suppresses[thread, word * BITS + bit]
-            gone[thread] = bits
-        cuda.syncthreads()
-    for j in range(thread, count, THREADS_PER_BLOCK):
-        if (gone[j // BITS] >> np.uint32(j % BITS)) & np.uint32(1):
-            keep[first + j] = False
+# --- The bodies of the two kernels for a CPU are for tests and debuggers, and not compiled. ---
 
 
-def nms_followers_cuda(boxes, iou_threshold, first, keep):
-    j = first + BLOCK + cuda.grid(1)
-    if j >= len(keep) or not keep[j]:
+def nms_compare_cpu(boxes, iou_threshold, first, suppresses):
+    F = boxes.dtype.type
+    for i, row in enumerate(suppresses, first):
+        row[i // BITS :] = 0
+        for j in range(i + 1, boxes.shape[1]):
+            if overlaps(*boxes[:, i], *boxes[:, j], F(iou_threshold), F):
+                row[j // BITS] |= np.uint64(1) << np.uint64(j % BITS)
+
+
+def nms_compare_cuda(boxes, iou_threshold, first, suppresses):
+    """A word of a row for each thread. Neighbors have neighboring boxes, and compare them to the same ones."""
+    thread, rows = np.uint32(cuda.grid(1)), np.uint32(len(suppresses))
+    i, word = np.int64(thread % rows), np.int64(thread // rows)
+    if word >= suppresses.shape[1] or word < (first + i) // BITS:
         return
-    for i in range(first, first + BLOCK):
-        if keep[i] and overlaps_alike(boxes, i, j, iou_threshold):
-            keep[j] = False
-            return
+    bits = np.uint64(0)
+    for bit in range(max(first + i + 1 - word * BITS, 0), min(boxes.shape[1] - word * BITS, BITS)):
+        if overlaps_alike(boxes, first + i, word * BITS + bit, iou_threshold):
+            bits |= np.uint64(1) << np.uint64(bit)
+    suppresses[i, word] = bits
 
 
-# Both take (boxes (4,P) best first, one row a coordinate, so that neighbors lie side by side; iou_threshold: float;
-# first: int, the block's first box; keep (P,) bool, in and out).
-nms_leaders = Twin("nms_leaders", nms_leaders_cpu, nms_leaders_cuda, threads=lambda *arguments: THREADS_PER_BLOCK)
-nms_followers = Twin(
-    "nms_followers",
-    nms_followers_cpu,
-    nms_followers_cuda,
-    threads=lambda boxes, iou_threshold, first, keep: max(len(keep) - first - BLOCK, 0),
-)
+@register_jitable
+def is_set(bits, bit):
+    return (bits >> np.uint64(bit)) & np.uint64(1) != np.uint64(0)
 
 
-def suppress(boxes, iou_threshold: float, keep) -> None:
-    """Clear `keep` (P,) bool, all True at first, for the boxes (4, P), best first, that a better kept one overlaps.
+def nms_settle_cpu(suppresses, first, gone, kept):
+    later, out = -(-(first + len(suppresses)) // BITS), gone.copy()
+    for i, row in enumerate(suppresses, first):
+        if not is_set(out[i // BITS], i % BITS):
+            kept[0] += 1
+            kept[kept[0]] = i
+            out[i // BITS :] |= row[i // BITS :]
+    gone[later:] = out[later:]
 
-    The arrays are NumPy's or on a CUDA device; nothing is copied between the two.
-    """
+
+def nms_settle_cuda(suppresses, first, gone, kept):
+    """Memory answers late, so what the next word needs is on its way, or in shared memory, before it is its turn."""
+    thread, count, words = cuda.threadIdx.x, len(suppresses), len(gone)
+    lane, warp, before = thread % WARP, thread // WARP, kept[0]
+    own, own_words = first // BITS, (count + BITS - 1) // BITS
+    out = cuda.shared.array(WORDS, np.uint64)  # who is gone of these boxes
+    diagonal = cuda.shared.array(BITS, np.uint64)  # whom a word's boxes suppress among themselves
+    staying = cuda.shared.array(1, np.uint64)
+    if thread < own_words:
+        out[thread] = gone[own + thread]
+    ahead = suppresses[thread, own] if thread < min(BITS, count) else np.uint64(0)
+    for start in range(0, count, BITS):
+        word, some = start // BITS, min(BITS, count - start)
+        if thread < BITS:
+            diagonal[thread] = ahead
+        if thread < BITS and start + BITS + thread < count:
+            ahead = suppresses[start + BITS + thread, own + word + 1]
+        cuda.syncthreads()
+        if thread == 0:
+            stay, free = np.uint64(0), ~out[word] & (ALL_BITS >> np.uint64(BITS - some))
+            while free != np.uint64(0):
+                bit = cuda.popc((free & (~free + np.uint64(1))) - np.uint64(1))  # the lowest that is set
+                stay |= np.uint64(1) << np.uint64(bit)
+                free &= ~(diagonal[bit] | stay)
+            staying[0] = stay
+        cuda.syncthreads()
+        stay = staying[0]
+        if thread < some and is_set(stay, thread):
+            place = cuda.popc(stay & ((np.uint64(1) << np.uint64(thread)) - np.uint64(1)))
+            kept[1 + before + place] = first + start + thread
+        before += cuda.popc(stay)
+        for bit in range(warp, some, SETTLERS // WARP):
+            if is_set(stay, bit):
+                for later in range(own + word + 1 + lane, words, WARP):
+                    bits = suppresses[start + bit, later]
+                    if later - own < own_words:
+                        cuda.atomic.or_(out, later - own, bits)
+                    else:
+                        cuda.atomic.or_(gone, later, bits)
+        cuda.syncthreads()
+    if thread == 0:
+        kept[0] = before
+
+
+# Words are uint64 with a bit for each box: bit b of word w is box 64 w + b. ``first`` is a multiple of 64.
+#
+# nms_compare(boxes (4,P) best first, one row a coordinate, so that neighbors lie side by side; iou_threshold: float,
+#             first: int, suppresses (L, words)) for the L boxes from ``first`` on; words before their own stay as they
+# were.
+nms_compare = Twin("nms_compare", nms_compare_cpu, nms_compare_cuda)
+# nms_settle(suppresses (L, words), first: int, gone (words,), in, and of later boxes out; kept (1 + P,) int64, in and
+#            out: how many stay so far, and who)
+nms_settle = Twin("nms_settle", nms_settle_cpu, nms_settle_cuda, threads=lambda *arguments: SETTLERS, block=SETTLERS)
+
+
+def round_down(iou_threshold: float) -> float:
+    """The largest float32 that is not above the threshold."""
     threshold = np.float32(iou_threshold)
     if float(threshold) > iou_threshold:  # float(): or NumPy would compare in float32
         threshold = np.nextafter(threshold, np.float32(-np.inf))
+    return float(threshold)
+
+
+def suppress(boxes: np.ndarray, iou_threshold: float, keep: np.ndarray) -> None:
+    """Clear `keep` (P,) bool, all True at first, for the boxes (4, P), best first, that a better kept one overlaps."""
+    threshold = round_down(iou_threshold)
     for first in range(0, len(keep), BLOCK):
-        nms_leaders(boxes, float(threshold), first, keep)
-        if first + BLOCK < len(keep):
-            nms_followers(boxes, float(threshold), first, keep)
+        judge_leaders(boxes, threshold, first, keep)
+        judge_followers(boxes, threshold, first, keep)
+
+
+def find_kept(boxes, iou_threshold: float):
+    """On a GPU: an array (1 + P,) int64 of how many of the boxes (4, P), best first, stay, and their numbers in order.
+
+    Nothing is copied, and the host does not wait.
+    """
+    xp, count = module_of(boxes), boxes.shape[1]
+    words = -(-count // BITS)
+    gone, kept = xp.zeros(words, np.uint64), xp.zeros(1 + count, np.int64)
+    for first in range(0, count, LEADERS):
+        suppresses = xp.empty((min(LEADERS, count - first), words), np.uint64)
+        nms_compare(boxes, round_down(iou_threshold), first, suppresses)
+        nms_settle(suppresses, first, gone, kept)
+    return kept

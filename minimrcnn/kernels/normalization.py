@@ -16,11 +16,21 @@ its sums are hardly worse: for each piece of the positions there are two terms, 
 Shapes: x (N, P, C), P positions; sums (N, T, 2, C); a, b, d (N, C).
 """
 
+import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, find_place
+from minimrcnn.kernels.four import (
+    add_four,
+    count_row_threads,
+    find_rows,
+    read_rows,
+    rectify_four,
+    threads_of_rows,
+    write_rows,
+)
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda
 
 NUMBERS = 32768  # numbers of a map that a task of the CPU takes
 PIECE = 256  # positions that a block of the GPU takes
@@ -161,32 +171,55 @@ def channel_sums_cuda(x, y_gradient, y, backward, relu, sums):
         sums[n, 2 * piece, 1, c], sums[n, 2 * piece + 1, 1, c] = second, second_rest
 
 
+@register_jitable
+def find_rows_of_picture(thread, shape):
+    """`find_rows` in one of N matrices (P, C), and in which; it may be one too many."""
+    threads = np.uint32(count_row_threads(shape[1], shape[2]))
+    n, thread = np.uint32(np.uint32(thread) // threads), np.uint32(np.uint32(thread) % threads)
+    rows, channel = find_rows(thread, shape[1], shape[2])
+    return n, rows, channel
+
+
+@register_jitable
+def set_zero_unless_positive(values, y, F):
+    """The gradient before ReLU of four numbers."""
+    return (
+        values[0] if y[0] > F(0) else F(0),
+        values[1] if y[1] > F(0) else F(0),
+        values[2] if y[2] > F(0) else F(0),
+        values[3] if y[3] > F(0) else F(0),
+    )
+
+
 def scale_channels_cuda(x, scale, shift, residual, relu, y):
-    element = cuda.grid(1)
-    if element >= y.size:
-        return
+    """Four positions of a channel for each thread."""
     F = x.dtype.type
-    _, n, p, c = find_place(element, (1,) + x.shape)
-    value = x[n, p, c] * scale[n, c] + shift[n, c]
+    n, rows, c = find_rows_of_picture(cuda.grid(1), x.shape)
+    if n >= len(x):
+        return
+    s, values = shift[n, c], read_rows(x[n], rows, c)
+    values = add_four((s, s, s, s), scale[n, c], values)
     if residual.size:
-        value += residual[n, p, c]
-    if relu and value < F(0):  # written so that NaN stays NaN
-        value = F(0)
-    y[n, p, c] = value
+        values = add_four(values, F(1), read_rows(residual[n], rows, c))
+    if relu:
+        values = rectify_four(values, F)
+    write_rows(values, rows, c, y[n])
 
 
 def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradient, x_gradient):
-    element = cuda.grid(1)
-    if element >= x_gradient.size:
-        return
+    """Four positions of a channel for each thread."""
     F = x.dtype.type
-    _, n, p, c = find_place(element, (1,) + x.shape)
-    g = y_gradient[n, p, c]
-    if relu and not y[n, p, c] > F(0):
-        g = F(0)
-    x_gradient[n, p, c] = g * a[n, c] + x[n, p, c] * b[n, c] + d[n, c]
+    n, rows, c = find_rows_of_picture(cuda.grid(1), x.shape)
+    if n >= len(x):
+        return
+    g, values = read_rows(y_gradient[n], rows, c), read_rows(x[n], rows, c)
+    if relu:
+        g = set_zero_unless_positive(g, read_rows(y[n], rows, c), F)
+    s = d[n, c]
+    values = add_four(add_four((s, s, s, s), b[n, c], values), a[n, c], g)
     if residual_gradient.size:
-        residual_gradient[n, p, c] = g
+        write_rows(g, rows, c, residual_gradient[n])
+    write_rows(values, rows, c, x_gradient[n])
 
 
 # channel_sums(x (N,P,C), y_gradient (N,P,C), y (N,P,C), backward: bool, relu: bool, sums (N,T,2,C)); the gradient is
@@ -202,8 +235,18 @@ channel_sums = Twin(
 )
 
 # scale_channels(x (N,P,C), scale (N,C), shift (N,C), residual (N,P,C) or (0,0,0), relu: bool, y (N,P,C))
-scale_channels = Twin("scale_channels", scale_channels_cpu, scale_channels_cuda)
+scale_channels = Twin(
+    "scale_channels",
+    scale_channels_cpu,
+    scale_channels_cuda,
+    threads=lambda *arguments: threads_of_rows(arguments[-1]),
+)
 
 # normalization_gradient(x (N,P,C), y_gradient (N,P,C), y (N,P,C) or (0,0,0) without ReLU, relu: bool, a, b, d (N,C),
 #                        residual_gradient (N,P,C) or (0,0,0), x_gradient (N,P,C))
-normalization_gradient = Twin("normalization_gradient", normalization_gradient_cpu, normalization_gradient_cuda)
+normalization_gradient = Twin(
+    "normalization_gradient",
+    normalization_gradient_cpu,
+    normalization_gradient_cuda,
+    threads=lambda *arguments: threads_of_rows(arguments[-1]),
+)

@@ -16,10 +16,25 @@ once for all of them, and neighboring threads, which have neighboring channels, 
 Shapes: x (N, H, W, Cin), patches (groups, rows, KH * KW * Cin / groups).
 """
 
+import math
+
+import numpy as np
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.epilogue import finish_value
+from minimrcnn.kernels.four import (
+    FOUR,
+    add_four,
+    choose_four,
+    divide,
+    find_cell,
+    find_lane,
+    find_rows,
+    rectify_four,
+    threads_of_cells,
+    write_rows,
+)
 from minimrcnn.kernels.twin import Twin, cuda
 
 
@@ -48,12 +63,46 @@ def gather_patches_cpu(x, first, kernel_size, stride, padding, out_size, patches
             gather_channel(x, first, kernel_size, stride, padding, out_size, row, channel, patches)
 
 
+@register_jitable
+def read_patch(x, n, y, column, channel):
+    """A number of the map, 0 outside. Without sign, what lies above or left of it is far below and right of it."""
+    n, y, column = np.uint32(n), np.uint32(y & 0xFFFFFFFF), np.uint32(column & 0xFFFFFFFF)
+    inside = n < np.uint32(x.shape[0]) and y < np.uint32(x.shape[1]) and column < np.uint32(x.shape[2])
+    return x[n, y, column, channel] if inside else x.dtype.type(0)
+
+
+@register_jitable
+def next_position(n, oy, ox, out_size):
+    """The output position after this one; 32 bits are enough."""
+    n, oy, ox = np.uint32(n), np.uint32(oy), np.uint32(ox + 1)
+    if ox == np.uint32(out_size[1]):
+        oy, ox = np.uint32(oy + np.uint32(1)), np.uint32(0)
+    if oy == np.uint32(out_size[0]):
+        n, oy = np.uint32(n + np.uint32(1)), np.uint32(0)
+    return np.int64(n), np.int64(oy), np.int64(ox)
+
+
 def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patches):
-    element = cuda.grid(1)
-    channels = x.shape[3]
-    if element < patches.shape[1] * channels:
-        row, channel = element // channels, element % channels
-        gather_channel(x, first, kernel_size, stride, padding, out_size, row, channel, patches)
+    """A thread has a column of the matrix, a tap of a channel, at four output positions."""
+    groups, count, inner = patches.shape
+    rows, column = find_rows(cuda.grid(1), count, groups * inner)
+    if rows[0] >= count:
+        return
+    group, column = np.uint32(column // np.uint32(inner)), np.uint32(column % np.uint32(inner))
+    group_in = np.uint32(x.shape[3] // groups)
+    tap, channel = np.uint32(column // group_in), np.uint32(group * group_in + column % group_in)
+    down = np.int64(tap // np.uint32(kernel_size[1])) - padding
+    across = np.int64(tap % np.uint32(kernel_size[1])) - padding
+    n, oy, ox = find_cell(first + rows[0], (0, out_size[0], out_size[1]))
+    a = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    b = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    c = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    d = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    values = a, b if rows[1] > rows[0] else a, c if rows[2] > rows[0] else a, d if rows[3] > rows[0] else a
+    write_rows(values, rows, column, patches[group])
 
 
 @register_jitable
@@ -89,16 +138,52 @@ def scatter_patches_cpu(patches, first, kernel_size, stride, padding, out_size, 
                 lines[line, column, channel] = finish_value(total, bias, channel, relu, F)
 
 
+@register_jitable
+def read_four_columns(patches, row, groups, columns, tap):
+    """Numbers of one row, each of a group and a column of its own; ``tap``: the column where a tap begins."""
+    row = np.uint32(row)
+    return (
+        patches[groups[0], row, np.uint32(tap + columns[0])],
+        patches[groups[1], row, np.uint32(tap + columns[1])],
+        patches[groups[2], row, np.uint32(tap + columns[2])],
+        patches[groups[3], row, np.uint32(tap + columns[3])],
+    )
+
+
 def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size, height, first_line, bias, relu, lines):
-    element = cuda.grid(1)
-    if element < lines.size:
-        F = lines.dtype.type
-        width, channels = lines.shape[1], lines.shape[2]
-        line, column, channel = element // (width * channels), element // channels % width, element % channels
-        n, y = (first_line + line) // height, (first_line + line) % height
-        total = collect_place(patches, first, kernel_size, stride, padding, out_size, channels // patches.shape[0], n,
-                              y, column, channel)  # fmt: skip
-        lines[line, column, channel] = finish_value(total, bias, channel, relu, F)
+    """Four channels of a place for each thread, which collects as `collect_place` does."""
+    F = lines.dtype.type
+    channels, group_in = lines.shape[2], np.uint32(lines.shape[2] // patches.shape[0])
+    place, lane, lanes = find_lane(cuda.grid(1), channels)
+    line, column = divide(place, lines.shape[1])
+    if line >= lines.shape[0]:
+        return
+    n, y = divide(first_line + line, height)
+    last_oy, first_ky = divide(y + padding, stride)
+    last_ox, first_kx = divide(column + padding, stride)
+    start = lane
+    while start < channels:
+        four = choose_four(start, lanes, channels)
+        groups = four[0] // group_in, four[1] // group_in, four[2] // group_in, four[3] // group_in
+        columns = four[0] % group_in, four[1] % group_in, four[2] % group_in, four[3] % group_in
+        total = (F(0), F(0), F(0), F(0))
+        ky, oy = first_ky, last_oy
+        while ky < kernel_size[0]:
+            kx, ox = first_kx, last_ox
+            while kx < kernel_size[1]:
+                if 0 <= oy and oy < out_size[0] and 0 <= ox and ox < out_size[1]:
+                    row = (n * out_size[0] + oy) * out_size[1] + ox - first
+                    tap = np.uint32((ky * kernel_size[1] + kx) * group_in)
+                    total = add_four(total, F(1), read_four_columns(patches, row, groups, columns, tap))
+                kx, ox = kx + stride, ox - 1
+            ky, oy = ky + stride, oy - 1
+        if bias.size > 0:
+            total = add_four(total, F(1), (bias[four[0]], bias[four[1]], bias[four[2]], bias[four[3]]))
+        if relu:
+            total = rectify_four(total, F)
+        target = lines[np.uint32(line), np.uint32(column)]
+        target[four[0]], target[four[1]], target[four[2]], target[four[3]] = total[0], total[1], total[2], total[3]
+        start += FOUR * lanes
 
 
 # gather_patches(x (N,H,W,Cin), first: int, kernel_size: (int, int), stride: int, padding: int, out_size: (int, int),
@@ -108,11 +193,16 @@ gather_patches = Twin(
     "gather_patches",
     gather_patches_cpu,
     gather_patches_cuda,
-    threads=lambda *arguments: arguments[-1].shape[1] * arguments[0].shape[3],
+    threads=lambda *arguments: math.prod(arguments[-1].shape[::2]) * -(-arguments[-1].shape[1] // FOUR),
 )
 
 # scatter_patches(patches, first, kernel_size, stride, padding, out_size: as above, height: int, first_line: int,
 #                 bias (Cin,) or (0,), relu: bool, lines (L, W, Cin))
 # fills L lines of x, counted by (n, y), from ``first_line`` on. ``height`` is x's; the patches must hold every output
 # position that saw one of these lines.
-scatter_patches = Twin("scatter_patches", scatter_patches_cpu, scatter_patches_cuda)
+scatter_patches = Twin(
+    "scatter_patches",
+    scatter_patches_cpu,
+    scatter_patches_cuda,
+    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+)

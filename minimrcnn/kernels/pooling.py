@@ -6,10 +6,24 @@ gathers: each input place looks at the windows it lies in and takes the gradient
 Shapes: x (N, H, W, C), y and taps (N, OH, OW, C).
 """
 
+import numpy as np
 from numba import prange
+from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.twin import Twin, cuda, find_place
+from minimrcnn.kernels.four import (
+    FOUR,
+    add_four,
+    choose_four,
+    divide,
+    find_cell,
+    find_lane,
+    read_four,
+    take_won,
+    threads_of_cells,
+    write_four,
+)
+from minimrcnn.kernels.twin import Twin, cuda
 
 
 @compiled_task
@@ -62,42 +76,85 @@ def max_pool_gradient_cpu(y_gradient, taps, kernel, stride, padding, x_gradient)
         )
 
 
+@register_jitable
+def keep_larger(best, winner, values, tap):
+    """The largest so far and their taps, after ``values``, which all are of this tap."""
+    a = winner[0] < 0 or values[0] > best[0] or values[0] != values[0]
+    b = winner[1] < 0 or values[1] > best[1] or values[1] != values[1]
+    c = winner[2] < 0 or values[2] > best[2] or values[2] != values[2]
+    d = winner[3] < 0 or values[3] > best[3] or values[3] != values[3]
+    return (
+        values[0] if a else best[0],
+        values[1] if b else best[1],
+        values[2] if c else best[2],
+        values[3] if d else best[3],
+    ), (
+        tap if a else winner[0],
+        tap if b else winner[1],
+        tap if c else winner[2],
+        tap if d else winner[3],
+    )
+
+
 def max_pool_cuda(x, kernel, stride, padding, taps, y):
-    """One thread for each output."""
-    element = cuda.grid(1)
-    if element >= y.size:
+    """Four channels of an output for each thread."""
+    F = x.dtype.type
+    channels = x.shape[3]
+    output, lane, lanes = find_lane(cuda.grid(1), channels)
+    n, oy, ox = find_cell(output, y.shape)
+    if n >= len(y):
         return
-    n, oy, ox, c = find_place(element, y.shape)
     top, left = oy * stride - padding, ox * stride - padding
-    best, winner = x.dtype.type(0), -1
-    for ky in range(max(0, -top), min(kernel, x.shape[1] - top)):
-        for kx in range(max(0, -left), min(kernel, x.shape[2] - left)):
-            value = x[n, top + ky, left + kx, c]
-            if winner < 0 or value > best or value != value:
-                best, winner = value, ky * kernel + kx
-    y[n, oy, ox, c] = best
-    taps[n, oy, ox, c] = winner
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        none = np.int32(-1)
+        best, winner = (F(0), F(0), F(0), F(0)), (none, none, none, none)
+        for row in range(max(0, top), min(top + kernel, x.shape[1])):
+            for column in range(max(0, left), min(left + kernel, x.shape[2])):
+                values = read_four(x, n, row, column, four)
+                best, winner = keep_larger(best, winner, values, np.int32((row - top) * kernel + column - left))
+        write_four(best, four, n, oy, ox, y)
+        write_four(winner, four, n, oy, ox, taps)
+        first += FOUR * lanes
 
 
 def max_pool_gradient_cuda(y_gradient, taps, kernel, stride, padding, x_gradient):
-    """One thread for each input, which gathers as on the CPU."""
-    element = cuda.grid(1)
-    if element >= x_gradient.size:
+    """Four channels of an input for each thread, which gathers as on the CPU."""
+    F = x_gradient.dtype.type
+    channels = x_gradient.shape[3]
+    place, lane, lanes = find_lane(cuda.grid(1), channels)
+    n, iy, ix = find_cell(place, x_gradient.shape)
+    if n >= len(x_gradient):
         return
-    n, iy, ix, c = find_place(element, x_gradient.shape)
-    total = x_gradient.dtype.type(0)
-    for ky in range((iy + padding) % stride, kernel, stride):
-        oy = (iy + padding - ky) // stride
-        for kx in range((ix + padding) % stride, kernel, stride):
-            ox = (ix + padding - kx) // stride
-            if 0 <= oy < y_gradient.shape[1] and 0 <= ox < y_gradient.shape[2]:
-                if taps[n, oy, ox, c] == ky * kernel + kx:
-                    total += y_gradient[n, oy, ox, c]
-    x_gradient[n, iy, ix, c] = total
+    last_oy, first_ky = divide(iy + padding, stride)
+    last_ox, first_kx = divide(ix + padding, stride)
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        total = (F(0), F(0), F(0), F(0))
+        ky, oy = first_ky, last_oy
+        while ky < kernel:
+            kx, ox = first_kx, last_ox
+            while kx < kernel:
+                if 0 <= oy < y_gradient.shape[1] and 0 <= ox < y_gradient.shape[2]:
+                    won = take_won(
+                        read_four(y_gradient, n, oy, ox, four), read_four(taps, n, oy, ox, four), ky * kernel + kx, F
+                    )
+                    total = add_four(total, F(1), won)
+                kx, ox = kx + stride, ox - 1
+            ky, oy = ky + stride, oy - 1
+        write_four(total, four, n, iy, ix, x_gradient)
+        first += FOUR * lanes
 
 
 # max_pool(x (N,H,W,C), kernel: int, stride: int, padding: int, taps (N,OH,OW,C) uint8, y (N,OH,OW,C))
-max_pool = Twin("max_pool", max_pool_cpu, max_pool_cuda)
+max_pool = Twin("max_pool", max_pool_cpu, max_pool_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
 
 # max_pool_gradient(y_gradient (N,OH,OW,C), taps, kernel, stride, padding, x_gradient (N,H,W,C))
-max_pool_gradient = Twin("max_pool_gradient", max_pool_gradient_cpu, max_pool_gradient_cuda)
+max_pool_gradient = Twin(
+    "max_pool_gradient",
+    max_pool_gradient_cpu,
+    max_pool_gradient_cuda,
+    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+)

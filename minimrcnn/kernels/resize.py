@@ -11,7 +11,17 @@ Shapes: x (N, H, W, C), y (N, OH, OW, C).
 from numba import prange
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.twin import Twin, cuda, find_place
+from minimrcnn.kernels.four import (
+    FOUR,
+    add_four,
+    choose_four,
+    find_cell,
+    find_lane,
+    read_four,
+    threads_of_cells,
+    write_four,
+)
+from minimrcnn.kernels.twin import Twin, cuda
 
 
 @compiled_task
@@ -64,42 +74,60 @@ def resize_gradient_cpu(y_gradient, low_y, high_y, part_y, first_y, last_y, low_
 
 
 def resize_cuda(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
-    """One thread for each output."""
-    element = cuda.grid(1)
-    if element >= y.size:
-        return
+    """Four channels of an output for each thread."""
     F = x.dtype.type
-    n, i, j, c = find_place(element, y.shape)
+    channels = x.shape[3]
+    output, lane, lanes = find_lane(cuda.grid(1), channels)
+    n, i, j = find_cell(output, y.shape)
+    if n >= len(y):
+        return
     top, bottom, down = low_y[i], high_y[i], part_y[i]
     left, right, across = low_x[j], high_x[j], part_x[j]
-    if down == F(0) and across == F(0):
-        y[n, i, j, c] = x[n, top, left, c]
-    else:
-        above = x[n, top, left, c] * (F(1) - across) + x[n, top, right, c] * across
-        below = x[n, bottom, left, c] * (F(1) - across) + x[n, bottom, right, c] * across
-        y[n, i, j, c] = above * (F(1) - down) + below * down
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        values = read_four(x, n, top, left, four)
+        if down != F(0) or across != F(0):
+            above = add_four((F(0), F(0), F(0), F(0)), F(1) - across, values)
+            above = add_four(above, across, read_four(x, n, top, right, four))
+            below = add_four((F(0), F(0), F(0), F(0)), F(1) - across, read_four(x, n, bottom, left, four))
+            below = add_four(below, across, read_four(x, n, bottom, right, four))
+            values = add_four((F(0), F(0), F(0), F(0)), F(1) - down, above)
+            values = add_four(values, down, below)
+        write_four(values, four, n, i, j, y)
+        first += FOUR * lanes
 
 
 def resize_gradient_cuda(y_gradient, low_y, high_y, part_y, first_y, last_y, low_x, high_x, part_x, first_x, last_x,
                          x_gradient):  # fmt: skip
-    """One thread for each source place, which gathers as on the CPU."""
-    element = cuda.grid(1)
-    if element >= x_gradient.size:
-        return
+    """Four channels of a source place for each thread, which gathers as on the CPU."""
     F = y_gradient.dtype.type
-    n, s, t, c = find_place(element, x_gradient.shape)
-    total = F(0)
-    for i in range(first_y[s], last_y[s]):
-        down = (F(1) - part_y[i] if low_y[i] == s else F(0)) + (part_y[i] if high_y[i] == s else F(0))
-        for j in range(first_x[t], last_x[t]):
-            across = (F(1) - part_x[j] if low_x[j] == t else F(0)) + (part_x[j] if high_x[j] == t else F(0))
-            total += down * across * y_gradient[n, i, j, c]
-    x_gradient[n, s, t, c] = total
+    channels = x_gradient.shape[3]
+    place, lane, lanes = find_lane(cuda.grid(1), channels)
+    n, s, t = find_cell(place, x_gradient.shape)
+    if n >= len(x_gradient):
+        return
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        total = (F(0), F(0), F(0), F(0))
+        for i in range(first_y[s], last_y[s]):
+            down = (F(1) - part_y[i] if low_y[i] == s else F(0)) + (part_y[i] if high_y[i] == s else F(0))
+            for j in range(first_x[t], last_x[t]):
+                across = (F(1) - part_x[j] if low_x[j] == t else F(0)) + (part_x[j] if high_x[j] == t else F(0))
+                total = add_four(total, down * across, read_four(y_gradient, n, i, j, four))
+        write_four(total, four, n, s, t, x_gradient)
+        first += FOUR * lanes
 
 
 # resize(x (N,H,W,C), low_y (OH,) int64, high_y (OH,) int64, part_y (OH,), low_x (OW,), high_x, part_x, y (N,OH,OW,C))
-resize = Twin("resize", resize_cpu, resize_cuda)
+resize = Twin("resize", resize_cpu, resize_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
 
 # resize_gradient(y_gradient (N,OH,OW,C), low_y, high_y, part_y, first_y (H,) int64, last_y (H,) int64,
 #                 low_x, high_x, part_x, first_x (W,), last_x, x_gradient (N,H,W,C))
-resize_gradient = Twin("resize_gradient", resize_gradient_cpu, resize_gradient_cuda)
+resize_gradient = Twin(
+    "resize_gradient",
+    resize_gradient_cpu,
+    resize_gradient_cuda,
+    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+)

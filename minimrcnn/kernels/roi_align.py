@@ -29,13 +29,27 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
+from minimrcnn.kernels.four import (
+    FOUR,
+    add_four,
+    choose_four,
+    count_lanes,
+    find_cell,
+    find_lane,
+    keep_greater,
+    read_four,
+    take_won,
+    threads_of_cells,
+    write_four,
+)
 from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
-from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, find_place
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
 MOST_SAMPLES = 65536
 BAND = 4  # rows of the map in a band of the CPU gradient: 4 x 272 cells of 256 channels are one megabyte, as is L2
+CELLS, WORDS = THREADS_PER_BLOCK // WARP, THREADS_PER_BLOCK // 32  # of a block of the GPU; words of 32 bits
 CHUNK = 1024  # RoIs whose weights are kept at a time: with adaptive sampling one may have a map's width of them a bin
 
 
@@ -363,41 +377,59 @@ def roi_align_gradient_cpu(
         spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient)
 
 
-# --- CUDA: one thread per element of the crops, neighbors on neighboring channels, so that their loads are one. ---
+# --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map. ---
+
+
+@register_jitable
+def sample_four(features, image, y, x, four, F):
+    """The mixture of the cells around a sample; y and x are its corners, of `find_corners`. 0 outside the map."""
+    (top, bottom, v), (left, right, u) = y, x
+    value = (F(0), F(0), F(0), F(0))
+    if top >= 0 and left >= 0:
+        a, b = read_four(features, image, top, left, four), read_four(features, image, top, right, four)
+        c, d = read_four(features, image, bottom, left, four), read_four(features, image, bottom, right, four)
+        value = add_four(value, (F(1) - v) * (F(1) - u), a)
+        value = add_four(value, (F(1) - v) * u, b)
+        value = add_four(value, v * (F(1) - u), c)
+        value = add_four(value, v * u, d)
+    return value
 
 
 def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
-    element = cuda.grid(1)
-    if element >= output.size:
-        return
     F = features.dtype.type
-    images, height, width, _ = features.shape
-    _, bins_y, bins_x, _ = output.shape
-    r, p, q, channel = find_place(element, output.shape)
-    image, (y, size_y, samples_y), (x, size_x, samples_x) = locate_roi(
-        rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+    images, height, width, channels = features.shape
+    bin, lane, lanes = find_lane(cuda.grid(1), channels)
+    r, p, q = find_cell(bin, output.shape)
+    if r >= len(rois):
+        return
+    image, rows, columns = locate_roi(
+        rois[r], images, output.shape[1], output.shape[2], spatial_scale, sampling_ratio, aligned, F
     )
-    if image < 0:
+    (y, size_y, samples_y), (x, size_x, samples_x) = rows, columns
+    if image < 0 or samples_x <= 0:
         samples_y = 0
-    result, best = F(0), -1
-    for i in range(samples_y):
-        top, bottom, v = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
-        for j in range(samples_x):
-            left, right, u = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
-            value = F(0)
-            if top >= 0 and left >= 0:
-                a, b = features[image, top, left, channel], features[image, top, right, channel]
-                c, d = features[image, bottom, left, channel], features[image, bottom, right, channel]
-                value = (F(1) - v) * ((F(1) - u) * a + u * b) + v * ((F(1) - u) * c + u * d)
+    share = F(1) / (F(samples_y) * F(samples_x)) if samples_y > 0 else F(0)
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        total, none = (F(0), F(0), F(0), F(0)), np.int32(-1)
+        best = (none, none, none, none)
+        for number in range(samples_y * samples_x):
+            row, column = np.uint32(number) // np.uint32(samples_x), np.uint32(number) % np.uint32(samples_x)
+            i, j = np.int32(row), np.int32(column)
+            corners_y = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
+            corners_x = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
+            value = sample_four(features, image, corners_y, corners_x, four, F)
             if not use_max:
-                result += value
-            elif best < 0 or value > result:
-                result, best = value, i * samples_x + j
-    if not use_max and samples_y > 0 and samples_x > 0:
-        result /= F(samples_y) * F(samples_x)
-    output[r, p, q, channel] = result
-    if use_max:
-        winner[r, p, q, channel] = best
+                total = add_four(total, share, value)
+            elif number == 0:
+                total, best = value, (np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+            else:
+                total, best = keep_greater(total, best, value, np.int32(number))
+        write_four(total, four, r, p, q, output)
+        if use_max:
+            write_four(best, four, r, p, q, winner)
+        first += FOUR * lanes
 
 
 def roi_align_gradient_cuda(
@@ -431,50 +463,103 @@ def roi_align_gradient_cuda(
 
 
 @register_jitable
-def weigh_cell(cell, axis, bin, sample, cells, F):
-    """How much of a cell is in one sample of one bin of an axis."""
+def weigh_cell(cell, axis, number, cells, F):
+    """Bin and sample of an axis' sample, counted through all bins, and how much of a cell is in it."""
     start, bin_size, samples = axis
+    bin, sample = np.uint32(np.uint32(number) // np.uint32(samples)), np.uint32(np.uint32(number) % np.uint32(samples))
     low, high, part = find_corners(place_sample(start, bin_size, samples, bin, sample, F), cells, F)
     weight = F(1) - part if low == cell else F(0)
-    return weight + part if high == cell else weight
+    return bin, sample, weight + part if high == cell else weight
+
+
+@register_jitable
+def samples_near(cell, axis, bins, F):
+    """Which of an axis' samples, counted through all bins, may touch a cell: the first, and one past the last.
+
+    Sample k is at start + (k + 1 / 2) * step and touches what is less than a cell away. A bin is rounded elsewhere in
+    its sum than this quotient, hence the slack; with a step that is 0, negative or not a number it may be any.
+    """
+    start, bin_size, samples = axis
+    count, step = bins * samples, bin_size / F(samples)
+    if not step > F(0):
+        return np.int32(0), np.int32(count)
+    slack = F(1) + F(1e-6) * (F(count) + abs(start) / step)
+    middle = (F(cell) - start) / step - F(0.5)
+    low, high = middle - F(1) / step - slack, middle + F(1) / step + slack
+    first = 0 if not low > F(0) else count if low >= F(count) else int(low)
+    last = count if not high < F(count) else 0 if high < F(-1) else int(high + F(1))
+    return np.int32(first), np.int32(min(last, count))
 
 
 def roi_align_gradient_in_order_cuda(
     output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, use_max, features_gradient
 ):
-    """The lanes of a cell's warp take channels 32 apart, and share what is to be found out about a RoI."""
-    cell, lane = cuda.grid(1) // WARP, cuda.grid(1) % WARP
+    """A warp has a cell. The block's threads find out, a RoI each, which of them reach the cells of its warps."""
     F = features_gradient.dtype.type
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    if cell >= images * height * width:
-        return
-    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
-    mine = features_gradient[image, row, column]  # (C,)
-    for r in range(len(rois)):
-        at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
-        if at != image or not reaches(rows, bins_y, row, row + 1, height, F):
-            continue
-        if not reaches(columns, bins_x, column, column + 1, width, F):
-            continue
-        samples_y, samples_x = rows[2], columns[2]
-        for bin_sample_y in range(bins_y * samples_y):
-            p, i = bin_sample_y // samples_y, bin_sample_y % samples_y
-            along_y = weigh_cell(row, rows, p, i, height, F)
-            for bin_sample_x in range(bins_x * samples_x if along_y != F(0) else 0):
-                q, j = bin_sample_x // samples_x, bin_sample_x % samples_x
-                weight = along_y * weigh_cell(column, columns, q, j, width, F)
-                if not use_max:
-                    weight /= F(samples_y) * F(samples_x)
-                for channel in range(lane, channels if weight != F(0) else 0, WARP):
-                    if not use_max or winner[r, p, q, channel] == i * samples_x + j:
-                        mine[channel] += weight * output_gradient[r, p, q, channel]
+    thread, block = cuda.threadIdx.x, cuda.blockIdx.x * CELLS
+    warp, lane, lanes = thread // WARP, thread % WARP, count_lanes(channels)
+    image, row, column = find_cell(block + warp, features_gradient.shape)
+    reaching = cuda.shared.array((CELLS, WORDS), np.uint32)  # bit b of [k, w]: RoI 32 w + b reaches cell k
+    for start in range(0, len(rois), THREADS_PER_BLOCK):
+        if thread < CELLS * WORDS:
+            reaching[thread // WORDS, thread % WORDS] = np.uint32(0)
+        cuda.syncthreads()
+        if start + thread < len(rois):
+            at, rows, columns = locate_roi(
+                rois[start + thread], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+            )
+            for k in range(CELLS):
+                n, y, x = find_cell(block + k, features_gradient.shape)
+                if at == n and reaches(rows, bins_y, y, y + 1, height, F):
+                    if reaches(columns, bins_x, x, x + 1, width, F):
+                        cuda.atomic.or_(reaching, (k, thread // WARP), np.uint32(1) << np.uint32(thread % WARP))
+        cuda.syncthreads()
+        for word in range(WORDS):
+            bits = reaching[warp, word]
+            while bits != np.uint32(0):
+                bit = cuda.ffs(bits) - 1
+                bits &= bits - np.uint32(1)
+                r = start + word * WARP + bit
+                _, rows, columns = locate_roi(
+                    rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F
+                )
+                samples = rows[2] * columns[2]
+                if samples <= 0:
+                    continue
+                first_y, last_y = samples_near(row, rows, bins_y, F)
+                first_x, last_x = samples_near(column, columns, bins_x, F)
+                first = lane if lane < lanes else channels
+                while first < channels:
+                    four = choose_four(first, lanes, channels)
+                    total = (F(0), F(0), F(0), F(0))
+                    for y in range(first_y, last_y):
+                        p, i, along_y = weigh_cell(row, rows, y, height, F)
+                        for x in range(first_x, last_x if along_y != F(0) else 0):
+                            q, j, along_x = weigh_cell(column, columns, x, width, F)
+                            weight = along_y * along_x
+                            if weight != F(0):
+                                values = read_four(output_gradient, r, p, q, four)
+                                if use_max:
+                                    values = take_won(values, read_four(winner, r, p, q, four), i * columns[2] + j, F)
+                                total = add_four(total, weight, values)
+                    before = read_four(features_gradient, image, row, column, four)
+                    share = F(1) if use_max else F(1) / F(samples)
+                    write_four(add_four(before, share, total), four, image, row, column, features_gradient)
+                    first += FOUR * lanes
+        cuda.syncthreads()
 
 
 # roi_align(features (N,H,W,C), rois (R,5), spatial_scale: float, sampling_ratio: int, aligned: bool, use_max: bool,
 #           winner (R,P,Q,C) int32, output (R,P,Q,C))
 # `winner` receives the number of the best sample, -1 if there is none; the average does not touch it: pass (0,0,0,0).
-roi_align = Twin("roi_align", roi_align_cpu, roi_align_cuda)
+roi_align = Twin(
+    "roi_align",
+    roi_align_cpu,
+    roi_align_cuda,
+    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+)
 
 # roi_align_gradient(output_gradient (R,P,Q,C), winner, rois, spatial_scale, sampling_ratio, aligned, use_max,
 #                    features_gradient (N,H,W,C)) adds to its last argument.

@@ -29,6 +29,16 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.four import (
+    FOUR,
+    choose_four,
+    find_cell,
+    find_lane,
+    keep_greater,
+    read_four,
+    threads_of_cells,
+    write_four,
+)
 from minimrcnn.kernels.maximum import find_maximum
 from minimrcnn.kernels.rois import LANES, count_bands, find_band, find_image, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
@@ -164,32 +174,37 @@ def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, fe
             route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
 
 
-# --- CUDA: one thread per element of the crops, but for the gradient in order: one warp per cell of the map ---
+# --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map ---
 
 
 def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
-    element = cuda.grid(1)
-    if element >= output.size:
-        return
     F = features.dtype.type
-    images, height, width, _ = features.shape
+    images, height, width, channels = features.shape
     _, bins_y, bins_x, _ = output.shape
-    r, p, q, channel = find_place(element, output.shape)
+    bin, lane, lanes = find_lane(cuda.grid(1), channels)
+    r, p, q = find_cell(bin, output.shape)
+    if r >= len(rois):
+        return
     image = find_image(rois[r, 0], images, F)
     first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
     first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
     top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
     left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
-    best, winning = F(0), -1
-    if image >= 0 and top < bottom and left < right:
-        best = F(-np.inf)
+    if image < 0 or left >= right:
+        bottom = top
+    nothing = F(-np.inf) if top < bottom else F(0)
+    first = lane
+    while first < channels:
+        four = choose_four(first, lanes, channels)
+        none = np.int32(-1)
+        best, winning = (nothing, nothing, nothing, nothing), (none, none, none, none)
         for row in range(top, bottom):
             for column in range(left, right):
-                value = features[image, row, column, channel]
-                if value > best:
-                    best, winning = value, row * width + column
-    output[r, p, q, channel] = best
-    winner[r, p, q, channel] = winning
+                values = read_four(features, image, row, column, four)
+                best, winning = keep_greater(best, winning, values, np.int32(row * width + column))
+        write_four(best, four, r, p, q, output)
+        write_four(winning, four, r, p, q, winner)
+        first += FOUR * lanes
 
 
 def roi_pool_gradient_cuda(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
@@ -230,7 +245,7 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
 
 
 # roi_pool(features (N,H,W,C), rois (R,5), spatial_scale: float, rule: int, winner (R,P,Q,C) int32, output (R,P,Q,C))
-roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda)
+roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
 
 # roi_pool_gradient(output_gradient (R,P,Q,C), winner, rois (R,5), spatial_scale, rule, features_gradient (N,H,W,C))
 # adds to its last argument.

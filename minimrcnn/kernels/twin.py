@@ -60,6 +60,18 @@ def find_place(element, shape):
     return np.int64(row // height), np.int64(row % height), np.int64(cell % width), np.int64(element % channels)
 
 
+class SimulatedKernel:
+    """A kernel in Numba's simulator: NumPy's arrays, and Python's floats as a kernel gets them."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, int]):
+        return lambda *arguments: self.kernel[grid](
+            *[np.float32(argument) if isinstance(argument, float) else argument for argument in arguments]
+        )
+
+
 class Twin:
     """An operation that runs where its output lives.
 
@@ -113,9 +125,7 @@ class Twin:
         if threads >= 2**32:
             raise ValueError(f"{self.name}: {threads} threads, wanted less than 2^32; take fewer pictures at a time")
         if threads > 0:
-            self.kernel[(threads + self.block - 1) // self.block, self.block](
-                *[np.float32(argument) if isinstance(argument, float) else argument for argument in arguments]
-            )
+            self.kernel[(threads + self.block - 1) // self.block, self.block](*arguments)
 
     @cached_property
     def kernel(self):
@@ -125,7 +135,7 @@ class Twin:
         if cuda is None:
             raise NotImplementedError(f"{self.name}: this Numba comes without CUDA; install numba-cuda")
         if config.ENABLE_CUDASIM:
-            return cuda.jit(self.cuda)
+            return SimulatedKernel(cuda.jit(self.cuda))
         return CudaKernel(cuda.jit(self.cuda, cache=True))
 
     def __repr__(self) -> str:
