@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
@@ -325,7 +325,7 @@ def weigh_roi(roi, images, height, width, bins_y, bins_x, spatial_scale, samplin
 
 
 @compiled(parallel=True, nogil=True)
-def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
+def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, threads, features_gradient):
     F = features_gradient.dtype.type
     images, height, width, _ = features_gradient.shape
     count, bins_y, bins_x, _ = output_gradient.shape
@@ -338,14 +338,14 @@ def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, al
     row, row_weight = np.empty((some, bins_y, most_y), np.int32), np.empty((some, bins_y, most_y), F)
     column, column_weight = np.empty((some, bins_x, most_x), np.int32), np.empty((some, bins_x, most_x), F)
     rows, columns = np.empty((some, bins_y), np.int32), np.empty((some, bins_x), np.int32)
-    bands, units = count_bands(images, height, BAND)
+    bands, units = count_bands(images, height, BAND, threads)
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)
         for r in prange(stop - start):  # once, not for every band that a RoI reaches: a quarter to a half of the time
             weigh_roi(rois[start + r], images, height, width, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F,
                       row[r], row_weight[r], rows[r], column[r], column_weight[r], columns[r])  # fmt: skip
         for unit in prange(units):
-            image, first, last = find_band(unit, units, bands, height, BAND)
+            image, first, last = find_band(unit, units, bands, height, BAND, threads)
             for r in range(stop - start):
                 roi = rois[start + r]
                 at, axis, _ = locate_roi(roi, images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
@@ -355,13 +355,15 @@ def spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, al
 
 
 @compiled(parallel=True, nogil=True)
-def spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, features_gradient):
+def spread_maxima_cpu(
+    output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, threads, features_gradient
+):
     F = features_gradient.dtype.type
     images, height, _, _ = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
-    bands, units = count_bands(images, height, BAND)
+    bands, units = count_bands(images, height, BAND, threads)
     for unit in prange(units):
-        image, first, last = find_band(unit, units, bands, height, BAND)
+        image, first, last = find_band(unit, units, bands, height, BAND, threads)
         for r in range(len(rois)):
             at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
             if at == image and reaches(rows, bins_y, first, last, height, F):
@@ -371,10 +373,11 @@ def spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_rat
 def roi_align_gradient_cpu(
     output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, use_max, features_gradient
 ):
+    settings = spatial_scale, sampling_ratio, aligned, get_num_threads()
     if use_max:
-        spread_maxima_cpu(output_gradient, winner, rois, spatial_scale, sampling_ratio, aligned, features_gradient)
+        spread_maxima_cpu(output_gradient, winner, rois, *settings, features_gradient)
     else:
-        spread_averages_cpu(output_gradient, rois, spatial_scale, sampling_ratio, aligned, features_gradient)
+        spread_averages_cpu(output_gradient, rois, *settings, features_gradient)
 
 
 # --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map. ---

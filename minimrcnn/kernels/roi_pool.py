@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
@@ -40,7 +40,7 @@ from minimrcnn.kernels.four import (
     write_four,
 )
 from minimrcnn.kernels.maximum import find_maximum
-from minimrcnn.kernels.rois import LANES, count_bands, find_band, find_image, order_visits
+from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
@@ -164,14 +164,18 @@ def route_band(image, first, last, output_gradient, winner, rois, spatial_scale,
 
 
 @compiled(parallel=True, nogil=True)
-def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+def route_bands_cpu(output_gradient, winner, rois, spatial_scale, rule, threads, features_gradient):
     images, height = features_gradient.shape[:2]
-    rows = min(max(images * height // LANES, LEAST_ROWS), MOST_ROWS)
-    bands, units = count_bands(images, height, rows)
+    rows = min(max(images * height // (4 * threads), LEAST_ROWS), MOST_ROWS)
+    bands, units = count_bands(images, height, rows, threads)
     for unit in prange(units):
-        image, first, last = find_band(np.int64(unit), units, bands, height, rows)
+        image, first, last = find_band(np.int64(unit), units, bands, height, rows, threads)
         if image < images:
             route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
+
+
+def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
+    route_bands_cpu(output_gradient, winner, rois, spatial_scale, rule, get_num_threads(), features_gradient)
 
 
 # --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map ---

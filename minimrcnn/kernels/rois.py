@@ -15,7 +15,6 @@ import numpy as np
 from numba.extending import register_jitable
 
 STRIPE = 16  # rows of the map
-LANES = 8  # neighboring bands go to different threads, as RoIs crowd in the middle of a picture
 
 
 @register_jitable
@@ -35,15 +34,20 @@ def order_visits(rois: np.ndarray, spatial_scale: float) -> np.ndarray:
 
 
 @register_jitable
-def count_bands(images, height, rows):
-    """(bands of an image, units of work): the units go by lanes, so that each thread's share lies all over the map."""
+def count_bands(images, height, rows, threads):
+    """(bands of an image, units of work): as many units for each thread."""
     bands = (height + rows - 1) // rows
-    return bands, (images * bands + LANES - 1) // LANES * LANES
+    return bands, (images * bands + threads - 1) // threads * threads
 
 
 @register_jitable
-def find_band(unit, units, bands, height, rows):
-    """The rows of a unit of work: (image, first row, last row + 1). The image may be one too many."""
-    band = unit % (units // LANES) * LANES + unit // (units // LANES)
+def find_band(unit, units, bands, height, rows, threads):
+    """The rows of a unit of work: (image, first row, last row + 1). The image may be one too many.
+
+    A thread does so many units one after the other, and they are bands apart: RoIs crowd, and half of the map may have
+    most of them.
+    """
+    each = units // threads
+    band = unit % each * threads + unit // each
     first = band % bands * rows
     return band // bands, first, min(first + rows, height)
