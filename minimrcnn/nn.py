@@ -9,6 +9,7 @@ import numpy as np
 
 from minimrcnn import functional
 from minimrcnn.device import beside, module_of, to_device
+from minimrcnn.functional.norm import fold_statistics
 from minimrcnn.tensor import Tensor
 
 
@@ -227,8 +228,7 @@ class FrozenBatchNorm2d(Module):
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """(C,), (C,): y = x * scale + shift."""
-        scale = self.weight / module_of(self.weight).sqrt(self.running_var + np.float32(self.eps))
-        return scale, self.bias - self.running_mean * scale
+        return fold_statistics(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
     def forward(self, x, residual=None, relu=False):
         scale, shift = self.scale_and_shift()

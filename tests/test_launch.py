@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba import config
 
 from minimrcnn.kernels import launch
+from minimrcnn.kernels.compiled import hash_sources
 from minimrcnn.kernels.launch import CudaKernel, Packer, look_at, numba_type
-from minimrcnn.kernels.twin import Twin
+from minimrcnn.kernels.twin import Twin, cuda
 from tests.twin_arguments import ARGUMENTS
 
 
@@ -45,6 +47,12 @@ def test_a_launch_writes_what_the_driver_reads():
     assert words[29] == 2**40
     assert ctypes.c_float.from_address(places[30]).value == np.float32(0.1)
     assert len(words) == 31
+
+
+@pytest.mark.skipif(cuda is None or config.ENABLE_CUDASIM, reason="numba-cuda is not here, or simulated")
+def test_what_is_on_disk_is_forgotten_with_the_sources():
+    kernel = Twin.registry["epilogue"].kernel
+    assert kernel.dispatcher._cache._cache_file._source_stamp == hash_sources()
 
 
 def test_compiles_once_for_the_same_types(monkeypatch):

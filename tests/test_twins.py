@@ -132,6 +132,7 @@ THREADS = {
     "roi_align_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
     "roi_pool_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
     "nms_settle": lambda *_: nms.SETTLERS,
+    "fold_statistics": lambda *a: a[-1].shape[1],
     **dict.fromkeys(("roi_align", "roi_pool", "max_pool", "max_pool_gradient", "resize", "resize_gradient"), of_cells),
     **dict.fromkeys(("scale_channels", "normalization_gradient"), of_rows),
     "square_sums": lambda values, _: blocks(values.size, optimizer.SQUARES_BLOCK) * THREADS_PER_BLOCK,

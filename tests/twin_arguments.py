@@ -171,6 +171,10 @@ def _normalization_gradient(rng, has_residual, relu):
     return x, gradient, y if relu else NOTHING, relu, *factors, residual_gradient, unset(*x.shape)
 
 
+def _fold_statistics(rng):
+    return normal(rng, 5), normal(rng, 5), normal(rng, 5), normal(rng, 5) ** 2, 1e-5, unset(2, 5)
+
+
 def _sgd(rng):
     return normal(rng, 259), 0.02, 0.9, 1e-4, normal(rng, 259), normal(rng, 259)
 
@@ -244,6 +248,7 @@ ARGUMENTS = {
     "channel_sums": each(_channel_sums, (False, False), (True, True), (True, False, 3, 2)),
     "scale_channels": each(_scale_channels, *FUSED),
     "normalization_gradient": each(_normalization_gradient, *FUSED),
+    "fold_statistics": [_fold_statistics],
     "sgd": [_sgd],
     "adamw": [_adamw],
     "square_sums": [_square_sums],

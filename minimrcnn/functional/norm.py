@@ -71,6 +71,13 @@ def batch_norm(x, scale, shift, eps=1e-5, residual=None, relu=False) -> tuple[Te
     return y.reshape(x.shape), statistics["mean"][0], statistics["variance"][0]
 
 
+def fold_statistics(weight, bias, mean, variance, eps: float):
+    """(C,), (C,): the scale and the shift of a normalization whose statistics (C,) are constants, arrays as these."""
+    folded = empty_beside((2, len(weight)), weight)
+    normalization.fold_statistics(weight, bias, mean, variance, eps, folded)
+    return folded[0], folded[1]
+
+
 def _check(function, x, scale, shift, residual):
     if x.ndim != 4:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C)")

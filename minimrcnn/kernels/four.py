@@ -1,4 +1,4 @@
-"""Four channels of a cell for each CUDA thread.
+"""Four numbers for each CUDA thread: four channels of a cell, or four rows of a channel.
 
 Where a cell is, what lies around it and how much that counts is the same for all of its channels, and finding it out
 takes a thread longer than the sum of a few numbers. So a thread takes four channels of a cell, and its neighbors the
@@ -7,8 +7,14 @@ channels between, so that what they read at a time still lies side by side:
     12 channels      0  1  2  3  4  5  6  7  8  9 10 11
     3 lanes          0  1  2  0  1  2  0  1  2  0  1  2
 
-A cell of more than 128 channels has 32 lanes, which take 128 channels after the other. Where less than four are left
-for a lane, its first stands in for those that are missing: it is computed and written again, with the same result.
+A cell of more than 128 channels has 32 lanes, which take 128 channels after the other. Where a number only depends on
+its row and channel, a thread takes four rows of a channel. Either way four loads are on their way at a time: memory is
+slow to answer, and quick once it does. Where less than four are left, the first stands in for those that are missing:
+it is computed and written again, with the same result.
+
+The four are tuples and spelled out: an array that is indexed in a loop would live in the GPU's memory. On an H200,
+RoIAlign took 0.28 ms a prediction instead of 0.70 with a number each, and the epilogues of convolutions 0.56 instead
+of 1.54.
 """
 
 import math
@@ -19,6 +25,13 @@ from numba.extending import register_jitable
 from minimrcnn.kernels.twin import WARP
 
 FOUR = 4
+
+
+@register_jitable
+def divide(a, b):
+    """Quotient and rest of two numbers that 32 bits can hold: a GPU takes five times as many instructions for 64."""
+    a, b = np.uint32(a), np.uint32(b)
+    return np.int64(a // b), np.int64(a % b)
 
 
 @register_jitable
@@ -43,13 +56,6 @@ def find_lane(thread, channels):
 
 
 @register_jitable
-def divide(a, b):
-    """Quotient and rest of two numbers that 32 bits can hold: a GPU takes five times as many instructions for 64."""
-    a, b = np.uint32(a), np.uint32(b)
-    return np.int64(a // b), np.int64(a % b)
-
-
-@register_jitable
 def find_cell(cell, shape):
     """The first three indices of a cell of an array (N, H, W, C), C-contiguous; one too large a first is beyond it."""
     row, column = divide(cell, shape[2])
@@ -71,14 +77,14 @@ def choose_four(first, lanes, channels):
 
 @register_jitable
 def read_four(x, n, row, column, four):
-    """Their numbers in x (N, H, W, C); the place must be inside."""
+    """The numbers of four channels of x (N, H, W, C); the place must be inside."""
     cell = x[np.uint32(n), np.uint32(row), np.uint32(column)]
     return cell[four[0]], cell[four[1]], cell[four[2]], cell[four[3]]
 
 
 @register_jitable
 def write_four(values, four, n, row, column, y):
-    """Their numbers, into y (N, H, W, C)."""
+    """The numbers of four channels, into y (N, H, W, C)."""
     cell = y[np.uint32(n), np.uint32(row), np.uint32(column)]
     cell[four[0]], cell[four[1]], cell[four[2]], cell[four[3]] = values[0], values[1], values[2], values[3]
 
@@ -96,7 +102,7 @@ def add_four(totals, weight, values):
 
 @register_jitable
 def take_won(values, winner, number, F):
-    """What is theirs of four numbers: 0 where another than this number won."""
+    """Four numbers, and 0 for each whose winner is not ``number``."""
     return (
         values[0] if winner[0] == number else F(0),
         values[1] if winner[1] == number else F(0),
@@ -118,8 +124,10 @@ def threads_of_rows(array) -> int:
 
 @register_jitable
 def find_rows(thread, count, channels):
-    """The four rows of a thread in a matrix (count, channels), and its channel; for a row that is not there the first.
-    The first is not there for threads beyond `count_row_threads`."""
+    """The four rows of a thread in a matrix (count, channels), and its channel.
+
+    In place of a row that is not there comes the first, which itself is beyond the matrix if there is nothing to do.
+    """
     thread, count, channels = np.uint32(thread), np.uint32(count), np.uint32(channels)
     first, channel = np.uint32(thread // channels) * np.uint32(FOUR), np.uint32(thread % channels)
     second, third, fourth = first + np.uint32(1), first + np.uint32(2), first + np.uint32(3)
@@ -134,13 +142,13 @@ def find_rows(thread, count, channels):
 
 @register_jitable
 def read_rows(matrix, rows, channel):
-    """Their numbers."""
+    """A channel's numbers in four rows."""
     return matrix[rows[0], channel], matrix[rows[1], channel], matrix[rows[2], channel], matrix[rows[3], channel]
 
 
 @register_jitable
 def write_rows(values, rows, channel, matrix):
-    """Their numbers, into the matrix."""
+    """A channel's numbers, into four rows."""
     matrix[rows[0], channel], matrix[rows[1], channel] = values[0], values[1]
     matrix[rows[2], channel], matrix[rows[3], channel] = values[2], values[3]
 

@@ -41,7 +41,7 @@ def look_at(arguments) -> tuple[tuple, list]:
     Raises
     ------
     TypeError
-        One is neither an array on a GPU, nor a number, nor a tuple of ints.
+        One is neither an array of CuPy's, nor a number, nor a tuple of ints.
     """
     kinds, numbers = [], []
     for argument in arguments:
@@ -52,13 +52,13 @@ def look_at(arguments) -> tuple[tuple, list]:
         elif kind is tuple:
             kinds.append(len(argument))
             numbers += argument
-        elif hasattr(kind, "__cuda_array_interface__"):
+        elif hasattr(kind, "__cuda_array_interface__") and hasattr(argument.data, "ptr"):
             kinds.append((argument.dtype, argument.ndim, argument.flags.c_contiguous))
             numbers += 0, 0, argument.size, argument.itemsize, argument.data.ptr
             numbers += argument.shape
             numbers += argument.strides
         else:
-            raise TypeError(f"a kernel takes CUDA arrays, numbers and tuples of ints, got {kind.__name__}")
+            raise TypeError(f"a kernel takes CuPy's arrays, numbers and tuples of ints, got {kind.__name__}")
     return tuple(kinds), numbers
 
 

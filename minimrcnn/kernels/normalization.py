@@ -16,6 +16,8 @@ its sums are hardly worse: for each piece of the positions there are two terms, 
 Shapes: x (N, P, C), P positions; sums (N, T, 2, C); a, b, d (N, C).
 """
 
+import math
+
 import numpy as np
 from numba import prange
 from numba.extending import register_jitable
@@ -222,6 +224,18 @@ def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradie
     write_rows(values, rows, c, x_gradient[n])
 
 
+def fold_statistics_cpu(weight, bias, mean, variance, eps, folded):
+    folded[0] = weight / np.sqrt(variance + np.float32(eps))
+    folded[1] = bias - mean * folded[0]
+
+
+def fold_statistics_cuda(weight, bias, mean, variance, eps, folded):
+    c, F = cuda.grid(1), folded.dtype.type
+    if c < folded.shape[1]:
+        scale = weight[c] / F(math.sqrt(variance[c] + F(eps)))
+        folded[0, c], folded[1, c] = scale, bias[c] - mean[c] * scale
+
+
 # channel_sums(x (N,P,C), y_gradient (N,P,C), y (N,P,C), backward: bool, relu: bool, sums (N,T,2,C)); the gradient is
 # (0,0,0) going forward, y where there is no ReLU. On a CPU sums are float64 and T = count_chunks(P, C), on a GPU they
 # are of the type of x and T = count_terms(P).
@@ -249,4 +263,10 @@ normalization_gradient = Twin(
     normalization_gradient_cpu,
     normalization_gradient_cuda,
     threads=lambda *arguments: threads_of_rows(arguments[-1]),
+)
+
+# fold_statistics(weight, bias, mean, variance (C,), eps: float, folded (2,C)): y = x * folded[0] + folded[1].
+# On a GPU one kernel instead of five: a ResNet-50 asks for it 53 times, and each start takes the host 15 us.
+fold_statistics = Twin(
+    "fold_statistics", fold_statistics_cpu, fold_statistics_cuda, threads=lambda *arguments: arguments[-1].shape[1]
 )
