@@ -48,7 +48,12 @@ def parse(arguments=None):
     )
     parser.add_argument("--whole", action="store_true", help="also the stages and the peak memory of the whole network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write ratios.png, roofline.png, growth.png")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="write ratios.png, roofline.png, growth.png; of a GPU roofline_gpu.png, growth_gpu.png",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="show what moved since that run")
     options = parser.parse_args(arguments)

@@ -5,11 +5,11 @@ For each work of `benchmarks.work`:
 - "cpu": minimrcnn on all cores;
 - "called": between two CUDA events around a call, its arrays on the device. Where the host starts kernels more slowly
   than the GPU does them, that is the host's time;
-- "kernels": the same, but the GPU is kept busy until the host has started all of them: the GPU's own time, with nothing
+- "kernels": the same, but the GPU is kept busy until the host has started all of them: the GPU's own time, with little
   of the work in its caches. "-" where the host has to wait for the GPU in the middle of a call;
 - "transfers": on the wall clock, from host arrays to host arrays; not for gradients, which a training never moves;
-- "torch": torch and torchvision with CUDA, in the faster of two layouts, if they are there; both clocks as ours, in
-  float32 as ours;
+- "torch": torch and torchvision with CUDA, in the faster of two layouts, if they are there, but not for growth; both
+  clocks as ours, in float32 as ours;
 - "error": the largest difference between GPU and CPU, over the largest value; of whole numbers, the share that differ;
 - "of card": the time that the card's own product rate and copy bandwidth, both measured here, would allow, over that
   of the kernels. Winograd's algorithm needs fewer multiplications than are counted, and may pass 1.
@@ -42,7 +42,7 @@ from minimrcnn.device import count_transfers, to_device
 from minimrcnn.environment import describe_environment
 
 ENOUGH, FEWEST, MOST = 0.06, 3, 15  # seconds and repetitions of a work on the GPU
-HELD, MISSES = 2048, 3  # side of the products that keep the GPU busy; times that they may be too short
+HELD, MISSES = 3072, 3  # side of the products that keep the GPU busy; times that they may be too short
 WHOLE = ("inference", "training_step", "demo_step")
 ON_HOST = {"roi_align": ("rois",), "roi_pool": ("rois",), "crop_masks": ("matched",)}  # where these live
 SIDE, COPIED = 8192, 2**28  # of the product that tells the card's rate; float32 of the copy that tells its bandwidth
@@ -225,7 +225,7 @@ def clock_kernels(task: Task, rounds: int) -> dict | None:
         if not came_too_late:
             taken.append(cupy.cuda.get_elapsed_time(first, last) / 1000)
         elif (misses := misses + 1) > MISSES:
-            return None
+            return summarize(taken) if len(taken) >= FEWEST else None
     return summarize(taken)
 
 

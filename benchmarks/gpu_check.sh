@@ -10,7 +10,7 @@
 #
 # PYTHON names another interpreter than python3. INSTALL=no takes the packages that are there.
 set -u
-[ $# -ge 1 ] || { sed -n '2,13p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,11p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
 folder=$(cd "$1" && pwd) extra=${2:-cuda} python=${PYTHON:-python3} failed=0 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -57,8 +57,10 @@ sanitizer=$(ls "$scratch"/venv/lib/python*/site-packages/nvidia/cu13/bin/compute
 sanitizer=$(head -n 1 <<<"$sanitizer")
 checks=()
 if [ -n "$sanitizer" ]; then # every kernel once, on small arrays; what libraries ask the driver for in vain is theirs
+    caches=$NUMBA_CACHE_DIR # the tests find there what memcheck compiled; no two at a time, as Numba's index has no locks
     for tool in memcheck racecheck; do
-        part $tool 90 "$sanitizer" --tool $tool --report-api-errors no --target-processes all --error-exitcode 9 \
+        [ $tool = memcheck ] || caches=$scratch/$tool
+        NUMBA_CACHE_DIR=$caches part $tool 90 "$sanitizer" --tool $tool --report-api-errors no --target-processes all --error-exitcode 9 \
             "$interpreter" -m tests.launch_cuda_kernels &
         checks+=($!)
     done
@@ -71,10 +73,12 @@ compile_ahead(PREDICTING), compile_ahead(TRAINING)' # of the CPU, which the test
 for check in ${checks[@]+"${checks[@]}"}; do
     wait "$check" || failed=1
 done
-part tests 120 "$interpreter" -m pytest -m cuda -n 3 -ra --durations=15 -p no:cacheprovider tests/test_cuda_device.py
-part benchmark 190 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json" \
-    --plots "$folder"
-"$interpreter" -c 'import sys; from pathlib import Path; from benchmarks.gpu import write_table
-print(write_table(Path(sys.argv[1])))' "$folder/gpu.json" >"$folder/table.txt" 2>&1 || failed=1
+workers=$("$interpreter" -c 'import xdist; print("-n 3")' 2>/dev/null)
+part tests 110 "$interpreter" -m pytest -m cuda $workers -ra --durations=15 -p no:cacheprovider tests/test_cuda_device.py
+part benchmark 180 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
+"$interpreter" -c 'import json, sys; from pathlib import Path
+from benchmarks.gpu import write_table; from benchmarks.plots import plot_gpu; file = Path(sys.argv[1])
+print(write_table(file)); plot_gpu(json.loads(file.read_text()), file.parent)' "$folder/gpu.json" \
+    >"$folder/table.txt" 2>&1 || failed=1
 echo "all: $([ $failed -eq 0 ] && echo passed || echo FAILED) after $SECONDS s" | tee -a "$folder/summary.txt"
 exit $failed

@@ -116,9 +116,10 @@ save(figure, "17_threads")
 
 # %% RoIAlign three times: what differs
 # The reference and the CUDA form go sample by sample: four cells, four weights, one value; the samples are averaged.
-# The CUDA form does so in one thread for one element (RoI r, row p, column q, channel), found from the thread's number:
-#     channel = element % C      q = element // C % Q      p = element // (C Q) % P      r = element // (C Q P)
-# so that neighboring threads read neighboring channels of the same cells.
+# The CUDA form does so in one thread for four channels of a bin (RoI r, row p, column q), which share what it finds out
+# about the bin. With 256 channels a bin has 32 threads, its lanes, and lane l takes channels l, l + 32, l + 64, l + 96,
+# then the same 128 further on. So neighboring threads read neighboring channels of the same cells. From its number:
+#     l = thread % 32      q = thread // 32 % Q      p = thread // (32 Q) % P      r = thread // (32 Q P)
 # The CPU form uses that averaging is separable: the weight of a cell is a row weight times a column weight. It mixes
 # the rows of cells under a row of bins into a strip, once, and then mixes the strip's columns for each bin.
 section("RoIAlign, three times: on the article's 8x8 map")
@@ -261,10 +262,10 @@ print("These are times of this machine, now; where it is busy with other work, m
 print("`python -m benchmarks` measures with more care, and every operation.")
 
 # %% Exercises
-# 1. Output (60, 7, 7, 256), thread 123,456: which RoI, row, column and channel does it compute? Fill in and run.
+# 1. RoIAlign's output (60, 7, 7, 256), thread 54,321: which RoI, row, column and first channel? Fill in and run.
 mine = None
 if mine is not None:
-    agree("exercise 1", mine, np.unravel_index(123_456, (60, 7, 7, 256)))
-# 2. How many blocks does that output need, and how many threads are idle? (5880, none.) And 300 x 300? (704, 112)
+    agree("exercise 1", mine, (*np.unravel_index(54_321 // 32, (60, 7, 7)), 54_321 % 32))
+# 2. How many blocks of 128 does it need, and how many threads are idle? (735, none.) And IoU 300 x 300? (704, 112)
 # 3. Write roi_align in my_functions.py, compile it with numba.njit, time it with `best_of`, and have it checked:
 #    minimrcnn check my_functions.py

@@ -52,7 +52,8 @@ def test_a_launch_writes_what_the_driver_reads():
 @pytest.mark.skipif(cuda is None or config.ENABLE_CUDASIM, reason="numba-cuda is not here, or simulated")
 def test_what_is_on_disk_is_forgotten_with_the_sources():
     kernel = Twin.registry["epilogue"].kernel
-    assert kernel.dispatcher._cache._cache_file._source_stamp == hash_sources()
+    stamp = kernel.dispatcher._cache._cache_file._source_stamp
+    assert stamp.startswith(hash_sources()) and len(stamp) > len(hash_sources())
 
 
 def test_compiles_once_for_the_same_types(monkeypatch):
@@ -75,8 +76,8 @@ def test_says_what_it_cannot_hand_over(argument):
 
 
 def test_numpys_numbers_are_numbers():
-    kinds, numbers = look_at([np.int64(3), np.float64(0.5), np.float32(0.5), np.bool_(True)])
-    assert [str(numba_type(kind)) for kind in kinds] == ["int64", "float32", "float32", "bool"]
+    kinds, numbers = look_at([np.int64(3), np.int32(-3), np.float64(0.5), np.float32(0.5), np.bool_(True)])
+    assert [str(numba_type(kind)) for kind in kinds] == ["int64", "int64", "float32", "float32", "bool"]
     Packer(kinds).write(numbers)
 
 

@@ -20,6 +20,7 @@ import ctypes
 import struct
 import threading
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 from numba import types
@@ -30,9 +31,11 @@ from minimrcnn.kernels.compiled import hash_sources
 WORD = 8  # bytes between one number and the next
 SCALARS = {  # their types in a kernel, and in `struct`'s words
     **dict.fromkeys((bool, np.bool_), (types.boolean, "?7x")),
-    **dict.fromkeys((int, np.int64), (types.int64, "q")),
+    **dict.fromkeys((int, np.int64, np.int32), (types.int64, "q")),
     **dict.fromkeys((float, np.float64, np.float32), (types.float32, "f4x")),
 }
+
+_thread = threading.local()
 
 
 def look_at(arguments) -> tuple[tuple, list]:
@@ -108,7 +111,8 @@ class Packer:
 class CudaKernel:
     """A kernel that is compiled for the types of its first launch; ``kernel[blocks, threads](*arguments)`` starts it.
 
-    What was compiled is kept on disk, as long as no kernel's source changes (`kernels.compiled`).
+    What was compiled is kept on disk, as long as neither a kernel's source (`kernels.compiled`) nor numba-cuda changes.
+    It is for the GPU that was the current one at the first launch.
 
     Parameters
     ----------
@@ -118,7 +122,8 @@ class CudaKernel:
     def __init__(self, dispatcher):
         self.dispatcher = dispatcher
         cache = dispatcher._cache
-        cache._cache_file = type(cache._cache_file)(cache.cache_path, cache._impl.filename_base, hash_sources())
+        stamp = hash_sources() + version("numba-cuda").encode()
+        cache._cache_file = type(cache._cache_file)(cache.cache_path, cache._impl.filename_base, stamp)
         self.ready: dict[tuple, tuple[int, Packer]] = {}
         self.lock = threading.Lock()
 
@@ -145,5 +150,8 @@ class CudaKernel:
         """The driver's call. It copies the numbers before it returns; the GPU may start later."""
         import cupy
 
+        if not hasattr(_thread, "has_context"):  # of CUDA's; CuPy's allocations make one for a thread, launches do not
+            cupy.cuda.runtime.memGetInfo()
+            _thread.has_context = True
         stream = cupy.cuda.get_current_stream().ptr
         cupy.cuda.driver.launchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, addresses, 0)

@@ -34,7 +34,7 @@ LEADERS = 4096  # and on a GPU
 BITS = 64  # of a word
 WORDS = LEADERS // BITS
 ALL_BITS = np.uint64(2**BITS - 1)
-SETTLERS = 1024  # threads that settle, of one block
+SETTLERS = 512  # threads that settle, of one block; 1024 would get 64 registers each, and older GPUs need more
 
 
 @register_jitable
@@ -213,11 +213,11 @@ def find_kept(boxes, iou_threshold: float):
 
     Nothing is copied, and the host does not wait.
     """
-    xp, count = module_of(boxes), boxes.shape[1]
+    xp, count, threshold = module_of(boxes), boxes.shape[1], round_down(iou_threshold)
     words = -(-count // BITS)
     gone, kept = xp.zeros(words, np.uint64), xp.zeros(1 + count, np.int64)
     for first in range(0, count, LEADERS):
         suppresses = xp.empty((min(LEADERS, count - first), words), np.uint64)
-        nms_compare(boxes, round_down(iou_threshold), first, suppresses)
+        nms_compare(boxes, threshold, first, suppresses)
         nms_settle(suppresses, first, gone, kept)
     return kept

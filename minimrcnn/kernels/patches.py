@@ -10,8 +10,8 @@ its own that reads whole matrices; so the patches are written to memory before i
   patch adding to the places it saw (two threads would meet at one place, and the order of a sum would depend on who
   came first), every place collects from the patches that saw it, in the order of the taps.
 
-A thread has one channel of one output position, or of one place, and goes over the taps: what a division costs is paid
-once for all of them, and neighboring threads, which have neighboring channels, read and write neighboring numbers.
+A thread gathers a tap of a channel at four output positions, and scatters four channels of a place (`kernels.four`):
+what a division costs is paid once for four numbers, and neighboring threads read and write neighboring numbers.
 
 Shapes: x (N, H, W, Cin), patches (groups, rows, KH * KW * Cin / groups).
 """

@@ -380,12 +380,15 @@ def roi_align_gradient_cpu(
         spread_averages_cpu(output_gradient, rois, *settings, features_gradient)
 
 
-# --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map. ---
+# --- CUDA: a thread has four channels of a bin; in the gradient one element of it, or a warp has a cell of the map. ---
 
 
 @register_jitable
 def sample_four(features, image, y, x, four, F):
-    """The mixture of the cells around a sample; y and x are its corners, of `find_corners`. 0 outside the map."""
+    """The mixture of the cells around a sample; y and x are its corners, of `find_corners`. 0 outside the map.
+
+    All four count, be it by 0: next to a cell that is not finite the CPU's averages may be, and these are not.
+    """
     (top, bottom, v), (left, right, u) = y, x
     value = (F(0), F(0), F(0), F(0))
     if top >= 0 and left >= 0:

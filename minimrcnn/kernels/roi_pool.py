@@ -178,7 +178,7 @@ def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, fe
     route_bands_cpu(output_gradient, winner, rois, spatial_scale, rule, get_num_threads(), features_gradient)
 
 
-# --- CUDA: a thread has four channels of a bin; one element of it in the gradient, or one cell of the map ---
+# --- CUDA: a thread has four channels of a bin; in the gradient one element of it, or a warp has a cell of the map ---
 
 
 def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):

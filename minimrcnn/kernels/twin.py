@@ -122,8 +122,9 @@ class Twin:
     def launch(self, *arguments) -> None:
         """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""
         threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
-        if threads >= 2**32:
-            raise ValueError(f"{self.name}: {threads} threads, wanted less than 2^32; take fewer pictures at a time")
+        if max(threads, *arguments[-1].shape) >= 2**32:
+            shape = f"{threads} threads for {arguments[-1].shape}"
+            raise ValueError(f"{self.name}: {shape}, wanted less than 2^32 of each; take fewer pictures at a time")
         if threads > 0:
             self.kernel[(threads + self.block - 1) // self.block, self.block](*arguments)
 

