@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from minimrcnn.device import beside, device_of, module_of, to_device
+from minimrcnn.kernels import nms as nms_kernels
 from minimrcnn.kernels.box_iou import box_iou as box_iou_twin
-from minimrcnn.kernels.nms import find_kept, suppress
 
 # exp() of more than this would make a box of 16 pixels wider than 1000: an untrained network must not overflow.
 LARGEST_LOG_SCALE = math.log(1000 / 16)
@@ -154,12 +154,27 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
     order = best_first(scores)
     ordered = module_of(boxes).ascontiguousarray(boxes[order].T)  # (4, P)
     if device_of(boxes) == "cuda":
-        kept = find_kept(ordered, iou_threshold)
+        kept = _find_kept(ordered, iou_threshold)
         count = int(to_device(kept[:1], "cpu")[0])  # here the host waits
         return order[kept[1 : 1 + count]]
     keep = np.ones(len(boxes), np.bool_)
-    suppress(ordered, iou_threshold, keep)
+    nms_kernels.suppress(ordered, iou_threshold, keep)
     return order[keep]
+
+
+def _find_kept(boxes, iou_threshold: float):
+    """On a GPU: an array (1 + P,) int64 of how many of the boxes (4, P), best first, stay, and their numbers in order.
+
+    Nothing is copied, and the host does not wait.
+    """
+    xp, count, threshold = module_of(boxes), boxes.shape[1], nms_kernels.round_down(iou_threshold)
+    words = -(-count // nms_kernels.BITS)
+    gone, kept = xp.zeros(words, np.uint64), xp.zeros(1 + count, np.int64)
+    for first in range(0, count, nms_kernels.LEADERS):
+        suppresses = xp.empty((min(nms_kernels.LEADERS, count - first), words), np.uint64)
+        nms_kernels.nms_compare(boxes, threshold, first, suppresses)
+        nms_kernels.nms_settle(suppresses, first, gone, kept)
+    return kept
 
 
 def best_first(scores):
@@ -211,7 +226,7 @@ def _nms_by_group(boxes, scores, groups, iou_threshold):
     ordered, kept = np.ascontiguousarray(boxes[order].T), np.ones(len(boxes), np.bool_)  # (4, P), (P,)
     borders = np.flatnonzero(np.diff(groups[order])) + 1
     for start, end in zip([0, *borders], [*borders, len(order)], strict=True):
-        suppress(np.ascontiguousarray(ordered[:, start:end]), iou_threshold, kept[start:end])
+        nms_kernels.suppress(np.ascontiguousarray(ordered[:, start:end]), iou_threshold, kept[start:end])
     kept = np.sort(order[kept])
     return kept[best_first(scores[kept])]
 

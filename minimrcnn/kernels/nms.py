@@ -25,7 +25,6 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from minimrcnn.device import module_of
 from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import WARP, Twin, cuda, rounded_product
 
@@ -206,18 +205,3 @@ def suppress(boxes: np.ndarray, iou_threshold: float, keep: np.ndarray) -> None:
     for first in range(0, len(keep), BLOCK):
         judge_leaders(boxes, threshold, first, keep)
         judge_followers(boxes, threshold, first, keep)
-
-
-def find_kept(boxes, iou_threshold: float):
-    """On a GPU: an array (1 + P,) int64 of how many of the boxes (4, P), best first, stay, and their numbers in order.
-
-    Nothing is copied, and the host does not wait.
-    """
-    xp, count, threshold = module_of(boxes), boxes.shape[1], round_down(iou_threshold)
-    words = -(-count // BITS)
-    gone, kept = xp.zeros(words, np.uint64), xp.zeros(1 + count, np.int64)
-    for first in range(0, count, LEADERS):
-        suppresses = xp.empty((min(LEADERS, count - first), words), np.uint64)
-        nms_compare(boxes, threshold, first, suppresses)
-        nms_settle(suppresses, first, gone, kept)
-    return kept
