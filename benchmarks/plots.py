@@ -17,10 +17,15 @@ BLUE, PALE, ORANGE, GREY = "#1f5fa8", "#9bbfe3", "#d9822b", "#777777"
 
 def plot_all(results: dict, folder: Path) -> list[Path]:
     """Every picture that the results have the numbers for, as PNG files in the folder."""
+    plots = {"ratios": plot_ratios, "roofline": plot_roofline, "growth": plot_growth}
+    return save_figures({name: plot(results) for name, plot in plots.items()}, folder)
+
+
+def save_figures(figures: dict, folder: Path) -> list[Path]:
+    """Those of the figures, by name, that are not None."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for name, plot in (("ratios", plot_ratios), ("roofline", plot_roofline), ("growth", plot_growth)):
-        figure = plot(results)
+    for name, figure in figures.items():
         if figure is not None:
             made.append(folder / f"{name}.png")
             figure.savefig(made[-1], dpi=110, bbox_inches="tight")
@@ -92,7 +97,6 @@ def draw_roofline(records: list[dict], limits: dict | None, ours, theirs):
 
 def plot_gpu(results: dict, folder: Path) -> list[Path]:
     """The pictures of `benchmarks.gpu`'s results: the kernels under the card's roofline, and growth on CPU and GPU."""
-    folder.mkdir(parents=True, exist_ok=True)
 
     def kernels(record, name):
         return (record.get("kernels", {}).get(name) or {}).get("median")
@@ -110,13 +114,7 @@ def plot_gpu(results: dict, folder: Path) -> list[Path]:
     growth = draw_growth(results.get("growth", []), [
         (color, mark, label, lambda record, name=name: median(record, name)) for color, mark, label, name in lines
     ])  # fmt: skip
-    made = []
-    for name, figure in (("roofline_gpu", roofline), ("growth_gpu", growth)):
-        if figure is not None:
-            made.append(folder / f"{name}.png")
-            figure.savefig(made[-1], dpi=110, bbox_inches="tight")
-            plt.close(figure)
-    return made
+    return save_figures({"roofline_gpu": roofline, "growth_gpu": growth}, folder)
 
 
 def plot_growth(results: dict):

@@ -20,7 +20,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.twin import Twin, cuda, find_place
+from minimrcnn.kernels.twin import Twin, cuda, find_cell
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
 
@@ -103,7 +103,7 @@ def crop_masks_cuda(masks, rois, matched, output):
     F = output.dtype.type
     _, height, width = masks.shape
     side = output.shape[1]
-    _, r, p, q = find_place(element, (1,) + output.shape)
+    r, p, q = find_cell(element, output.shape)
     size_y, samples_y = divide_side(rois[r, 1], rois[r, 3], side, F)
     size_x, samples_x = divide_side(rois[r, 0], rois[r, 2], side, F)
     mask, total = masks[matched[r]], F(0)

@@ -8,12 +8,11 @@ Groups come out of a batched product one after the other, (groups, rows, Cout / 
 a row together. With a single group the product may lie in the output itself.
 """
 
-import numpy as np
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.four import add_four, find_rows, read_rows, rectify_four, threads_of_rows, write_rows
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin, cuda, divide
 
 
 @register_jitable
@@ -43,8 +42,7 @@ def epilogue_cuda(product, bias, residual, relu, output):
     rows, channel = find_rows(cuda.grid(1), output.shape[0], output.shape[1])
     if rows[0] >= output.shape[0]:
         return
-    group_out = np.uint32(product.shape[2])
-    group, at = np.uint32(channel // group_out), np.uint32(channel % group_out)
+    group, at = divide(channel, product.shape[2])
     values = read_rows(product[group], rows, at)
     if residual.size > 0:
         values = add_four(values, F(1), read_rows(residual, rows, channel))
@@ -58,4 +56,4 @@ def epilogue_cuda(product, bias, residual, relu, output):
 
 # epilogue(product (groups, R, Cout / groups), bias (Cout,) or (0,), residual (R, Cout) or (0, 0), relu: bool,
 #          output (R, Cout))
-epilogue = Twin("epilogue", epilogue_cpu, epilogue_cuda, threads=lambda *arguments: threads_of_rows(arguments[-1]))
+epilogue = Twin("epilogue", epilogue_cpu, epilogue_cuda, threads=threads_of_rows)

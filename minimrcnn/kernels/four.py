@@ -22,16 +22,9 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import WARP
+from minimrcnn.kernels.twin import WARP, divide, find_cell
 
 FOUR = 4
-
-
-@register_jitable
-def divide(a, b):
-    """Quotient and rest of two numbers that 32 bits can hold: a GPU takes five times as many instructions for 64."""
-    a, b = np.uint32(a), np.uint32(b)
-    return np.int64(a // b), np.int64(a % b)
 
 
 @register_jitable
@@ -41,26 +34,18 @@ def count_lanes(channels):
     return needed if needed < WARP else WARP
 
 
-def threads_of_cells(array) -> int:
-    """Threads for every cell of an array (..., C)."""
-    channels = array.shape[-1]
-    return array.size // channels * count_lanes(channels)
+def threads_of_cells(*arguments) -> int:
+    """Threads for every cell of a Twin's output (.., C)."""
+    channels = arguments[-1].shape[-1]
+    return arguments[-1].size // channels * count_lanes(channels)
 
 
 @register_jitable
-def find_lane(thread, channels):
-    """The cell of a thread, its lane and the cell's lanes."""
-    lanes = count_lanes(channels)
+def find_lane(thread, shape):
+    """The cell of a thread in an array (N, H, W, C), its lane there and how many there are; as `find_cell`."""
+    lanes = count_lanes(shape[3])
     cell, lane = divide(thread, lanes)
-    return cell, lane, lanes
-
-
-@register_jitable
-def find_cell(cell, shape):
-    """The first three indices of a cell of an array (N, H, W, C), C-contiguous; one too large a first is beyond it."""
-    row, column = divide(cell, shape[2])
-    n, row = divide(row, shape[1])
-    return n, row, column
+    return find_cell(cell, shape), lane, lanes
 
 
 @register_jitable
@@ -101,14 +86,35 @@ def add_four(totals, weight, values):
 
 
 @register_jitable
+def select_four(which, values, others):
+    """The values where ``which`` is true, the others elsewhere."""
+    return (
+        values[0] if which[0] else others[0],
+        values[1] if which[1] else others[1],
+        values[2] if which[2] else others[2],
+        values[3] if which[3] else others[3],
+    )
+
+
+@register_jitable
 def take_won(values, winner, number, F):
     """Four numbers, and 0 for each whose winner is not ``number``."""
-    return (
-        values[0] if winner[0] == number else F(0),
-        values[1] if winner[1] == number else F(0),
-        values[2] if winner[2] == number else F(0),
-        values[3] if winner[3] == number else F(0),
-    )
+    which = winner[0] == number, winner[1] == number, winner[2] == number, winner[3] == number
+    return select_four(which, values, (F(0), F(0), F(0), F(0)))
+
+
+@register_jitable
+def rectify_four(values, F):
+    """ReLU; written so that NaN stays NaN."""
+    negative = values[0] < F(0), values[1] < F(0), values[2] < F(0), values[3] < F(0)
+    return select_four(negative, (F(0), F(0), F(0), F(0)), values)
+
+
+@register_jitable
+def keep_greater(best, winning, values, number):
+    """The largest so far and their numbers, after ``values``, which all have this number; the first of equals stays."""
+    which = values[0] > best[0], values[1] > best[1], values[2] > best[2], values[3] > best[3]
+    return select_four(which, values, best), select_four(which, (number, number, number, number), winning)
 
 
 @register_jitable
@@ -117,9 +123,10 @@ def count_row_threads(rows, channels):
     return (rows + FOUR - 1) // FOUR * channels
 
 
-def threads_of_rows(array) -> int:
-    """Threads for the matrices (R, C) of an array (.., R, C)."""
-    return math.prod(array.shape[:-2]) * count_row_threads(*array.shape[-2:])
+def threads_of_rows(*arguments) -> int:
+    """Threads for the matrices (R, C) of a Twin's output (.., R, C)."""
+    *matrices, rows, channels = arguments[-1].shape
+    return math.prod(matrices) * count_row_threads(rows, channels)
 
 
 @register_jitable
@@ -128,9 +135,9 @@ def find_rows(thread, count, channels):
 
     In place of a row that is not there comes the first, which itself is beyond the matrix if there is nothing to do.
     """
-    thread, count, channels = np.uint32(thread), np.uint32(count), np.uint32(channels)
-    first, channel = np.uint32(thread // channels) * np.uint32(FOUR), np.uint32(thread % channels)
-    second, third, fourth = first + np.uint32(1), first + np.uint32(2), first + np.uint32(3)
+    quarter, channel = divide(thread, channels)
+    first = quarter * FOUR
+    second, third, fourth = first + 1, first + 2, first + 3
     rows = (
         np.uint32(first),
         np.uint32(second if second < count else first),
@@ -151,31 +158,3 @@ def write_rows(values, rows, channel, matrix):
     """A channel's numbers, into four rows."""
     matrix[rows[0], channel], matrix[rows[1], channel] = values[0], values[1]
     matrix[rows[2], channel], matrix[rows[3], channel] = values[2], values[3]
-
-
-@register_jitable
-def rectify_four(values, F):
-    """ReLU; written so that NaN stays NaN."""
-    return (
-        F(0) if values[0] < F(0) else values[0],
-        F(0) if values[1] < F(0) else values[1],
-        F(0) if values[2] < F(0) else values[2],
-        F(0) if values[3] < F(0) else values[3],
-    )
-
-
-@register_jitable
-def keep_greater(best, winning, values, number):
-    """The largest so far and their numbers, after ``values``, which all have this number; the first of equals stays."""
-    a, b, c, d = values[0] > best[0], values[1] > best[1], values[2] > best[2], values[3] > best[3]
-    return (
-        values[0] if a else best[0],
-        values[1] if b else best[1],
-        values[2] if c else best[2],
-        values[3] if d else best[3],
-    ), (
-        number if a else winning[0],
-        number if b else winning[1],
-        number if c else winning[2],
-        number if d else winning[3],
-    )

@@ -26,7 +26,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.twin import WARP, Twin, cuda, rounded_product
+from minimrcnn.kernels.twin import WARP, Twin, cuda, divide, rounded_product
 
 BLOCK = 256  # boxes of a turn on a CPU
 LEADERS = 4096  # and on a GPU
@@ -110,8 +110,7 @@ def nms_compare_cpu(boxes, iou_threshold, first, suppresses):
 
 def nms_compare_cuda(boxes, iou_threshold, first, suppresses):
     """A word of a row for each thread. Neighbors have neighboring boxes, and compare them to the same ones."""
-    thread, rows = np.uint32(cuda.grid(1)), np.uint32(len(suppresses))
-    i, word = np.int64(thread % rows), np.int64(thread // rows)
+    word, i = divide(cuda.grid(1), len(suppresses))
     if word >= suppresses.shape[1] or word < (first + i) // BITS:
         return
     bits = np.uint64(0)

@@ -29,10 +29,11 @@ from minimrcnn.kernels.four import (
     find_rows,
     read_rows,
     rectify_four,
+    select_four,
     threads_of_rows,
     write_rows,
 )
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide
 
 NUMBERS = 32768  # numbers of a map that a task of the CPU takes
 PIECE = 256  # positions that a block of the GPU takes
@@ -176,8 +177,7 @@ def channel_sums_cuda(x, y_gradient, y, backward, relu, sums):
 @register_jitable
 def find_rows_of_picture(thread, shape):
     """`find_rows` in one of N matrices (P, C), and in which; it may be one too many."""
-    threads = np.uint32(count_row_threads(shape[1], shape[2]))
-    n, thread = np.uint32(np.uint32(thread) // threads), np.uint32(np.uint32(thread) % threads)
+    n, thread = divide(thread, count_row_threads(shape[1], shape[2]))
     rows, channel = find_rows(thread, shape[1], shape[2])
     return n, rows, channel
 
@@ -185,12 +185,7 @@ def find_rows_of_picture(thread, shape):
 @register_jitable
 def set_zero_unless_positive(values, y, F):
     """The gradient before ReLU of four numbers."""
-    return (
-        values[0] if y[0] > F(0) else F(0),
-        values[1] if y[1] > F(0) else F(0),
-        values[2] if y[2] > F(0) else F(0),
-        values[3] if y[3] > F(0) else F(0),
-    )
+    return select_four((y[0] > F(0), y[1] > F(0), y[2] > F(0), y[3] > F(0)), values, (F(0), F(0), F(0), F(0)))
 
 
 def scale_channels_cuda(x, scale, shift, residual, relu, y):
@@ -253,7 +248,7 @@ scale_channels = Twin(
     "scale_channels",
     scale_channels_cpu,
     scale_channels_cuda,
-    threads=lambda *arguments: threads_of_rows(arguments[-1]),
+    threads=threads_of_rows,
 )
 
 # normalization_gradient(x (N,P,C), y_gradient (N,P,C), y (N,P,C) or (0,0,0) without ReLU, relu: bool, a, b, d (N,C),
@@ -262,7 +257,7 @@ normalization_gradient = Twin(
     "normalization_gradient",
     normalization_gradient_cpu,
     normalization_gradient_cuda,
-    threads=lambda *arguments: threads_of_rows(arguments[-1]),
+    threads=threads_of_rows,
 )
 
 # fold_statistics(weight, bias, mean, variance (C,), eps: float, folded (2,C)): y = x * folded[0] + folded[1].

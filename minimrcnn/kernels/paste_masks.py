@@ -18,7 +18,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.twin import Twin, cuda, find_place
+from minimrcnn.kernels.twin import Twin, cuda, find_cell
 
 FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
@@ -144,7 +144,7 @@ def paste_pixel(mask, box, y, x, height, width):
 def paste_masks_cuda(masks, boxes, output):
     element = cuda.grid(1)
     if element < output.size:
-        _, d, y, x = find_place(element, (1,) + output.shape)
+        d, y, x = find_cell(element, output.shape)
         covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
         if covered:
             output[d, y, x] = value
@@ -153,7 +153,7 @@ def paste_masks_cuda(masks, boxes, output):
 def paste_masks_bool_cuda(masks, boxes, threshold, output):
     element = cuda.grid(1)
     if element < output.size:
-        _, d, y, x = find_place(element, (1,) + output.shape)
+        d, y, x = find_cell(element, output.shape)
         covered, value = paste_pixel(masks[d], boxes[d], y, x, output.shape[1], output.shape[2])
         if covered:
             output[d, y, x] = value > masks.dtype.type(threshold)

@@ -27,15 +27,13 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
-    divide,
-    find_cell,
     find_lane,
     find_rows,
     rectify_four,
     threads_of_cells,
     write_rows,
 )
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
 
 
 @register_jitable
@@ -88,11 +86,12 @@ def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patche
     rows, column = find_rows(cuda.grid(1), count, groups * inner)
     if rows[0] >= count:
         return
-    group, column = np.uint32(column // np.uint32(inner)), np.uint32(column % np.uint32(inner))
-    group_in = np.uint32(x.shape[3] // groups)
-    tap, channel = np.uint32(column // group_in), np.uint32(group * group_in + column % group_in)
-    down = np.int64(tap // np.uint32(kernel_size[1])) - padding
-    across = np.int64(tap % np.uint32(kernel_size[1])) - padding
+    group_in = x.shape[3] // groups
+    group, column = divide(column, inner)
+    tap, channel = divide(column, group_in)
+    channel += group * group_in
+    down, across = divide(tap, kernel_size[1])
+    down, across = down - padding, across - padding
     n, oy, ox = find_cell(first + rows[0], (0, out_size[0], out_size[1]))
     a = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
     n, oy, ox = next_position(n, oy, ox, out_size)
@@ -154,9 +153,8 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
     """Four channels of a place for each thread, which collects as `collect_place` does."""
     F = lines.dtype.type
     channels, group_in = lines.shape[2], np.uint32(lines.shape[2] // patches.shape[0])
-    place, lane, lanes = find_lane(cuda.grid(1), channels)
-    line, column = divide(place, lines.shape[1])
-    if line >= lines.shape[0]:
+    (n, line, column), lane, lanes = find_lane(cuda.grid(1), (1,) + lines.shape)
+    if n > 0:
         return
     n, y = divide(first_line + line, height)
     last_oy, first_ky = divide(y + padding, stride)
@@ -204,5 +202,5 @@ scatter_patches = Twin(
     "scatter_patches",
     scatter_patches_cpu,
     scatter_patches_cuda,
-    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+    threads=threads_of_cells,
 )

@@ -15,15 +15,14 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
-    divide,
-    find_cell,
     find_lane,
     read_four,
+    select_four,
     take_won,
     threads_of_cells,
     write_four,
 )
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin, cuda, divide
 
 
 @compiled_task
@@ -83,25 +82,14 @@ def keep_larger(best, winner, values, tap):
     b = winner[1] < 0 or values[1] > best[1] or values[1] != values[1]
     c = winner[2] < 0 or values[2] > best[2] or values[2] != values[2]
     d = winner[3] < 0 or values[3] > best[3] or values[3] != values[3]
-    return (
-        values[0] if a else best[0],
-        values[1] if b else best[1],
-        values[2] if c else best[2],
-        values[3] if d else best[3],
-    ), (
-        tap if a else winner[0],
-        tap if b else winner[1],
-        tap if c else winner[2],
-        tap if d else winner[3],
-    )
+    return select_four((a, b, c, d), values, best), select_four((a, b, c, d), (tap, tap, tap, tap), winner)
 
 
 def max_pool_cuda(x, kernel, stride, padding, taps, y):
     """Four channels of an output for each thread."""
     F = x.dtype.type
     channels = x.shape[3]
-    output, lane, lanes = find_lane(cuda.grid(1), channels)
-    n, oy, ox = find_cell(output, y.shape)
+    (n, oy, ox), lane, lanes = find_lane(cuda.grid(1), y.shape)
     if n >= len(y):
         return
     top, left = oy * stride - padding, ox * stride - padding
@@ -123,8 +111,7 @@ def max_pool_gradient_cuda(y_gradient, taps, kernel, stride, padding, x_gradient
     """Four channels of an input for each thread, which gathers as on the CPU."""
     F = x_gradient.dtype.type
     channels = x_gradient.shape[3]
-    place, lane, lanes = find_lane(cuda.grid(1), channels)
-    n, iy, ix = find_cell(place, x_gradient.shape)
+    (n, iy, ix), lane, lanes = find_lane(cuda.grid(1), x_gradient.shape)
     if n >= len(x_gradient):
         return
     last_oy, first_ky = divide(iy + padding, stride)
@@ -149,12 +136,12 @@ def max_pool_gradient_cuda(y_gradient, taps, kernel, stride, padding, x_gradient
 
 
 # max_pool(x (N,H,W,C), kernel: int, stride: int, padding: int, taps (N,OH,OW,C) uint8, y (N,OH,OW,C))
-max_pool = Twin("max_pool", max_pool_cpu, max_pool_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
+max_pool = Twin("max_pool", max_pool_cpu, max_pool_cuda, threads=threads_of_cells)
 
 # max_pool_gradient(y_gradient (N,OH,OW,C), taps, kernel, stride, padding, x_gradient (N,H,W,C))
 max_pool_gradient = Twin(
     "max_pool_gradient",
     max_pool_gradient_cpu,
     max_pool_gradient_cuda,
-    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+    threads=threads_of_cells,
 )

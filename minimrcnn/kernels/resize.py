@@ -15,7 +15,6 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
-    find_cell,
     find_lane,
     read_four,
     threads_of_cells,
@@ -77,8 +76,7 @@ def resize_cuda(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
     """Four channels of an output for each thread."""
     F = x.dtype.type
     channels = x.shape[3]
-    output, lane, lanes = find_lane(cuda.grid(1), channels)
-    n, i, j = find_cell(output, y.shape)
+    (n, i, j), lane, lanes = find_lane(cuda.grid(1), y.shape)
     if n >= len(y):
         return
     top, bottom, down = low_y[i], high_y[i], part_y[i]
@@ -103,8 +101,7 @@ def resize_gradient_cuda(y_gradient, low_y, high_y, part_y, first_y, last_y, low
     """Four channels of a source place for each thread, which gathers as on the CPU."""
     F = y_gradient.dtype.type
     channels = x_gradient.shape[3]
-    place, lane, lanes = find_lane(cuda.grid(1), channels)
-    n, s, t = find_cell(place, x_gradient.shape)
+    (n, s, t), lane, lanes = find_lane(cuda.grid(1), x_gradient.shape)
     if n >= len(x_gradient):
         return
     first = lane
@@ -121,7 +118,7 @@ def resize_gradient_cuda(y_gradient, low_y, high_y, part_y, first_y, last_y, low
 
 
 # resize(x (N,H,W,C), low_y (OH,) int64, high_y (OH,) int64, part_y (OH,), low_x (OW,), high_x, part_x, y (N,OH,OW,C))
-resize = Twin("resize", resize_cpu, resize_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
+resize = Twin("resize", resize_cpu, resize_cuda, threads=threads_of_cells)
 
 # resize_gradient(y_gradient (N,OH,OW,C), low_y, high_y, part_y, first_y (H,) int64, last_y (H,) int64,
 #                 low_x, high_x, part_x, first_x (W,), last_x, x_gradient (N,H,W,C))
@@ -129,5 +126,5 @@ resize_gradient = Twin(
     "resize_gradient",
     resize_gradient_cpu,
     resize_gradient_cuda,
-    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+    threads=threads_of_cells,
 )

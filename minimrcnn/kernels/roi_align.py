@@ -34,7 +34,6 @@ from minimrcnn.kernels.four import (
     add_four,
     choose_four,
     count_lanes,
-    find_cell,
     find_lane,
     keep_greater,
     read_four,
@@ -43,7 +42,7 @@ from minimrcnn.kernels.four import (
     write_four,
 )
 from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
-from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, find_place
+from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide, find_cell, find_place
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
 # its samples lie outside the map, so its average is taken for what it tends to: 0.
@@ -404,8 +403,7 @@ def sample_four(features, image, y, x, four, F):
 def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_max, winner, output):
     F = features.dtype.type
     images, height, width, channels = features.shape
-    bin, lane, lanes = find_lane(cuda.grid(1), channels)
-    r, p, q = find_cell(bin, output.shape)
+    (r, p, q), lane, lanes = find_lane(cuda.grid(1), output.shape)
     if r >= len(rois):
         return
     image, rows, columns = locate_roi(
@@ -421,8 +419,7 @@ def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_m
         total, none = (F(0), F(0), F(0), F(0)), np.int32(-1)
         best = (none, none, none, none)
         for number in range(samples_y * samples_x):
-            row, column = np.uint32(number) // np.uint32(samples_x), np.uint32(number) % np.uint32(samples_x)
-            i, j = np.int32(row), np.int32(column)
+            i, j = divide(number, samples_x)
             corners_y = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
             corners_x = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
             value = sample_four(features, image, corners_y, corners_x, four, F)
@@ -472,7 +469,7 @@ def roi_align_gradient_cuda(
 def weigh_cell(cell, axis, number, cells, F):
     """Bin and sample of an axis' sample, counted through all bins, and how much of a cell is in it."""
     start, bin_size, samples = axis
-    bin, sample = np.uint32(np.uint32(number) // np.uint32(samples)), np.uint32(np.uint32(number) % np.uint32(samples))
+    bin, sample = divide(number, samples)
     low, high, part = find_corners(place_sample(start, bin_size, samples, bin, sample, F), cells, F)
     weight = F(1) - part if low == cell else F(0)
     return bin, sample, weight + part if high == cell else weight
@@ -564,7 +561,7 @@ roi_align = Twin(
     "roi_align",
     roi_align_cpu,
     roi_align_cuda,
-    threads=lambda *arguments: threads_of_cells(arguments[-1]),
+    threads=threads_of_cells,
 )
 
 # roi_align_gradient(output_gradient (R,P,Q,C), winner, rois, spatial_scale, sampling_ratio, aligned, use_max,

@@ -32,7 +32,6 @@ from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.four import (
     FOUR,
     choose_four,
-    find_cell,
     find_lane,
     keep_greater,
     read_four,
@@ -41,7 +40,7 @@ from minimrcnn.kernels.four import (
 )
 from minimrcnn.kernels.maximum import find_maximum
 from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
-from minimrcnn.kernels.twin import WARP, Twin, cuda, find_place
+from minimrcnn.kernels.twin import WARP, Twin, cuda, find_cell, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
 # The CPU gradient goes by bands of rows. A bin that lies in two of them is read twice, and a band that is too high does
@@ -185,8 +184,7 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
     F = features.dtype.type
     images, height, width, channels = features.shape
     _, bins_y, bins_x, _ = output.shape
-    bin, lane, lanes = find_lane(cuda.grid(1), channels)
-    r, p, q = find_cell(bin, output.shape)
+    (r, p, q), lane, lanes = find_lane(cuda.grid(1), output.shape)
     if r >= len(rois):
         return
     image = find_image(rois[r, 0], images, F)
@@ -232,7 +230,7 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
     _, bins_y, bins_x, _ = output_gradient.shape
     if cell >= images * height * width:
         return
-    _, image, row, column = find_place(cell, (1,) + features_gradient.shape[:3])
+    image, row, column = find_cell(cell, features_gradient.shape)
     mine = features_gradient[image, row, column]  # (C,)
     for r in range(len(rois)):
         if find_image(rois[r, 0], images, F) != image:
@@ -249,7 +247,7 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
 
 
 # roi_pool(features (N,H,W,C), rois (R,5), spatial_scale: float, rule: int, winner (R,P,Q,C) int32, output (R,P,Q,C))
-roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda, threads=lambda *arguments: threads_of_cells(arguments[-1]))
+roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda, threads=threads_of_cells)
 
 # roi_pool_gradient(output_gradient (R,P,Q,C), winner, rois (R,5), spatial_scale, rule, features_gradient (N,H,W,C))
 # adds to its last argument.

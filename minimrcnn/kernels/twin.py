@@ -49,15 +49,26 @@ else:
 
 
 @register_jitable
-def find_place(element, shape):
-    """Where an element of a C-contiguous array of four axes stands: four indices, the last the fastest.
+def divide(a, b):
+    """Quotient and rest of two numbers that 32 bits can hold: a GPU takes five times as many instructions for 64."""
+    a, b = np.uint32(a), np.uint32(b)
+    return np.int64(a // b), np.int64(a % b)
 
-    In 32 bits without sign: a GPU divides those in a fifth of the instructions that Python's division of 64 bits takes.
-    """
-    element, height, width, channels = np.uint32(element), np.uint32(shape[1]), np.uint32(shape[2]), np.uint32(shape[3])
-    cell = np.uint32(element // channels)
-    row = np.uint32(cell // width)
-    return np.int64(row // height), np.int64(row % height), np.int64(cell % width), np.int64(element % channels)
+
+@register_jitable
+def find_cell(cell, shape):
+    """The first three indices of a cell of an array (N, H, W, ..), C-contiguous; the first may be one too many."""
+    row, column = divide(cell, shape[2])
+    n, row = divide(row, shape[1])
+    return n, row, column
+
+
+@register_jitable
+def find_place(element, shape):
+    """Where an element of a C-contiguous array of four axes stands: four indices, the last the fastest."""
+    cell, channel = divide(element, shape[3])
+    n, row, column = find_cell(cell, shape)
+    return n, row, column, channel
 
 
 class SimulatedKernel:

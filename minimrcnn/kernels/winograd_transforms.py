@@ -19,7 +19,7 @@ counted by (n, row, column); an array of components holds those from ``first`` o
 import numpy as np
 from numba.extending import register_jitable
 
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin, cuda, divide
 from minimrcnn.kernels.winograd import (
     TILE,
     find_tile,
@@ -263,39 +263,32 @@ def winograd_transform_kernel_back_cpu(components, weight):
 # --- CUDA: one thread for each (tile, channel), or pair of channels. ---
 
 
-@register_jitable
-def find_pair(thread, components):
-    """A thread's last two indices of components (36, .., ..); 32 bits, which a GPU divides faster than 64."""
-    thread, channels = np.uint32(thread), np.uint32(components.shape[2])
-    return np.uint32(thread // channels), np.uint32(thread % channels)
-
-
 def winograd_transform_input_cuda(x, padding, first, down, across, components):
-    at, channel = find_pair(cuda.grid(1), components)
+    at, channel = divide(cuda.grid(1), components.shape[2])
     if at < components.shape[1]:
         transform_input_at(x, padding, first, down, across, at, channel, components)
 
 
 def winograd_transform_gradient_cuda(y_gradient, first, components):
-    at, channel = find_pair(cuda.grid(1), components)
+    at, channel = divide(cuda.grid(1), components.shape[2])
     if at < components.shape[1]:
         transform_gradient_at(y_gradient, first, at, channel, components)
 
 
 def winograd_transform_output_cuda(components, first, bias, residual, relu, output):
-    at, channel = find_pair(cuda.grid(1), components)
+    at, channel = divide(cuda.grid(1), components.shape[2])
     if at < components.shape[1]:
         transform_output_at(components, first, bias, residual, relu, at, channel, output)
 
 
 def winograd_transform_kernel_cuda(weight, turned, components):
-    at, channel = find_pair(cuda.grid(1), components)
+    at, channel = divide(cuda.grid(1), components.shape[2])
     if at < components.shape[1]:
         transform_kernel_at(weight, turned, at, channel, components)
 
 
 def winograd_transform_kernel_back_cuda(components, weight):
-    at, channel = find_pair(cuda.grid(1), components)
+    at, channel = divide(cuda.grid(1), components.shape[2])
     if at < components.shape[1]:
         transform_kernel_back_at(components, at, channel, weight)
 
