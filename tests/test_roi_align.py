@@ -26,7 +26,7 @@ def crop(features, rois, size, scale=1.0, ratio=2, aligned=True, mode="average")
 
 def spread(gradient, winner, rois, shape, scale=1.0, ratio=2, aligned=True):
     rois = np.asarray(rois, gradient.dtype).reshape(-1, 5)
-    features_gradient = np.zeros(shape, gradient.dtype)
+    features_gradient = np.full(shape, np.nan, gradient.dtype)  # the CPU body clears it
     roi_align_gradient(gradient, winner, rois, scale, ratio, aligned, winner.size > 0, features_gradient)
     return features_gradient
 
@@ -147,8 +147,13 @@ def test_whole_cells_shift_and_the_sum_of_the_gradient_is_kept():
     assert spread(gradient, NO_WINNER, rois, features.shape).sum() == pytest.approx(gradient.sum(), abs=1e-4)
 
 
-def test_the_gradient_is_added():
-    gradient, rois = np.ones((1, 2, 2, 1), np.float32), np.array([[0, 1, 1, 5, 5]], np.float32)
-    twice = np.ones((1, 8, 8, 1), np.float32)
-    roi_align_gradient(gradient, NO_WINNER, rois, 1.0, 2, True, False, twice)
-    assert np.allclose(twice, 1 + spread(gradient, NO_WINNER, rois, twice.shape))
+@pytest.mark.parametrize("mode", ["average", "max"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_gradient_clears_the_map(count, mode):
+    """Every band of every image, also those that no RoI reaches."""
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((2, 9, 8, 3)).astype(np.float32)
+    rois = np.array([[1, 1, 1, 5, 5], [5, 0, 0, 4, 4], [np.nan, 0, 0, 4, 4]], np.float32)[:count]
+    winner = crop(features, rois, (2, 2), mode=mode)[1]
+    got = spread(np.ones((count, 2, 2, 3), np.float32), winner, rois, features.shape)
+    assert not got[0].any() and got[1].any() == (count > 0)

@@ -26,7 +26,7 @@ def crop(features, rois, size, scale=1.0, rule="caffe"):
 
 
 def route(gradient, winner, rois, shape, scale=1.0, rule="caffe"):
-    features_gradient = np.zeros(shape, np.float32)
+    features_gradient = np.full(shape, np.nan, np.float32)  # the CPU body clears it
     rois = np.asarray(rois, np.float32).reshape(-1, 5)
     roi_pool_gradient(gradient, winner, rois, scale, RULES[rule], features_gradient)
     return features_gradient

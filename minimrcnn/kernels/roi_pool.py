@@ -28,6 +28,7 @@ import numpy as np
 from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.cells import find_maximum
 from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.four import (
     FOUR,
@@ -38,8 +39,7 @@ from minimrcnn.kernels.four import (
     threads_of_cells,
     write_four,
 )
-from minimrcnn.kernels.maximum import find_maximum
-from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_visits
+from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_across, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_cell, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
@@ -134,8 +134,8 @@ def roi_pool_cpu(features, rois, spatial_scale, rule, winner, output):
 
 
 @compiled_task
-def route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient):
-    """Hand the gradient of every bin to its winner, where that lies in rows ``first`` to ``last - 1`` of one image.
+def route_band(image, first, last, output_gradient, winner, rois, order, spatial_scale, rule, features_gradient):
+    """Clear rows ``first`` to ``last - 1`` of one image, and hand the gradients of bins to the winners that lie there.
 
     A winner elsewhere, or none, gives 0 to the band's first cell: a question asked in every channel, with an answer
     that cannot be foreseen, costs more than an addition.
@@ -144,8 +144,9 @@ def route_band(image, first, last, output_gradient, winner, rois, spatial_scale,
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
     band = features_gradient[image, first:last].reshape(-1)
+    band[:] = F(0)
     cells, before = np.uint32((last - first) * width), np.uint32(first * width)
-    for r in range(len(rois)):
+    for r in order:
         if find_image(rois[r, 0], images, F) != image:
             continue
         first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
@@ -163,18 +164,19 @@ def route_band(image, first, last, output_gradient, winner, rois, spatial_scale,
 
 
 @compiled(parallel=True, nogil=True)
-def route_bands_cpu(output_gradient, winner, rois, spatial_scale, rule, threads, features_gradient):
+def route_bands_cpu(output_gradient, winner, rois, order, spatial_scale, rule, threads, features_gradient):
     images, height = features_gradient.shape[:2]
     rows = min(max(images * height // (4 * threads), LEAST_ROWS), MOST_ROWS)
     bands, units = count_bands(images, height, rows, threads)
     for unit in prange(units):
         image, first, last = find_band(np.int64(unit), units, bands, height, rows, threads)
         if image < images:
-            route_band(image, first, last, output_gradient, winner, rois, spatial_scale, rule, features_gradient)
+            route_band(image, first, last, output_gradient, winner, rois, order, spatial_scale, rule, features_gradient)
 
 
 def roi_pool_gradient_cpu(output_gradient, winner, rois, spatial_scale, rule, features_gradient):
-    route_bands_cpu(output_gradient, winner, rois, spatial_scale, rule, get_num_threads(), features_gradient)
+    settings = order_across(rois), spatial_scale, rule, get_num_threads()
+    route_bands_cpu(output_gradient, winner, rois, *settings, features_gradient)
 
 
 # --- CUDA: a thread has four channels of a bin; in the gradient one element of it, or a warp has a cell of the map ---
@@ -250,7 +252,7 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
 roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda, threads=threads_of_cells)
 
 # roi_pool_gradient(output_gradient (R,P,Q,C), winner, rois (R,5), spatial_scale, rule, features_gradient (N,H,W,C))
-# adds to its last argument.
+# The CUDA bodies add to the last argument, which is zero before; the CPU body clears it.
 roi_pool_gradient = Twin(
     "roi_pool_gradient",
     roi_pool_gradient_cpu,

@@ -5,8 +5,9 @@ cache holds. But proposals crowd around objects and share most of these cells. T
 right within a stripe, the cells of one are still in the cache for the next: beside other programs, 1000 RoIs of 7x7
 took three quarters of the time with RoIAlign, and three fifths with RoI pooling. Each crop stays where it belongs.
 
-Backwards, each band of rows of the map has one owner, who walks all RoIs that reach it in their order: nothing is
-written twice, and sums do not depend on the number of threads.
+Backwards, each band of rows of the map has one owner, who walks all RoIs that reach it from left to right, for the same
+reason (RoI pooling's gradient took 20 instead of 28 ms): nothing is written twice, and sums do not depend on the number
+of threads.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ def order_visits(rois: np.ndarray, spatial_scale: float) -> np.ndarray:
         across, down = rois[:, 1] + rois[:, 3], rois[:, 2] + rois[:, 4]  # twice the centers, pixels
         stripe = np.floor(down * (spatial_scale / (2 * STRIPE)))
     return np.lexsort((across, stripe, rois[:, 0]))
+
+
+def order_across(rois: np.ndarray) -> np.ndarray:
+    """The numbers (R,) of RoIs (R, 5), image by image, from left to right."""
+    with np.errstate(all="ignore"):
+        return np.lexsort((rois[:, 1] + rois[:, 3], rois[:, 0]))
 
 
 @register_jitable
