@@ -53,7 +53,7 @@ def _roi_align_gradient(rng, ratio, aligned, use_max):
     if use_max:
         roi_align.roi_align_cpu(features, ROIS, scale, ratio, aligned, True, winner, output)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
-    return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.zeros_like(features)
+    return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.full_like(features, 7)
 
 
 def _roi_pool(rng, rule):
@@ -66,7 +66,7 @@ def _roi_pool_gradient(rng, rule):
     features, _, scale, _, winner, output = arguments = _roi_pool(rng, rule)
     roi_pool.roi_pool_cpu(*arguments)
     gradient = rng.standard_normal(output.shape).astype(np.float32)
-    return gradient, winner, ROIS, scale, rule, np.zeros_like(features)
+    return gradient, winner, ROIS, scale, rule, np.full_like(features, 7)
 
 
 def draw_boxes(rng, count, size=100.0):

@@ -271,8 +271,6 @@ class CutRoIs(Function):
                 gradients.append(None)
                 continue
             features_gradient = empty_beside(self.shapes[number], gradient)
-            if xp is not np:  # on a CPU this is done band by band
-                features_gradient[:] = 0
             self.cut.backward(
                 xp.ascontiguousarray(gradient[rows]), winner, chosen, self.scales[number], features_gradient
             )

@@ -535,13 +535,13 @@ roi_align = Twin(
 )
 
 # roi_align_gradient(output_gradient (R,P,Q,C), winner, rois, spatial_scale, sampling_ratio, aligned, use_max,
-#                    features_gradient (N,H,W,C)): the CUDA bodies add to the last argument, which is zero before; the
-#                    CPU body clears it.
+#                    features_gradient (N,H,W,C))
 roi_align_gradient = Twin(
     "roi_align_gradient",
     roi_align_gradient_cpu,
     roi_align_gradient_cuda,
     threads=lambda *arguments: arguments[0].size,
+    adds=True,
 )
 
 # The same, in an order that is always the same: as on the CPU, whose body is this one too.
@@ -550,4 +550,5 @@ roi_align_gradient_in_order = Twin(
     roi_align_gradient_cpu,
     roi_align_gradient_in_order_cuda,
     threads=lambda *arguments: math.prod(arguments[-1].shape[:3]) * WARP,
+    adds=True,
 )

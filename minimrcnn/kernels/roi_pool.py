@@ -252,12 +252,12 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
 roi_pool = Twin("roi_pool", roi_pool_cpu, roi_pool_cuda, threads=threads_of_cells)
 
 # roi_pool_gradient(output_gradient (R,P,Q,C), winner, rois (R,5), spatial_scale, rule, features_gradient (N,H,W,C))
-# The CUDA bodies add to the last argument, which is zero before; the CPU body clears it.
 roi_pool_gradient = Twin(
     "roi_pool_gradient",
     roi_pool_gradient_cpu,
     roi_pool_gradient_cuda,
     threads=lambda *arguments: arguments[0].size,
+    adds=True,
 )
 
 # The same, in an order that is always the same: as on the CPU, whose body is this one too.
@@ -266,4 +266,5 @@ roi_pool_gradient_in_order = Twin(
     roi_pool_gradient_cpu,
     roi_pool_gradient_in_order_cuda,
     threads=lambda *arguments: math.prod(arguments[-1].shape[:3]) * WARP,
+    adds=True,
 )

@@ -99,6 +99,8 @@ class Twin:
         ``threads(*arguments)`` is the number of CUDA threads wanted; by default the size of the last argument.
     block : int
         CUDA threads of a block; matters where they work together.
+    adds : bool
+        Whether the CUDA body adds to the last argument, which then is filled with zeros first.
     """
 
     registry: ClassVar[dict[str, Twin]] = {}
@@ -110,6 +112,7 @@ class Twin:
         cuda: Callable | None = None,
         threads: Callable[..., int] | None = None,
         block: int = THREADS_PER_BLOCK,
+        adds: bool = False,
     ):
         if name in Twin.registry:
             raise ValueError(f"Twin: an operation named {name!r} is there already")
@@ -117,6 +120,7 @@ class Twin:
         self.cpu = cpu
         self.cuda = cuda
         self.block = block
+        self.adds = adds
         self.threads = threads if threads is not None else lambda *arguments: arguments[-1].size
         Twin.registry[name] = self
 
@@ -132,6 +136,8 @@ class Twin:
 
     def launch(self, *arguments) -> None:
         """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""
+        if self.adds:
+            arguments[-1].fill(0)
         threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
         if max(threads, *arguments[-1].shape) >= 2**32:
             shape = f"{threads} threads for {arguments[-1].shape}"
