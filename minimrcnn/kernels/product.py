@@ -6,7 +6,9 @@ A processor multiplies far faster than it reads, so a product is fast if every n
 2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
    each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
 3. rows go by blocks of 192 and k by blocks of 384, so that they wait in the second-level cache for their turns;
-4. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
+4. rows that lie side by side come from memory, for the first panel, and six at a time in turns are more than a
+   processor foresees: the next six are fetched meanwhile;
+5. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
    channels are multiplied where they lie.
 
 The tile is written in the compiler's own language, LLVM, by `make_tile`, as Numba has no word for "this sum stays in a
@@ -30,7 +32,7 @@ from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.instructions import locate, spread
+from minimrcnn.kernels.instructions import locate, prefetch, spread
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
@@ -51,8 +53,12 @@ def count_wide_vectors() -> int:
 WIDE = count_wide_vectors()
 
 
-def make_tile(rows: int, vectors: int):
-    """The product of a tile for use in kernels; its size must be known to the compiler."""
+def make_tile(rows: int, vectors: int, fetches: bool = False):
+    """The product of a tile for use in kernels; its size must be known to the compiler.
+
+    With ``fetches`` x is one piece of memory, and its next rows are brought to the caches. From 256 to 64 channels at
+    200x272 that takes 15.5 instead of 17.9 ms on one thread; rows that are there already, up to 6% more.
+    """
 
     def tile(x, row, panel, add, column, y):
         """y[row : row + rows, column : column + width] = those rows of x (R, S, D) @ panel (S * D, width); += with
@@ -64,12 +70,12 @@ def make_tile(rows: int, vectors: int):
     @intrinsic
     def compiled_tile(typing_context, x, row, panel, add, column, y):
         signature = types.void(x, types.intp, panel, types.intp, types.intp, y)
-        return signature, lambda *given: generate_tile(rows, vectors, *given)
+        return signature, lambda *given: generate_tile(rows, vectors, fetches, *given)
 
     return tile if config.DISABLE_JIT else compiled_tile
 
 
-def generate_tile(rows, vectors, context, builder, signature, arguments):
+def generate_tile(rows, vectors, fetches, context, builder, signature, arguments):
     """The instructions of a tile: a loop over s, in it one over d, whose sums are values, not places in memory."""
     x, row, panel, add, column, y = arguments
     x_type, panel_type, y_type = (signature.args[i] for i in (0, 2, 5))
@@ -130,6 +136,9 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
     (_, s, _), (_, d, sums) = outer, inner
     k = builder.add(builder.mul(s, depth), d)
     weights = [builder.load(place, align=itemsize) for place in locate_vectors(panel, k, integer(0))]
+    if fetches:  # as many bytes in every turn as the rows have for each number of one
+        following = builder.ptrtoint(locate(builder, x, number, builder.add(row, integer(rows))), integer)
+        prefetch(builder, builder.add(following, builder.mul(k, integer(rows * itemsize))))
     grown = []
     for r in range(rows):
         value = spread(builder, builder.load(locate(builder, x, number, own_rows[r], s, d)), lanes)
@@ -152,8 +161,8 @@ def generate_tile(rows, vectors, context, builder, signature, arguments):
     return context.get_dummy_value()
 
 
-wide_tile, wide_row = make_tile(ROWS, WIDE), make_tile(1, WIDE)
-narrow_tile, narrow_row = make_tile(ROWS, 1), make_tile(1, 1)
+wide_tile, wide_fetching_tile, wide_row = make_tile(ROWS, WIDE), make_tile(ROWS, WIDE, fetches=True), make_tile(1, WIDE)
+narrow_tile, narrow_fetching_tile, narrow_row = make_tile(ROWS, 1), make_tile(ROWS, 1, fetches=True), make_tile(1, 1)
 
 
 def panel_width(columns: int, itemsize: int) -> int:
@@ -225,16 +234,22 @@ def pack_weight(weight, turned, panels):
 @compiled_task
 def multiply_tiles(x, panel, add, column, y):
     """y[:, column : column + width] = or += x (R, S, D) @ panel (S * D, width), all of it."""
-    rows, whole = len(x), len(x) // ROWS * ROWS
-    if panel.shape[1] * panel.itemsize > VECTOR:
-        for row in range(0, whole, ROWS):
+    is_wide = panel.shape[1] * panel.itemsize > VECTOR
+    is_fresh = column == 0 and x.shape[1] == 1 and x.strides[0] == x.shape[2] * x.itemsize
+    whole = len(x) // ROWS * ROWS
+    for row in range(0, whole, ROWS):
+        if is_wide and is_fresh:
+            wide_fetching_tile(x, row, panel, add, column, y)
+        elif is_wide:
             wide_tile(x, row, panel, add, column, y)
-        for row in range(whole, rows):
-            wide_row(x, row, panel, add, column, y)
-    else:
-        for row in range(0, whole, ROWS):
+        elif is_fresh:
+            narrow_fetching_tile(x, row, panel, add, column, y)
+        else:
             narrow_tile(x, row, panel, add, column, y)
-        for row in range(whole, rows):
+    for row in range(whole, len(x)):
+        if is_wide:
+            wide_row(x, row, panel, add, column, y)
+        else:
             narrow_row(x, row, panel, add, column, y)
 
 
