@@ -52,15 +52,16 @@ if ! part environment 130 bash -c 'environment "$0"' "$interpreter"; then
     echo "all: FAILED: no environment to check in" | tee -a "$folder/summary.txt"
     exit 1
 fi
-sanitizer=$(ls "$scratch"/venv/lib/python*/site-packages/nvidia/cu13/bin/compute-sanitizer 2>/dev/null ||
+packages=$("$interpreter" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+sanitizer=$(ls "$packages"/nvidia/cu13/bin/compute-sanitizer 2>/dev/null ||
     command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null)
 sanitizer=$(head -n 1 <<<"$sanitizer")
 checks=()
 if [ -n "$sanitizer" ]; then # every kernel once, on small arrays; what libraries ask the driver for in vain is theirs
-    caches=$NUMBA_CACHE_DIR # the tests find there what memcheck compiled; no two at a time, as Numba's index has no locks
+    caches=$NUMBA_CACHE_DIR # the tests find there what memcheck compiled; not both at a time, Numba's index has no locks
     for tool in memcheck racecheck; do
         [ $tool = memcheck ] || caches=$scratch/$tool
-        NUMBA_CACHE_DIR=$caches part $tool 90 "$sanitizer" --tool $tool --report-api-errors no --target-processes all --error-exitcode 9 \
+        NUMBA_CACHE_DIR=$caches part $tool 110 "$sanitizer" --tool $tool --report-api-errors no --target-processes all --error-exitcode 9 \
             "$interpreter" -m tests.launch_cuda_kernels &
         checks+=($!)
     done

@@ -22,6 +22,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import cached_property
+from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
@@ -30,10 +31,10 @@ from numba.extending import register_jitable
 
 from minimrcnn.kernels.launch import CudaKernel
 
-try:  # kernels import `cuda` from here: None where Numba comes without it
+# Kernels import `cuda` from here: None without numba-cuda. Numba has an older one of its own, enough to simulate with.
+cuda = None
+if config.ENABLE_CUDASIM or find_spec("numba_cuda") is not None:
     from numba import cuda
-except ImportError:
-    cuda = None
 
 THREADS_PER_BLOCK = 128
 WARP = 32  # threads that run in step and whose loads of neighboring numbers are one
@@ -151,7 +152,7 @@ class Twin:
         if self.cuda is None:
             raise NotImplementedError(f"{self.name}: no CUDA body yet; move the arrays to the CPU")
         if cuda is None:
-            raise NotImplementedError(f"{self.name}: this Numba comes without CUDA; install numba-cuda")
+            raise NotImplementedError(f"{self.name}: CUDA kernels are compiled with numba-cuda; install it")
         if config.ENABLE_CUDASIM:
             return SimulatedKernel(cuda.jit(self.cuda))
         return CudaKernel(cuda.jit(self.cuda, cache=True))
