@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from minimrcnn import reference
 from minimrcnn.functional import conv, conv_cuda
 from minimrcnn.functional.conv_shapes import transposed_size
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor
 from tests.convolution_twin_arguments import ARGUMENTS, THREADS
 from tests.reference_cases import cases, relative_error
@@ -105,7 +106,7 @@ SMALL = [  # x, weight, stride, padding, groups, algorithm
 ]
 
 
-@pytest.mark.skipif(cuda is None, reason="this Numba comes without CUDA")
+@pytest.mark.skipif(find_spec("numba.cuda") is None, reason="this Numba comes without CUDA")
 @not_in_simulator
 def test_in_the_simulator():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "small", __file__]

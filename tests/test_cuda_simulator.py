@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from minimrcnn import functional, geometry, reference
 from minimrcnn.functional import norm
 from minimrcnn.kernels import nms
 from minimrcnn.kernels import optimizer as optimizer_kernels
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor, gradcheck
 from minimrcnn.training import optimizer as optimizer_module
 from minimrcnn.training.optimizer import SGD, AdamW, clip_gradients
@@ -34,7 +35,7 @@ CASES = [(name, i) for name, makers in ARGUMENTS.items() for i in range(len(make
 TERMS = {"channel_sums": 1}  # bodies that leave different terms of the same sum, and along which axis
 
 
-@pytest.mark.skipif(cuda is None, reason="this Numba comes without CUDA")
+@pytest.mark.skipif(find_spec("numba.cuda") is None, reason="this Numba comes without CUDA")
 @pytest.mark.skipif(IN_SIMULATOR, reason="this is the simulator's process")
 def test_in_the_simulator():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", __file__]
