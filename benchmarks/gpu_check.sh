@@ -58,7 +58,7 @@ sanitizer=$(ls "$packages"/nvidia/cu13/bin/compute-sanitizer 2>/dev/null ||
 sanitizer=$(head -n 1 <<<"$sanitizer")
 checks=()
 if [ -n "$sanitizer" ]; then # every kernel once, on small arrays; what libraries ask the driver for in vain is theirs
-    caches=$NUMBA_CACHE_DIR # the tests find there what memcheck compiled; not both at a time, Numba's index has no locks
+    caches=$NUMBA_CACHE_DIR # the tests find there what memcheck compiled; racecheck has its own, as Numba's index has no locks
     for tool in memcheck racecheck; do
         [ $tool = memcheck ] || caches=$scratch/$tool
         NUMBA_CACHE_DIR=$caches part $tool 110 "$sanitizer" --tool $tool --report-api-errors no --target-processes all --error-exitcode 9 \
@@ -75,7 +75,7 @@ for check in ${checks[@]+"${checks[@]}"}; do
     wait "$check" || failed=1
 done
 workers=$("$interpreter" -c 'import xdist; print("-n 3")' 2>/dev/null)
-part tests 110 "$interpreter" -m pytest -m cuda $workers -ra --durations=15 -p no:cacheprovider tests/test_cuda_device.py
+part tests 100 "$interpreter" -m pytest -m cuda $workers -ra --durations=15 -p no:cacheprovider tests/test_cuda_device.py
 part benchmark 180 "$interpreter" -m benchmarks --device cuda --growth --rounds 1 --json "$folder/gpu.json"
 "$interpreter" -c 'import json, sys; from pathlib import Path
 from benchmarks.gpu import write_table; from benchmarks.plots import plot_gpu; file = Path(sys.argv[1])

@@ -121,7 +121,7 @@ save(figure, "17_threads")
 # then the same 128 further on. So neighboring threads read neighboring channels of the same cells. From its number:
 #     l = thread % 32      q = thread // 32 % Q      p = thread // (32 Q) % P      r = thread // (32 Q P)
 # The CPU form uses that averaging is separable: the weight of a cell is a row weight times a column weight, and these
-# are found once for a RoI. Then a bin is a sum of cells, each times its weight, of many channels at a time.
+# are found once for a RoI. Then a bin is a sum of cells, each times its weight, for many channels at a time.
 section("RoIAlign, three times: on the article's 8x8 map")
 MAP = np.array([
     [0.88, 0.44, 0.14, 0.16, 0.37, 0.77, 0.96, 0.27], [0.19, 0.45, 0.57, 0.16, 0.63, 0.29, 0.71, 0.70],

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from numba.core.errors import TypingError
 
 from minimrcnn.kernels.cells import find_maximum, maximum_in_python, mix_cells, mixture_in_python
 
@@ -62,3 +68,18 @@ def test_mixture(dtype, shape, taps, seed):
     run_mixture(cells, rows, row_weights, columns, column_weights, mixture[1:-1])
     mixture_in_python(cells[::2, 1:, 1:], rows, row_weights[::2], columns, column_weights, wanted[1:-1])
     np.testing.assert_allclose(mixture, wanted, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+def test_indices_of_another_type_are_refused():
+    one = np.zeros(1, np.int32)
+    with pytest.raises(TypingError, match="int32 and int32, wanted int64"):
+        run_mixture(np.zeros((4, 3, 3)), one, np.ones(2), one, np.ones(1), np.ones(2))
+
+
+def test_short_vectors(tmp_path):
+    """The same on a processor with AVX2 at most."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "maximum or mixture", __file__]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "generic"}
+    folder = Path(__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr

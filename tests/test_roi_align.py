@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimrcnn import reference
-from minimrcnn.kernels.roi_align import BAND, roi_align, roi_align_gradient
+from minimrcnn.kernels.roi_align import BAND, CHUNK, roi_align, roi_align_gradient
 from tests.reference_cases import cases, relative_error
 from tests.twin_arguments import ROIS
 
@@ -27,7 +27,7 @@ def crop(features, rois, size, scale=1.0, ratio=2, aligned=True, mode="average")
 def spread(gradient, winner, rois, shape, scale=1.0, ratio=2, aligned=True):
     rois = np.asarray(rois, gradient.dtype).reshape(-1, 5)
     features_gradient = np.full(shape, np.nan, gradient.dtype)  # the CPU body clears it
-    roi_align_gradient(gradient, winner, rois, scale, ratio, aligned, winner.size > 0, features_gradient)
+    roi_align_gradient(gradient, winner, rois, scale, ratio, aligned, winner is not NO_WINNER, features_gradient)
     return features_gradient
 
 
@@ -70,7 +70,7 @@ def test_the_textbook_and_its_gradient(mode, drawn):
 
 
 def test_nan_stays_in_the_bins_that_touch_it():
-    """One sample a bin mixes two cells of each axis, and kernels take four at a time."""
+    """One sample a bin mixes two cells of each axis."""
     features, rois = np.ones((1, 12, 12, 3), np.float32), np.float32([[0, 2.2, 2.2, 10.2, 10.2]])
     features[0, 2, 2] = np.nan
     got, _ = crop(features, rois, (4, 4), ratio=1)
@@ -147,6 +147,17 @@ def test_whole_cells_shift_and_the_sum_of_the_gradient_is_kept():
     assert spread(gradient, NO_WINNER, rois, features.shape).sum() == pytest.approx(gradient.sum(), abs=1e-4)
 
 
+def test_more_rois_than_are_weighed_at_a_time():
+    """The gradient of all is the sum of the gradients of the halves."""
+    rng = np.random.default_rng(4)
+    corners = np.sort(rng.uniform(0, 40, (CHUNK + 70, 2, 2)), axis=1).reshape(-1, 4)  # x1, y1, x2, y2
+    rois = np.insert(corners, 0, rng.integers(0, 2, len(corners)), axis=1)
+    gradient = rng.standard_normal((len(rois), 2, 1, 1)).astype(np.float32)
+    whole, *halves = (spread(gradient[some], NO_WINNER, rois[some], (2, 41, 41, 1))
+                      for some in (slice(None), slice(0, 600), slice(600, None)))  # fmt: skip
+    assert np.allclose(whole, sum(halves), atol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["average", "max"])
 @pytest.mark.parametrize("count", [0, 3])
 def test_the_gradient_clears_the_map(count, mode):
@@ -156,4 +167,5 @@ def test_the_gradient_clears_the_map(count, mode):
     rois = np.array([[1, 1, 1, 5, 5], [5, 0, 0, 4, 4], [np.nan, 0, 0, 4, 4]], np.float32)[:count]
     winner = crop(features, rois, (2, 2), mode=mode)[1]
     got = spread(np.ones((count, 2, 2, 3), np.float32), winner, rois, features.shape)
+    assert np.isfinite(got).all()
     assert not got[0].any() and got[1].any() == (count > 0)

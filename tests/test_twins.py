@@ -109,6 +109,15 @@ def test_launch_counts_blocks():
     assert [grid for grid, _ in launches] == [(2, 128), (1, 128)]
 
 
+def test_a_body_that_adds_begins_with_zeros(monkeypatch):
+    """Also where there is nothing to add."""
+    twin = Twin("test_adds", print, cuda=print, threads=lambda first, output: first, adds=True)
+    del Twin.registry["test_adds"]
+    twin.kernel, output = Recorder(), np.full(5, 7.0)
+    twin.launch(0, output)
+    assert not output.any() and not twin.kernel.launches
+
+
 def blocks(count, size):
     return -(-count // size)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from numba import config, njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.extending import register_jitable
 
 
 @cache
@@ -48,3 +49,12 @@ def compiled(**options):
 # The work that one turn of a parallel loop does, compiled for calls from kernels alone: without the two entries that
 # Python and C would use, which are a twentieth of the time to compile.
 compiled_task = compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@register_jitable
+def clear(rows):
+    """rows (R, C) = 0, in a loop: an assignment to a slice takes seconds to compile."""
+    for r in range(len(rows)):
+        row = rows[r]
+        for c in range(row.size):
+            row[c] = 0

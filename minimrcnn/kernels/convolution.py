@@ -22,10 +22,9 @@ copied or added channel by channel is cut out as a row first, as `winograd.py` e
 
 import numpy as np
 from numba import get_thread_id, prange
-from numba.extending import register_jitable
 from numpy.lib.stride_tricks import as_strided
 
-from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.compiled import clear, compiled, compiled_task
 from minimrcnn.kernels.product import multiply, multiply_runs, pack
 from minimrcnn.kernels.twin import Twin
 
@@ -68,15 +67,6 @@ def gather_patches(x, first, count, kernel_size, stride, padding, out_size, firs
             if kx == kernel_size[1]:
                 kx = 0
                 y += 1
-
-
-@register_jitable
-def clear(rows):
-    """rows = 0, in a loop: an assignment to a slice takes seconds to compile."""
-    for r in range(len(rows)):
-        row = rows[r]
-        for c in range(row.size):
-            row[c] = 0
 
 
 @compiled_task

@@ -24,16 +24,13 @@ def locate(builder, array, kind: ir.Type, *indices) -> ir.Value:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def prefetch(builder, address: ir.Value) -> None:
-    """Have the line of memory at an address (64 bits) brought to the caches, if there is one."""
+def prefetch(builder, place: ir.Value) -> None:
+    """Have the line of memory at an address brought to the caches; if there is none, nothing happens."""
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    name = "llvm.prefetch"
-    instruction = builder.module.globals.get(name)
-    if instruction is None:
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        instruction = ir.Function(builder.module, kind, name)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    instruction = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
     to_read, to_first_cache, of_data = number(0), number(3), number(1)
-    builder.call(instruction, [builder.inttoptr(address, byte), to_read, to_first_cache, of_data])
+    builder.call(instruction, [builder.bitcast(place, byte), to_read, to_first_cache, of_data])
 
 
 def spread(builder, value: ir.Value, lanes: int) -> ir.Value:

@@ -6,8 +6,8 @@ A processor multiplies far faster than it reads, so a product is fast if every n
 2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
    each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
 3. rows go by blocks of 192 and k by blocks of 384, so that they wait in the second-level cache for their turns;
-4. rows that lie side by side come from memory, for the first panel, and six at a time in turns are more than a
-   processor foresees: the next six are fetched meanwhile;
+4. x comes from memory while the first panel goes by. Six rows in turns are more than a processor foresees, so the next
+   six are fetched meanwhile, if rows lie side by side and have at most 384 numbers;
 5. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
    channels are multiplied where they lie.
 
@@ -57,7 +57,7 @@ def make_tile(rows: int, vectors: int, fetches: bool = False):
     """The product of a tile for use in kernels; its size must be known to the compiler.
 
     With ``fetches`` x is one piece of memory, and its next rows are brought to the caches. From 256 to 64 channels at
-    200x272 that takes 15.5 instead of 17.9 ms on one thread; rows that are there already, up to 6% more.
+    200x272 that takes 15.5 instead of 17.9 ms on one thread; for rows that are there already, it takes up to 6% more.
     """
 
     def tile(x, row, panel, add, column, y):
@@ -136,9 +136,8 @@ def generate_tile(rows, vectors, fetches, context, builder, signature, arguments
     (_, s, _), (_, d, sums) = outer, inner
     k = builder.add(builder.mul(s, depth), d)
     weights = [builder.load(place, align=itemsize) for place in locate_vectors(panel, k, integer(0))]
-    if fetches:  # as many bytes in every turn as the rows have for each number of one
-        following = builder.ptrtoint(locate(builder, x, number, builder.add(row, integer(rows))), integer)
-        prefetch(builder, builder.add(following, builder.mul(k, integer(rows * itemsize))))
+    if fetches:  # a place further by so many numbers in every turn, which is all of these rows in the end
+        prefetch(builder, locate(builder, x, number, builder.add(row, integer(rows)), 0, builder.mul(k, integer(rows))))
     grown = []
     for r in range(rows):
         value = spread(builder, builder.load(locate(builder, x, number, own_rows[r], s, d)), lanes)
@@ -232,17 +231,16 @@ def pack_weight(weight, turned, panels):
 
 
 @compiled_task
-def multiply_tiles(x, panel, add, column, y):
+def multiply_tiles(x, panel, add, fetch, column, y):
     """y[:, column : column + width] = or += x (R, S, D) @ panel (S * D, width), all of it."""
     is_wide = panel.shape[1] * panel.itemsize > VECTOR
-    is_fresh = column == 0 and x.shape[1] == 1 and x.strides[0] == x.shape[2] * x.itemsize
     whole = len(x) // ROWS * ROWS
     for row in range(0, whole, ROWS):
-        if is_wide and is_fresh:
+        if is_wide and fetch:
             wide_fetching_tile(x, row, panel, add, column, y)
         elif is_wide:
             wide_tile(x, row, panel, add, column, y)
-        elif is_fresh:
+        elif fetch:
             narrow_fetching_tile(x, row, panel, add, column, y)
         else:
             narrow_tile(x, row, panel, add, column, y)
@@ -254,15 +252,15 @@ def multiply_tiles(x, panel, add, column, y):
 
 
 @compiled_task
-def multiply_panel(x, panel, add, column, y):
+def multiply_panel(x, panel, add, fetch, column, y):
     """The same, but for columns that y does not have."""
     width = panel.shape[1]
     columns = min(width, y.shape[1] - column)
     if columns == width:
-        multiply_tiles(x, panel, add, column, y)
+        multiply_tiles(x, panel, add, fetch, column, y)
         return
     product = np.empty((len(x), width), y.dtype)
-    multiply_tiles(x, panel, np.int64(0), np.int64(0), product[:, :])
+    multiply_tiles(x, panel, np.int64(0), fetch, np.int64(0), product[:, :])
     for row in range(len(x)):
         source, target = product[row], y[row, column : column + columns]
         for c in range(columns):
@@ -284,9 +282,10 @@ def multiply_runs(x, panels, add, y):
             for d in range(0, depth, BLOCK_DEPTH):
                 some = x[first : first + BLOCK_ROWS, s : s + together, d : d + BLOCK_DEPTH]
                 k, more = s * depth + d, some.shape[1] * some.shape[2]
+                is_piece = some.shape[1] == 1 and some.strides[0] == some.shape[2] * some.itemsize
                 for p in range(len(panels)):
                     panel, column = panels[p, k : k + more, :], np.int64(p * panels.shape[2])
-                    multiply_panel(some, panel, add if k == 0 else np.int64(1), column, target)
+                    multiply_panel(some, panel, add if k == 0 else np.int64(1), is_piece and p == 0, column, target)
 
 
 @compiled_task

@@ -29,7 +29,7 @@ from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.cells import find_maximum
-from minimrcnn.kernels.compiled import compiled, compiled_task
+from minimrcnn.kernels.compiled import clear, compiled, compiled_task
 from minimrcnn.kernels.four import (
     FOUR,
     choose_four,
@@ -144,7 +144,7 @@ def route_band(image, first, last, output_gradient, winner, rois, order, spatial
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
     band = features_gradient[image, first:last].reshape(-1)
-    band[:] = F(0)
+    clear(band.reshape(-1, channels))
     cells, before = np.uint32((last - first) * width), np.uint32(first * width)
     for r in order:
         if find_image(rois[r, 0], images, F) != image:
@@ -260,7 +260,7 @@ roi_pool_gradient = Twin(
     adds=True,
 )
 
-# The same, in an order that is always the same: as on the CPU, whose body is this one too.
+# The same in an order that never changes, as the CPU's does not (which is another one, and the body here too).
 roi_pool_gradient_in_order = Twin(
     "roi_pool_gradient_in_order",
     roi_pool_gradient_cpu,

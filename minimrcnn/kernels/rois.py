@@ -5,9 +5,9 @@ cache holds. But proposals crowd around objects and share most of these cells. T
 right within a stripe, the cells of one are still in the cache for the next: beside other programs, 1000 RoIs of 7x7
 took three quarters of the time with RoIAlign, and three fifths with RoI pooling. Each crop stays where it belongs.
 
-Backwards, each band of rows of the map has one owner, who walks all RoIs that reach it from left to right, for the same
-reason (RoI pooling's gradient took 20 instead of 28 ms): nothing is written twice, and sums do not depend on the number
-of threads.
+Backwards, each band of rows of the map has one owner, who walks the RoIs that reach it: nothing is written twice, and
+sums do not depend on the number of threads. They go from left to right, again for the caches: RoI pooling's gradient
+took 23.5 instead of 28 ms.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ How a call goes:
    ``__cuda_array_interface__`` (CuPy's) the CUDA body.
 3. The CUDA body gets its numbers in float32 (a Python float would drag 64-bit arithmetic into every thread) and a
    one-dimensional grid of blocks of 128 threads, one thread for each element of the output; both unless told otherwise.
+   If it adds to its output, that is filled with zeros first.
 
 A body never allocates outputs, never checks and never returns anything: its caller does. The CUDA body is written as a
 plain function and compiled at its first launch, so that importing costs nothing where there is no GPU.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
 from typing import ClassVar
@@ -34,7 +36,8 @@ from minimrcnn.kernels.launch import CudaKernel
 # Kernels import `cuda` from here: None without numba-cuda. Numba has an older one of its own, enough to simulate with.
 cuda = None
 if config.ENABLE_CUDASIM or find_spec("numba_cuda") is not None:
-    from numba import cuda
+    with suppress(ImportError):
+        from numba import cuda
 
 THREADS_PER_BLOCK = 128
 WARP = 32  # threads that run in step and whose loads of neighboring numbers are one
