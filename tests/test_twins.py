@@ -109,7 +109,7 @@ def test_launch_counts_blocks():
     assert [grid for grid, _ in launches] == [(2, 128), (1, 128)]
 
 
-def test_a_body_that_adds_begins_with_zeros(monkeypatch):
+def test_a_body_that_adds_begins_with_zeros():
     """Also where there is nothing to add."""
     twin = Twin("test_adds", print, cuda=print, threads=lambda first, output: first, adds=True)
     del Twin.registry["test_adds"]

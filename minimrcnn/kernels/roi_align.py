@@ -44,7 +44,7 @@ from minimrcnn.kernels.four import (
     threads_of_cells,
     write_four,
 )
-from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_across, order_visits
+from minimrcnn.kernels.rois import clear_band, count_bands, find_band, find_image, order_across, order_visits
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide, find_cell, find_place
 
 # Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
@@ -286,13 +286,6 @@ def weigh_roi(roi, images, height, width, bins_y, bins_x, spatial_scale, samplin
     weigh_cells(column_axis, bins_x, width, F, column, column_weight, columns)
 
 
-@register_jitable
-def clear_rows(features_gradient, image, first, last):
-    """Zeros in rows first..last-1 of an image."""
-    for row in range(first, last):
-        clear(features_gradient[image, row])
-
-
 @compiled(parallel=True, nogil=True)
 def spread_averages_cpu(
     output_gradient, rois, order, spatial_scale, sampling_ratio, aligned, threads, features_gradient
@@ -319,7 +312,7 @@ def spread_averages_cpu(
         for unit in prange(units):
             image, first, last = find_band(unit, units, bands, height, BAND, threads)
             if start == 0 and image < images:
-                clear_rows(features_gradient, image, first, last)
+                clear_band(features_gradient, image, first, last)
             for k in range(stop - start):
                 r = order[start + k]
                 at, axis, _ = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
@@ -339,7 +332,7 @@ def spread_maxima_cpu(
     for unit in prange(units):
         image, first, last = find_band(unit, units, bands, height, BAND, threads)
         if image < images:
-            clear_rows(features_gradient, image, first, last)
+            clear_band(features_gradient, image, first, last)
         for r in order:
             at, rows, columns = locate_roi(rois[r], images, bins_y, bins_x, spatial_scale, sampling_ratio, aligned, F)
             if at == image and reaches(rows, bins_y, first, last, height, F):

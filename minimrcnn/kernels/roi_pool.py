@@ -29,7 +29,7 @@ from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.cells import find_maximum
-from minimrcnn.kernels.compiled import clear, compiled, compiled_task
+from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.four import (
     FOUR,
     choose_four,
@@ -39,7 +39,7 @@ from minimrcnn.kernels.four import (
     threads_of_cells,
     write_four,
 )
-from minimrcnn.kernels.rois import count_bands, find_band, find_image, order_across, order_visits
+from minimrcnn.kernels.rois import clear_band, count_bands, find_band, find_image, order_across, order_visits
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_cell, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
@@ -144,7 +144,7 @@ def route_band(image, first, last, output_gradient, winner, rois, order, spatial
     images, height, width, channels = features_gradient.shape
     _, bins_y, bins_x, _ = output_gradient.shape
     band = features_gradient[image, first:last].reshape(-1)
-    clear(band.reshape(-1, channels))
+    clear_band(features_gradient, image, first, last)
     cells, before = np.uint32((last - first) * width), np.uint32(first * width)
     for r in order:
         if find_image(rois[r, 0], images, F) != image:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.compiled import clear
+
 STRIPE = 16  # rows of the map
 
 
@@ -58,3 +60,10 @@ def find_band(unit, units, bands, height, rows, threads):
     band = unit % each * threads + unit // each
     first = band % bands * rows
     return band // bands, first, min(first + rows, height)
+
+
+@register_jitable
+def clear_band(features_gradient, image, first, last):
+    """Zeros in rows first..last-1 of an image."""
+    for row in range(first, last):
+        clear(features_gradient[image, row])
