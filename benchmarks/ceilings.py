@@ -32,7 +32,7 @@ def measure_ceilings(repeats: int = 5) -> dict[str, float]:
     """The best of a few: ``gflops`` of float32 products and ``gigabytes`` a second, read and written."""
     a = np.random.default_rng(0).standard_normal((SIDE, SIDE), dtype=np.float32)
     product, panels = np.empty_like(a), np.empty((1, 1, *panels_shape(SIDE, SIDE, a.itemsize)), np.float32)
-    pack_weight(a[None], False, panels)
+    pack_weight(a[None], a[:0, 0], False, panels)
     source = np.ones(COPIED, np.float32)
     target = np.zeros(COPIED, np.float32)
     ours = min(clock(multiply_everywhere, a, panels[0, 0], product) for _ in range(repeats + 1))

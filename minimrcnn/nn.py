@@ -313,8 +313,8 @@ class ConvNorm(Module):
         if self.norm.is_affine:
             scale, shift = self.norm.scale_and_shift()
             return functional.conv2d(
-                x, self.conv.weight * scale, shift, self.conv.stride, self.conv.padding, self.conv.groups,
-                residual=residual, relu=relu,
+                x, self.conv.weight, shift, self.conv.stride, self.conv.padding, self.conv.groups,
+                residual=residual, relu=relu, scale=scale,
             )  # fmt: skip
         return self.norm(self.conv(x), residual=residual, relu=relu)
 

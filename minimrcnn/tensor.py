@@ -236,14 +236,14 @@ class Function:
 def walk_back(result: Tensor, gradient) -> None:
     """Hand ``gradient`` down from the Function that made ``result`` to the leaves, freeing as it goes."""
     if result.function is None:
-        collect(result, gradient, gradient)
+        collect(result, gradient, is_free=False)
         return
     owed = count_users(result.function)
     gradients = {result.function: (gradient, False)}
     ready = [result.function]
     while ready:
         function = ready.pop()
-        incoming, _ = gradients.pop(function)
+        incoming, is_own = gradients.pop(function)
         outgoing = function.backward(incoming)
         if not isinstance(outgoing, tuple):
             outgoing = (outgoing,)
@@ -252,14 +252,16 @@ def walk_back(result: Tensor, gradient) -> None:
         for source, part in zip(sources, outgoing, strict=True):
             if source is None:
                 continue
+            # ours to keep and to add to only if nobody else may hold it
+            is_free = not shares_memory(part, incoming) or (is_own and len(outgoing) == 1 and is_whole(part, incoming))
             if isinstance(source, Tensor):
-                collect(source, part, incoming)
+                collect(source, part, is_free)
                 continue
-            if source not in gradients:  # ours to add to only if nobody else may hold it
-                gradients[source] = (part, not shares_memory(part, incoming))
+            if source not in gradients:
+                gradients[source] = (part, is_free)
             else:
-                total, ours = gradients[source]
-                if ours:
+                total, is_ours = gradients[source]
+                if is_ours:
                     total += part
                 else:
                     total = total + part
@@ -286,15 +288,21 @@ def count_users(last: Function) -> dict[Function, int]:
     return users
 
 
-def collect(leaf: Tensor, gradient, incoming) -> None:
+def collect(leaf: Tensor, gradient, is_free: bool) -> None:
+    """Add to a leaf's gradient; one that somebody else may hold is copied."""
     if leaf.grad is None:
-        leaf.grad = gradient.copy() if shares_memory(gradient, incoming) else gradient
+        leaf.grad = gradient if is_free else gradient.copy()
     else:
         leaf.grad = leaf.grad + gradient
 
 
 def shares_memory(a, b) -> bool:
     return a is b or (device_of(a) == device_of(b) and bool(module_of(a).may_share_memory(a, b)))
+
+
+def is_whole(view, array) -> bool:
+    """Whether a view of an array shows all of it, each number once, and can be written to (the reshaped, say)."""
+    return view.size == array.size and getattr(view.flags, "writeable", True)
 
 
 def sum_to(gradient, shape: tuple[int, ...]):

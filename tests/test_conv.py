@@ -1,5 +1,7 @@
 """Convolution three ways: reference, stored values, gradients, adjoints, errors."""
 
+from unittest.mock import patch
+
 import numba
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimrcnn import functional, reference
+from minimrcnn.functional import conv_few
 from minimrcnn.functional.conv import choose_algorithm, conv2d, conv_transpose2d, count_tiles, linear
 from minimrcnn.kernels import convolution
 from minimrcnn.tensor import Tensor, gradcheck
@@ -99,6 +102,25 @@ def test_epilogue(algorithm):
     np.testing.assert_allclose(y.data[seen], wanted[seen], atol=1e-9)
 
 
+@given(convolutions(), st.sampled_from(["auto", "winograd", "patches"]))
+def test_scale_is_that_of_the_weight(drawn, algorithm):
+    """The same results and gradients as with weight * scale."""
+    x, weight, options = drawn
+    if algorithm == "winograd" and (weight.shape[:2] != (3, 3) or options["stride"] * options["groups"] != 1):
+        algorithm = "auto"
+    scale, results = normal(weight.shape[3], seed=3), []
+    for inside in (True, False):
+        tensors = [Tensor(array, requires_grad=True) for array in (x, weight, scale)]
+        if inside:
+            y = conv2d(tensors[0], tensors[1], **options, algorithm=algorithm, scale=tensors[2])
+        else:
+            y = conv2d(tensors[0], tensors[1] * tensors[2], **options, algorithm=algorithm)
+        y.backward(normal(*y.shape, seed=4))
+        results.append([y.data, *(tensor.grad for tensor in tensors)])
+    for ours, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-9)
+
+
 @pytest.mark.parametrize("algorithm", ["auto", "winograd", "patches", "pointwise"])
 @pytest.mark.parametrize("parameters, arrays", cases("conv2d"))
 def test_stored_cases(parameters, arrays, algorithm):
@@ -168,6 +190,38 @@ def test_gradients_against_differences(shape, kernel, options):
     gradcheck(
         lambda x, w, b, r: conv2d(x, w, b, **options, residual=r, relu=True), x, weight, bias, residual, tolerance=1e-4
     )
+
+
+@given(convolutions(), st.integers(0, 4), st.booleans())
+def test_gradients_of_few_cells(drawn, count, is_scaled):
+    x, weight, options = drawn
+    scale = normal(weight.shape[3], seed=3) if is_scaled else None
+    leaves = [Tensor(array, requires_grad=True) for array in (x, weight, np.zeros(weight.shape[3]))]
+    y = conv2d(*leaves, **options, scale=scale)
+    gradient = np.zeros(y.shape)
+    rows = gradient.reshape(-1, y.shape[3])
+    some = np.random.default_rng(4).permutation(len(rows))[:count]
+    rows[some, 0] = normal(len(some), seed=5)
+    with patch.object(conv_few, "FEW", 1), patch.object(conv_few, "MANY", 0):
+        np.testing.assert_array_equal(conv_few.find_few(gradient), np.sort(some))
+        y.backward(gradient)
+    factor = 1 if scale is None else scale
+    wanted = reference.conv2d_gradient(gradient, x, weight * factor, **options)
+    for leaf, expected in zip(leaves, (wanted[0], wanted[1] * factor, wanted[2]), strict=True):
+        np.testing.assert_allclose(leaf.grad, expected, atol=1e-10)
+
+
+def test_few_cells_are_found():
+    """None if they are not few, or the map is small; what is not a number is not 0."""
+    gradient = np.zeros((1, 40, 40, 3), np.float32)
+    gradient[0, 3, 5, 2], gradient[0, 39, 39, 0], gradient[0, 7, 7] = 1, np.nan, -0.0
+    assert conv_few.find_few(gradient).tolist() == [3 * 40 + 5, 1599]
+    gradient[:] = 0
+    gradient[0, :5] = 1
+    np.testing.assert_array_equal(conv_few.find_few(gradient), range(200))
+    gradient[0, 5, 0] = 1
+    assert conv_few.find_few(gradient) is None
+    assert conv_few.find_few(np.zeros((1, 5, 5, 3), np.float32)) is None
 
 
 def test_transposed_gradients_against_differences():

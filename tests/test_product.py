@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from minimrcnn.kernels.product import BLOCK_DEPTH, BLOCK_ROWS, multiply, multiply_runs, pack, pack_weight, panels_shape
+from minimrcnn.kernels.product import (
+    BLOCK_DEPTH,
+    BLOCK_DEPTH_DOWN,
+    BLOCK_ROWS,
+    multiply,
+    multiply_runs,
+    pack,
+    pack_weight,
+    panels_shape,
+)
 
 
 @njit
@@ -65,6 +74,12 @@ def test_blocks(rows, inner):
         check(rows, inner, 70, np.dtype("f4"), "C", add)
 
 
+@pytest.mark.parametrize("inner", [BLOCK_DEPTH_DOWN, BLOCK_DEPTH_DOWN + 1, 2 * BLOCK_DEPTH_DOWN + 3])
+def test_blocks_down_columns(inner):
+    for rows in (BLOCK_ROWS, BLOCK_ROWS + 7):
+        check(rows, inner, 70, np.dtype("f4"), "F", add=True)
+
+
 @given(st.integers(0, 14), st.integers(1, 5), st.sampled_from([1, 3, 60, BLOCK_DEPTH + 1]), st.integers(1, 5))
 def test_overlapping_runs(rows, runs, depth, step):
     """Rows that begin ``step`` numbers apart, each of several runs from lines of a picture."""
@@ -84,13 +99,16 @@ def test_nan_and_infinity_stay_in_their_rows():
     assert np.isnan(y[2]).all() and np.isinf(y[5]).all() and np.isfinite(np.delete(y, [2, 5], axis=0)).all()
 
 
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 70), st.booleans())
-def test_pack_weight(groups, taps, inner, columns, turned):
-    weight = np.random.default_rng(0).standard_normal((taps, inner, groups * columns)).astype(np.float32)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 70), st.booleans(), st.booleans())
+def test_pack_weight(groups, taps, inner, columns, turned, has_scale):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((taps, inner, groups * columns)).astype(np.float32)
+    scale = rng.standard_normal(groups * columns if has_scale else 0).astype(np.float32)
     shape = panels_shape(columns, inner, 4) if turned else panels_shape(inner, columns, 4)
     panels = np.full((groups, taps, *shape), np.nan, np.float32)
-    pack_weight(weight, turned, panels)
-    matrices = weight.reshape(taps, inner, groups, columns).transpose(2, 0, *((3, 1) if turned else (1, 3)))
+    pack_weight(weight, scale, turned, panels)
+    scaled = weight * scale if has_scale else weight
+    matrices = scaled.reshape(taps, inner, groups, columns).transpose(2, 0, *((3, 1) if turned else (1, 3)))
     for of_group, matrices_of_group in zip(panels, matrices, strict=True):
         for got, matrix in zip(of_group, matrices_of_group, strict=True):
             wide = got.transpose(1, 0, 2).reshape(len(matrix), -1)

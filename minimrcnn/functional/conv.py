@@ -18,6 +18,7 @@ import numba
 
 from minimrcnn.device import device_of, empty_beside, module_of, workspace
 from minimrcnn.functional import conv_cuda
+from minimrcnn.functional.conv_few import find_few, find_places, gather_few, scatter_few
 from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, transposed_size
 from minimrcnn.kernels import convolution, elementwise, winograd
 from minimrcnn.kernels.product import pack_weight, panels_shape
@@ -28,7 +29,9 @@ MOST_RUN, LINE = 64, range(16, 4097)  # numbers a row of the kernel sees, and ou
 APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
 
-def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto", residual=None, relu=False) -> Tensor:
+def conv2d(
+    x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto", residual=None, relu=False, scale=None
+) -> Tensor:
     """Two-dimensional convolution, with what usually follows it done while the result is in cache.
 
     Parameters
@@ -46,6 +49,9 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
         Added to the result.
     relu : bool
         Negative results become 0, last of all.
+    scale : Tensor (Cout,), optional
+        Factors of the output's channels, before the bias: of a normalization that is a scale and a shift. The weight is
+        multiplied by them on its way into the cache, and no other copy of it is made.
 
     Returns
     -------
@@ -61,7 +67,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
     ----------
     Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, section 4.3.
     """
-    x, weight, bias, residual = tensors(x, weight, bias, residual)
+    x, weight, bias, residual, scale = tensors(x, weight, bias, residual, scale)
     if x.ndim != 4 or weight.ndim != 4:
         raise ValueError(
             f"conv2d: x {x.shape} and weight {weight.shape}, wanted (N, H, W, Cin) and (KH, KW, Cin, Cout)"
@@ -83,10 +89,10 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, groups=1, algorithm="auto"
         raise ValueError(
             f"conv2d: a map of {x.shape[1]}x{x.shape[2]} with padding {padding} is smaller than the kernel"
         )
-    _check_like("conv2d", x, weight=(weight, None), bias=(bias, (channels,)),
+    _check_like("conv2d", x, weight=(weight, None), bias=(bias, (channels,)), scale=(scale, (channels,)),
                 residual=(residual, (x.shape[0], *size, channels)))  # fmt: skip
     return Convolution.apply(
-        x, weight, bias, residual, stride=stride, padding=padding, groups=groups, algorithm=algorithm, relu=relu
+        x, weight, bias, residual, scale, stride=stride, padding=padding, groups=groups, algorithm=algorithm, relu=relu
     )
 
 
@@ -148,29 +154,46 @@ def _check_like(function, x, **others):
 
 
 class Convolution(Function):
-    def forward(self, x, weight, bias, residual, stride, padding, groups, algorithm, relu):
-        self.x = x if self.needs[1] else None
-        self.weight = weight if self.needs[0] else None
+    def forward(self, x, weight, bias, residual, scale, stride, padding, groups, algorithm, relu):
+        self.x = x if self.needs[1] or self.needs[4] else None
+        self.weight = weight if self.needs[0] or self.needs[4] else None
+        self.scale = scale
         self.shapes = x.shape, weight.shape
         self.options = stride, padding, groups, algorithm
-        y = convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
+        y = convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale)
         self.y = y if relu else None
         return y
 
     def backward(self, gradient):
-        x_shape, weight_shape = self.shapes
+        x, x_shape, weight, weight_shape = self.x, self.shapes[0], self.weight, self.shapes[1]
         stride, padding, groups, algorithm = self.options
         if self.y is not None:
             gradient = relu_gradient(gradient, self.y)
         gradient = _contiguous(gradient)
-        x_gradient = weight_gradient = bias_gradient = None
+        residual_gradient = gradient if self.needs[3] else None
+        few = find_few(gradient) if groups == 1 and device_of(gradient) == "cpu" else None
+        if few is not None:  # as if there were R maps of one cell each
+            places = find_places(few, x_shape, gradient.shape[1:3], weight_shape[:2], stride, padding)
+            x = None if x is None else gather_few(x, *places)  # (R, 1, 1, K)
+            weight = None if weight is None else weight.reshape(1, 1, -1, weight_shape[3])  # (1, 1, K, Cout)
+            gradient = gradient.reshape(-1, 1, 1, weight_shape[3])[few]  # (R, 1, 1, Cout)
+            weight_shape = 1, 1, math.prod(weight_shape[:3]), weight_shape[3]
+            x_shape, stride, padding, algorithm = (len(few), *weight_shape[:3]), 1, 0, "auto"
+        x_gradient = weight_gradient = bias_gradient = scale_gradient = None
         if self.needs[0]:
-            x_gradient = input_gradient(gradient, self.weight, x_shape, stride, padding, groups, algorithm)
-        if self.needs[1]:
-            weight_gradient = kernel_gradient(self.x, gradient, weight_shape, stride, padding, groups, algorithm)
+            x_gradient = input_gradient(gradient, weight, x_shape, stride, padding, groups, algorithm, self.scale)
+            if few is not None:
+                x_gradient = scatter_few(x_gradient, *places, self.shapes[0])
+        if self.needs[1] or self.needs[4]:  # first of the product of weight and scale, then of either
+            weight_gradient = kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
+            if self.needs[4]:
+                scale_gradient = (weight_gradient * weight).sum(axis=(0, 1, 2))
+            if self.scale is not None:
+                weight_gradient *= self.scale
+            weight_gradient = weight_gradient.reshape(self.shapes[1])
         if self.needs[2]:
             bias_gradient = gradient.sum(axis=(0, 1, 2))
-        return x_gradient, weight_gradient, bias_gradient, gradient if self.needs[3] else None
+        return x_gradient, weight_gradient, bias_gradient, residual_gradient, scale_gradient
 
 
 class TransposedConvolution(Function):
@@ -203,9 +226,10 @@ class TransposedConvolution(Function):
         return x_gradient, weight_gradient, gradient.sum(axis=(0, 1, 2)) if self.needs[2] else None
 
 
-def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu):
+def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale=None):
     """The forward pass on arrays: y (N, OH, OW, Cout)."""
     if device_of(x) == "cuda":
+        weight = weight if scale is None else weight * scale
         return conv_cuda.convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
     xp = module_of(x)
     x, weight = _contiguous(x), _contiguous(weight)
@@ -216,7 +240,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     bias = xp.empty(0, x.dtype) if bias is None else _contiguous(bias)
     residual = xp.empty((0, 0, 0, 0), x.dtype) if residual is None else _contiguous(residual)
     if choose_algorithm(algorithm, weight.shape, stride, groups, x.shape[0], size) == "winograd":
-        _winograd(x, _winograd_kernel(weight, turned=False), bias, residual, relu, padding, y)
+        _winograd(x, _winograd_kernel(weight, scale, turned=False), bias, residual, relu, padding, y)
         return y
     weight, groups = merge_groups(weight, groups)
     rows, inner = y.size // channels, math.prod(weight.shape[:3])
@@ -225,15 +249,16 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     in_lines = not is_pointwise and groups == 1 and kernel_size[1] * x.shape[3] <= MOST_RUN and size[1] in LINE
     block = size[1] if in_lines else block_rows(rows, inner + channels, threads, x.itemsize)
     patches = workspace("patches", (threads, block, 0 if is_pointwise else inner), x.dtype)
-    panels = _panels(weight.reshape(1, inner, channels), groups, turned=False)[:, 0]
+    panels = _panels(weight.reshape(1, inner, channels), scale, groups, turned=False)[:, 0]
     convolution.convolve_patches(x, panels, bias, residual.reshape(-1, channels), relu, kernel_size, stride, padding,
                                  size, in_lines, patches, y.reshape(rows, channels))  # fmt: skip
     return y
 
 
-def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm):
+def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm, scale=None):
     """What must flow back into x (N, H, W, Cin)."""
     if device_of(y_gradient) == "cuda":
+        weight = weight if scale is None else weight * scale
         return conv_cuda.input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm)
     kernel_height, kernel_width = weight.shape[:2]
     fits = kernel_height == kernel_width and padding < kernel_height
@@ -241,16 +266,16 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
         xp = module_of(y_gradient)
         x_gradient = empty_beside(x_shape, y_gradient)
         none = xp.empty(0, y_gradient.dtype)
-        transformed = _winograd_kernel(weight, turned=True)
+        transformed = _winograd_kernel(weight, scale, turned=True)
         _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
         return x_gradient
     if fits and stride == 1 and groups > 1:
-        turned = turn_kernel(weight, groups)
+        turned = turn_kernel(weight if scale is None else weight * scale, groups)
         return convolve(y_gradient, turned, None, None, 1, kernel_height - 1 - padding, groups, algorithm, False)
-    return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False)
+    return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False, scale)
 
 
-def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu):
+def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu, scale=None):
     """Every y stamps the kernel (KH, KW, Cin, Cout) into x; bias and ReLU for the transposed convolution."""
     if device_of(y_gradient) == "cuda":
         return conv_cuda.transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu)
@@ -261,7 +286,7 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
     kernel_height, kernel_width, group_in, channels = weight.shape
     group_out = channels // groups
     taps, dtype, threads = kernel_height * kernel_width, y_gradient.dtype, numba.get_num_threads()
-    panels = _panels(weight.reshape(taps, group_in, channels), groups, turned=True)
+    panels = _panels(weight.reshape(taps, group_in, channels), scale, groups, turned=True)
     rows = x_shape[0] * -(-x_shape[1] // stride) * -(-x_shape[2] // stride)
     block = block_rows(rows * stride * stride, group_out + group_in, threads, dtype.itemsize)
     convolution.convolve_input_gradient(
@@ -375,9 +400,9 @@ def tile_block(tiles: int, most: int = 1024) -> int:
     return -(-tiles // -(-tiles // most)) if tiles else 1
 
 
-def _winograd_kernel(weight, turned):
+def _winograd_kernel(weight, scale, turned):
     """The transformed kernel (36, P, Cin, width); turned by half a turn, and (36, P, Cout, width)."""
-    panels = _panels(weight.reshape(9, *weight.shape[2:]), 1, turned)[0]
+    panels = _panels(weight.reshape(9, *weight.shape[2:]), scale, 1, turned)[0]
     transformed = workspace("transformed", (winograd.COMPONENTS, panels[0].size), weight.dtype)
     winograd.winograd_kernel(panels.reshape(9, -1), turned, transformed)
     return transformed.reshape(winograd.COMPONENTS, *panels.shape[1:])
@@ -399,12 +424,13 @@ def _squares(threads, channels, dtype):
     return workspace("squares", (threads, winograd.PATCH, winograd.PATCH, channels), dtype)
 
 
-def _panels(weight, groups, turned):
-    """Panels (groups, T, P, K, width) of weight (T, I, O); of the transposed matrices if ``turned``."""
+def _panels(weight, scale, groups, turned):
+    """Panels (groups, T, P, K, width) of weight (T, I, O) * scale (O,); of the transposed matrices if ``turned``."""
     taps, inner, columns = weight.shape[0], weight.shape[1], weight.shape[2] // groups
     shape = panels_shape(columns, inner, weight.itemsize) if turned else panels_shape(inner, columns, weight.itemsize)
     panels = workspace("weight panels", (groups, taps, *shape), weight.dtype)
-    pack_weight(_contiguous(weight), turned, panels)
+    scale = module_of(weight).empty(0, weight.dtype) if scale is None else _contiguous(scale)
+    pack_weight(_contiguous(weight), scale, turned, panels)
     return panels
 
 

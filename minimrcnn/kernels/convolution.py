@@ -170,11 +170,13 @@ def gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, f
 
 @compiled_task
 def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, padding, phase_y, phase_x, phase_size,
-                   first, count, taken, total, x_gradient):  # fmt: skip
+                   first, count, taken, sums, x_gradient):  # fmt: skip
     """x_gradient at places first .. first + count of one phase: the sum over the taps that reach them."""
     height, width = x_gradient.shape[1], x_gradient.shape[2]
     groups, taps, group_out = weight.shape[0], weight.shape[1], weight.shape[3]
-    group_in = total.shape[1]
+    group_in = sums.shape[1]
+    is_direct = groups == 1 and stride == 1  # places follow each other as in x_gradient
+    total = x_gradient.reshape(-1, group_in)[first : first + count] if is_direct else sums[:count]
     for g in range(groups):
         reached = np.int64(0)
         for tap in range(taps):
@@ -188,12 +190,12 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
             else:
                 sent = taken[:count]
                 gather_gradients(y_gradient, phase_size, first, count, offset_y, offset_x, g * group_out, sent)
-            multiply(sent, weight[g, tap], reached, total[:count])
+            multiply(sent, weight[g, tap], reached, total)
             reached = np.int64(1)
         if not reached:
-            clear(total[:count])
-        finish_rows(total[:count], bias[g * group_in : (g + 1) * group_in], total[:0], relu)
-        for r in range(count):
+            clear(total)
+        finish_rows(total, bias[g * group_in : (g + 1) * group_in], total[:0], relu)
+        for r in range(0 if is_direct else count):
             n = (first + r) // (phase_size[0] * phase_size[1])
             y = phase_y + (first + r) // phase_size[1] % phase_size[0] * stride
             column = phase_x + (first + r) % phase_size[1] * stride

@@ -1,4 +1,4 @@
-"""Loops over every number of a large map, for which NumPy would use one thread."""
+"""Loops over every number of a large map, for which NumPy would use one thread, or not stop where it could."""
 
 from numba import prange
 
@@ -6,6 +6,25 @@ from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.twin import Twin, cuda
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
+
+
+@compiled()
+def find_rows(rows, found):
+    """Write the numbers of those rows (R, C) that are not all 0 to ``found``; their count, or -1 if there is no room.
+
+    Most maps have no zeros to speak of, and are done after a look at the first number of as many rows as there is room.
+    """
+    count = 0
+    for r in range(len(rows)):
+        row = rows[r]
+        for c in range(row.size):
+            if row[c] != 0:  # or not a number
+                if count == found.size:
+                    return -1
+                found[count] = r
+                count += 1
+                break
+    return count
 
 
 @compiled_task
