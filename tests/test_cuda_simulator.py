@@ -171,7 +171,7 @@ def test_group_norm(on_cuda, shape):
     groups = x.reshape(len(x), shape[1] * shape[2], 2, channels // 2)
     smallest = groups.std(axis=(1, 3)).min(initial=1)  # deviation of a group
     assert np.allclose(y.data, expected, atol=1e-4 / smallest * np.abs(scale).max())  # 300 is rounded to 3e-5
-    assert on_cuda == {"channel_sums", "scale_channels"}
+    assert on_cuda == {"channel_sums", "fold_sums", "scale_channels"}
 
 
 @in_simulator
@@ -184,7 +184,8 @@ def test_normalization_gradients(on_cuda, kind):
                   tolerance=1e-5)  # fmt: skip
     else:
         gradcheck(lambda x, s, b: functional.batch_norm(x, s, b)[0], *leaves[:3], directions=1)
-    assert on_cuda == {"channel_sums", "scale_channels", "normalization_gradient"}
+    forward = {"channel_sums", "fold_sums", "scale_channels"}
+    assert on_cuda == forward | {"fold_gradient_sums", "normalization_gradient"}
 
 
 @in_simulator

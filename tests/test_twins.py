@@ -144,6 +144,7 @@ THREADS = {
     "fold_statistics": lambda *a: a[-1].shape[1],
     **dict.fromkeys(("roi_align", "roi_pool", "max_pool", "max_pool_gradient", "resize", "resize_gradient"), of_cells),
     **dict.fromkeys(("scale_channels", "normalization_gradient"), of_rows),
+    **dict.fromkeys(("fold_sums", "fold_gradient_sums"), lambda sums, _, groups, *__: len(sums) * groups),
     "square_sums": lambda values, _: blocks(values.size, optimizer.SQUARES_BLOCK) * THREADS_PER_BLOCK,
     "channel_sums": lambda x, *_: (
         len(x) * blocks(x.shape[1], normalization.PIECE) * blocks(x.shape[2], WARP) * THREADS_PER_BLOCK

@@ -175,6 +175,22 @@ def _fold_statistics(rng):
     return normal(rng, 5), normal(rng, 5), normal(rng, 5), normal(rng, 5) ** 2, 1e-5, unset(2, 5)
 
 
+def _fold_sums(rng, groups):
+    sums = normal(rng, 3, 2, 6).astype(np.float64)
+    sums[:, 1] = 10 + sums[:, 1] ** 2
+    sums[1, :, 0] = np.nan
+    sums[2, 1] = 0  # less than the square of the mean
+    statistics = unset(3, 3, 6).astype(np.float64)
+    return sums, 7 * 6 // groups, groups, 1e-5, normal(rng, 6), normal(rng, 6), statistics, unset(2, 3, 6)
+
+
+def _fold_gradient_sums(rng, groups):
+    sums, statistics = normal(rng, 3, 2, 6).astype(np.float64), normal(rng, 3, 3, 6).astype(np.float64)
+    statistics = np.repeat(statistics[..., :groups], 6 // groups, axis=2)
+    gradients = unset(3, 6).astype(np.float64)
+    return sums, 7 * 6 // groups, groups, normal(rng, 6), statistics, gradients, unset(3, 3, 6)
+
+
 def _sgd(rng):
     return normal(rng, 259), 0.02, 0.9, 1e-4, normal(rng, 259), normal(rng, 259)
 
@@ -249,6 +265,8 @@ ARGUMENTS = {
     "scale_channels": each(_scale_channels, *FUSED),
     "normalization_gradient": each(_normalization_gradient, *FUSED),
     "fold_statistics": [_fold_statistics],
+    "fold_sums": each(_fold_sums, (2,), (6,)),
+    "fold_gradient_sums": each(_fold_gradient_sums, (2,), (6,)),
     "sgd": [_sgd],
     "adamw": [_adamw],
     "square_sums": [_square_sums],

@@ -100,57 +100,40 @@ class Normalization(Function):
         x = xp.ascontiguousarray(x).reshape(count, x.shape[1] * x.shape[2], channels)  # (N, P, C)
         none = xp.empty((0, 0, 0), x.dtype)
         sums = self.sum_channels(x, none, none, False, False)  # (N, 2, C)
-        spread = channels // groups
-        members = max(x.shape[1] * spread, 1)
-        sums = sums.reshape(count, 2, groups, spread).sum(axis=3) / members  # (N, 2, G)
-        mean = sums[:, 0]
-        variance = xp.maximum(sums[:, 1] - mean * mean, 0)
+        members = max(x.shape[1] * (channels // groups), 1)
+        of_groups, folded = xp.empty((3, count, channels), np.float64), xp.empty((2, count, channels), x.dtype)
+        normalization.fold_sums(sums, members, groups, eps, scale, shift, of_groups, folded)
         if statistics is not None:
-            statistics["mean"], statistics["variance"] = mean, variance
-        inverse = 1 / xp.sqrt(variance + eps)  # (N, G)
-        mean_c, inverse_c = to_channels(mean, spread), to_channels(inverse, spread)  # (N, C)
-        a = inverse_c * scale
-        b = shift - mean_c * a
+            statistics["mean"], statistics["variance"] = of_groups[0], of_groups[1]
         y = empty_beside(x.shape, x)
         flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
-        normalization.scale_channels(x, a.astype(x.dtype), b.astype(x.dtype), flat_residual, relu, y)
+        normalization.scale_channels(x, folded[0], folded[1], flat_residual, relu, y)
         if any(self.needs):
             self.x, self.y, self.scale = x, y if relu else none, scale
-            self.mean, self.inverse, self.groups, self.relu = mean_c, inverse_c, groups, relu
+            self.statistics, self.members, self.groups, self.relu = of_groups, members, groups, relu
         return y.reshape(self.shape)
 
     def backward(self, gradient):
         xp, x = module_of(gradient), self.x
-        count, positions, channels = x.shape
+        count, _, channels = x.shape
         gradient = xp.ascontiguousarray(gradient).reshape(x.shape)
         sums = self.sum_channels(x, gradient, self.y, True, self.relu)  # (N, 2, C): of g and g * x
-        of_g, of_g_x = sums[:, 0], sums[:, 1]
-        of_g_hat = (of_g_x - self.mean * of_g) * self.inverse  # sum of g * normalized x
-        shift_gradient, scale_gradient = of_g.sum(axis=0), of_g_hat.sum(axis=0)
+        scale_gradients, folded = xp.empty((count, channels), np.float64), xp.empty((3, count, channels), x.dtype)
+        normalization.fold_gradient_sums(
+            sums, self.members, self.groups, self.scale, self.statistics, scale_gradients, folded
+        )
+        scale_gradient, shift_gradient = (part.sum(axis=0).astype(x.dtype) for part in (scale_gradients, sums[:, 0]))
         if not self.needs[0] and not self.needs[3]:
-            return None, scale_gradient.astype(x.dtype), shift_gradient.astype(x.dtype), None
-        spread = channels // self.groups
-        members = max(positions * spread, 1)
-
-        def over_groups(values):
-            """(N, C): every channel gets its group's mean of the values."""
-            total = values.reshape(count, self.groups, spread).sum(axis=2) / members
-            return to_channels(total, spread)
-
-        mean_g, mean_g_hat = over_groups(of_g * self.scale), over_groups(of_g_hat * self.scale)
-        a = self.inverse * self.scale
-        b = -self.inverse * self.inverse * mean_g_hat
-        d = -self.inverse * mean_g - self.mean * b
+            return None, scale_gradient, shift_gradient, None
         x_gradient = empty_beside(x.shape, x)
         residual_gradient = empty_beside(x.shape if self.needs[3] else (0, 0, 0), x)
         normalization.normalization_gradient(
-            x, gradient, self.y, self.relu, a.astype(x.dtype), b.astype(x.dtype), d.astype(x.dtype),
-            residual_gradient, x_gradient,
-        )  # fmt: skip
+            x, gradient, self.y, self.relu, *folded, residual_gradient, x_gradient
+        )
         return (
             x_gradient.reshape(self.shape),
-            scale_gradient.astype(x.dtype),
-            shift_gradient.astype(x.dtype),
+            scale_gradient,
+            shift_gradient,
             residual_gradient.reshape(self.shape) if self.needs[3] else None,
         )
 
@@ -163,9 +146,3 @@ class Normalization(Function):
             sums = xp.empty((count, normalization.count_terms(positions), 2, channels), x.dtype)
         normalization.channel_sums(x, gradient, y, backward, relu, sums)
         return sums.sum(axis=1, dtype=np.float64)
-
-
-def to_channels(values, spread: int):
-    """(N, G) -> (N, G * spread): each channel gets its group's value. (CuPy's own ``repeat`` copies group by group.)"""
-    count, groups = values.shape
-    return module_of(values).broadcast_to(values[:, :, None], (count, groups, spread)).reshape(count, groups * spread)

@@ -5,9 +5,10 @@ every channel: y = (x - mean) / deviation * scale + shift. A set is one picture'
 normalization), or one channel over the whole batch (batch normalization: the batch is then handed in as one picture
 with a group for each channel).
 
-Forward: one pass sums x and x^2 for each channel, in float64, so that a large mean does not eat the deviation; the
-rest is arithmetic on a few channels; a second pass is y = x * a[c] + b[c], with residual and ReLU. Backward: one pass
-sums g and g * x for each channel, a second is dx = g * a[c] + x * b[c] + d[c], where g is the gradient before ReLU.
+Forward: one pass sums x and x^2 for each channel, in float64, so that a large mean does not eat the deviation; those of
+a group become its mean and deviation, and these the factors of a second pass, y = x * a[c] + b[c], with residual and
+ReLU. Backward: one pass sums g and g * x for each channel, a second is dx = g * a[c] + x * b[c] + d[c], where g is the
+gradient before ReLU.
 
 The two sums come in T terms, which the caller adds up in float64. On a CPU a term is the sum over one chunk of the
 positions, in float64. A GPU adds in float32, and keeps apart what each addition rounds off (Knuth's exact sum), so that
@@ -231,6 +232,77 @@ def fold_statistics_cuda(weight, bias, mean, variance, eps, folded):
         folded[0, c], folded[1, c] = scale, bias[c] - mean[c] * scale
 
 
+@register_jitable
+def fold_group(sums, members, eps, scale, shift, n, first, last, statistics, folded):
+    """What `fold_sums` says, for the channels first .. last - 1 of a picture, which are a group."""
+    F = sums.dtype.type
+    total, squares = F(0), F(0)
+    for c in range(first, last):
+        total += sums[n, 0, c]
+        squares += sums[n, 1, c]
+    mean = total / F(members)
+    variance = squares / F(members) - mean * mean
+    if variance < 0:  # by rounding; written so that NaN stays NaN
+        variance = F(0)
+    inverse = F(1) / F(math.sqrt(variance + F(eps)))
+    for c in range(first, last):
+        statistics[0, n, c], statistics[1, n, c], statistics[2, n, c] = mean, variance, inverse
+        a = inverse * scale[c]
+        folded[0, n, c], folded[1, n, c] = a, shift[c] - mean * a
+
+
+@register_jitable
+def fold_group_gradient(sums, members, scale, statistics, n, first, last, scale_gradients, folded):
+    """What `fold_gradient_sums` says, for the channels first .. last - 1 of a picture, which are a group."""
+    F = sums.dtype.type
+    mean, inverse = statistics[0, n, first], statistics[2, n, first]
+    mean_g, mean_g_hat = F(0), F(0)  # of the gradients of normalized x: g * scale, and times normalized x
+    for c in range(first, last):
+        g_hat = (sums[n, 1, c] - mean * sums[n, 0, c]) * inverse
+        scale_gradients[n, c] = g_hat
+        mean_g += sums[n, 0, c] * scale[c] / F(members)
+        mean_g_hat += g_hat * scale[c] / F(members)
+    b = -inverse * inverse * mean_g_hat
+    for c in range(first, last):
+        folded[0, n, c], folded[1, n, c], folded[2, n, c] = inverse * scale[c], b, -inverse * mean_g - mean * b
+
+
+@compiled()
+def fold_sums_cpu(sums, members, groups, eps, scale, shift, statistics, folded):
+    """statistics (3, N, C): mean, variance and 1 / deviation of each channel's group, from ``sums`` (N, 2, C) of x and
+    x^2 over ``members`` / spread positions; folded (2, N, C): a and b of y = x * a + b."""
+    spread = sums.shape[2] // groups
+    for n in range(len(sums)):
+        for group in range(groups):
+            fold_group(sums, members, eps, scale, shift, n, group * spread, (group + 1) * spread, statistics, folded)
+
+
+@compiled()
+def fold_gradient_sums_cpu(sums, members, groups, scale, statistics, scale_gradients, folded):
+    """folded (3, N, C): a, b and d of dx = g * a + x * b + d, from ``sums`` (N, 2, C) of g and g * x; scale_gradients
+    (N, C): each picture's part of the scale's gradient."""
+    spread = sums.shape[2] // groups
+    for n in range(len(sums)):
+        for group in range(groups):
+            fold_group_gradient(sums, members, scale, statistics, n, group * spread, (group + 1) * spread,
+                                scale_gradients, folded)  # fmt: skip
+
+
+def fold_sums_cuda(sums, members, groups, eps, scale, shift, statistics, folded):
+    n, group = divide(cuda.grid(1), groups)
+    spread = sums.shape[2] // groups
+    if n < len(sums):
+        fold_group(sums, members, eps, scale, shift, n, group * spread, (group + 1) * spread, statistics, folded)
+
+
+def fold_gradient_sums_cuda(sums, members, groups, scale, statistics, scale_gradients, folded):
+    n, group = divide(cuda.grid(1), groups)
+    spread = sums.shape[2] // groups
+    if n < len(sums):
+        fold_group_gradient(sums, members, scale, statistics, n, group * spread, (group + 1) * spread,
+                            scale_gradients, folded)  # fmt: skip
+
+
 # channel_sums(x (N,P,C), y_gradient (N,P,C), y (N,P,C), backward: bool, relu: bool, sums (N,T,2,C)); the gradient is
 # (0,0,0) going forward, y where there is no ReLU. On a CPU sums are float64 and T = count_chunks(P, C), on a GPU they
 # are of the type of x and T = count_terms(P).
@@ -265,3 +337,16 @@ normalization_gradient = Twin(
 fold_statistics = Twin(
     "fold_statistics", fold_statistics_cpu, fold_statistics_cuda, threads=lambda *arguments: arguments[-1].shape[1]
 )
+
+# fold_sums(sums (N,2,C) float64, members: int, groups: int, eps: float, scale (C,), shift (C,),
+#           statistics (3,N,C) float64, folded (2,N,C)); a dozen operations on small arrays otherwise
+fold_sums = Twin(
+    "fold_sums", fold_sums_cpu, fold_sums_cuda, threads=lambda sums, members, groups, *_: len(sums) * groups
+)
+
+# fold_gradient_sums(sums (N,2,C) float64, members: int, groups: int, scale (C,), statistics (3,N,C) float64,
+#                    scale_gradients (N,C) float64, folded (3,N,C))
+fold_gradient_sums = Twin(
+    "fold_gradient_sums", fold_gradient_sums_cpu, fold_gradient_sums_cuda,
+    threads=lambda sums, members, groups, *_: len(sums) * groups,
+)  # fmt: skip
