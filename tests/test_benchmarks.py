@@ -48,7 +48,7 @@ ONLY_ON_A_GPU = COMPARED | {
     *("nms_compare", "nms_settle"),
     *("winograd_transform_gradient", "winograd_transform_kernel", "winograd_transform_kernel_back"),
 }
-# Gradients in a fixed order have the CPU's body; the whole networks take them on a GPU, and fold what a norm has summed.
+# Gradients in a fixed order have the CPU's body; whole networks take them on a GPU, and fold what a norm has summed.
 BESIDE_THE_WORKS = COMPARED | {"roi_align_gradient_in_order", "roi_pool_gradient_in_order"}
 BESIDE_THE_WORKS |= {"fold_statistics", "fold_sums", "fold_gradient_sums"}
 

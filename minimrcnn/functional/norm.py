@@ -127,9 +127,7 @@ class Normalization(Function):
             return None, scale_gradient, shift_gradient, None
         x_gradient = empty_beside(x.shape, x)
         residual_gradient = empty_beside(x.shape if self.needs[3] else (0, 0, 0), x)
-        normalization.normalization_gradient(
-            x, gradient, self.y, self.relu, *folded, residual_gradient, x_gradient
-        )
+        normalization.normalization_gradient(x, gradient, self.y, self.relu, *folded, residual_gradient, x_gradient)
         return (
             x_gradient.reshape(self.shape),
             scale_gradient,
