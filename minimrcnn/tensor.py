@@ -202,7 +202,8 @@ class Function:
 
     Subclasses write ``forward(self, *arrays, **options) -> array`` and ``backward(self, gradient) -> array or tuple``,
     one gradient for each positional input, None where there is none. ``self.needs[i]`` says whether input i wants one:
-    what is not needed should be neither kept nor computed. A gradient may be the incoming array or a view of it.
+    what is not needed should be neither kept nor computed. A gradient may be the incoming array or a view of it, and
+    ``backward`` must keep neither: a single one may be added to, or become a leaf's.
     """
 
     __slots__ = ("__dict__", "needs", "sources")
@@ -236,14 +237,14 @@ class Function:
 def walk_back(result: Tensor, gradient) -> None:
     """Hand ``gradient`` down from the Function that made ``result`` to the leaves, freeing as it goes."""
     if result.function is None:
-        collect(result, gradient, is_free=False)
+        collect(result, gradient, is_ours=False)
         return
     owed = count_users(result.function)
     gradients = {result.function: (gradient, False)}
     ready = [result.function]
     while ready:
         function = ready.pop()
-        incoming, is_own = gradients.pop(function)
+        incoming, is_ours = gradients.pop(function)
         outgoing = function.backward(incoming)
         if not isinstance(outgoing, tuple):
             outgoing = (outgoing,)
@@ -253,15 +254,16 @@ def walk_back(result: Tensor, gradient) -> None:
             if source is None:
                 continue
             # ours to keep and to add to only if nobody else may hold it
-            is_free = not shares_memory(part, incoming) or (is_own and len(outgoing) == 1 and is_whole(part, incoming))
+            is_part_ours = not shares_memory(part, incoming)
+            is_part_ours = is_part_ours or (is_ours and len(outgoing) == 1 and is_whole(part, incoming))
             if isinstance(source, Tensor):
-                collect(source, part, is_free)
+                collect(source, part, is_part_ours)
                 continue
             if source not in gradients:
-                gradients[source] = (part, is_free)
+                gradients[source] = (part, is_part_ours)
             else:
-                total, is_ours = gradients[source]
-                if is_ours:
+                total, is_total_ours = gradients[source]
+                if is_total_ours:
                     total += part
                 else:
                     total = total + part
@@ -288,10 +290,10 @@ def count_users(last: Function) -> dict[Function, int]:
     return users
 
 
-def collect(leaf: Tensor, gradient, is_free: bool) -> None:
+def collect(leaf: Tensor, gradient, is_ours: bool) -> None:
     """Add to a leaf's gradient; one that somebody else may hold is copied."""
     if leaf.grad is None:
-        leaf.grad = gradient if is_free else gradient.copy()
+        leaf.grad = gradient if is_ours else gradient.copy()
     else:
         leaf.grad = leaf.grad + gradient
 
@@ -301,7 +303,10 @@ def shares_memory(a, b) -> bool:
 
 
 def is_whole(view, array) -> bool:
-    """Whether a view of an array shows all of it, each number once, and can be written to (the reshaped, say)."""
+    """Whether a view of an array shows all of it, each number once, and can be written to (the reshaped, say).
+
+    One of the same size that is broadcast, as that of a sum over an axis of length 1, cannot be written to.
+    """
     return view.size == array.size and getattr(view.flags, "writeable", True)
 
 

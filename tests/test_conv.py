@@ -201,9 +201,10 @@ def test_gradients_of_few_cells(drawn, count, is_scaled):
     gradient = np.zeros(y.shape)
     rows = gradient.reshape(-1, y.shape[3])
     some = np.random.default_rng(4).permutation(len(rows))[:count]
-    rows[some, 0] = normal(len(some), seed=5)
+    rows[some] = normal(len(some), y.shape[3], seed=5)
     with patch.object(conv_few, "FEW", 1), patch.object(conv_few, "MANY", 0):
-        np.testing.assert_array_equal(conv_few.find_few(gradient), np.sort(some))
+        if x.size:
+            np.testing.assert_array_equal(conv_few.find_few(gradient, x.shape), np.sort(some))
         y.backward(gradient)
     factor = 1 if scale is None else scale
     wanted = reference.conv2d_gradient(gradient, x, weight * factor, **options)
@@ -215,13 +216,28 @@ def test_few_cells_are_found():
     """None if they are not few, or the map is small; what is not a number is not 0."""
     gradient = np.zeros((1, 40, 40, 3), np.float32)
     gradient[0, 3, 5, 2], gradient[0, 39, 39, 0], gradient[0, 7, 7] = 1, np.nan, -0.0
-    assert conv_few.find_few(gradient).tolist() == [3 * 40 + 5, 1599]
+    assert conv_few.find_few(gradient, gradient.shape).tolist() == [3 * 40 + 5, 1599]
     gradient[:] = 0
     gradient[0, :5] = 1
-    np.testing.assert_array_equal(conv_few.find_few(gradient), range(200))
+    np.testing.assert_array_equal(conv_few.find_few(gradient, gradient.shape), range(200))
     gradient[0, 5, 0] = 1
-    assert conv_few.find_few(gradient) is None
-    assert conv_few.find_few(np.zeros((1, 5, 5, 3), np.float32)) is None
+    assert conv_few.find_few(gradient, gradient.shape) is None
+    assert conv_few.find_few(np.zeros((1, 5, 5, 3), np.float32), (1, 5, 5, 3)) is None
+
+
+def test_cells_without_gradient_are_left_alone():
+    """What they saw may be anything, even nothing at all."""
+    x, weight = Tensor(normal(1, 40, 40, 3), requires_grad=True), Tensor(normal(3, 3, 3, 4, seed=1), requires_grad=True)
+    x.data[0, 20, 20] = np.nan
+    gradient = np.zeros((1, 40, 40, 4))
+    gradient[0, 3, 5] = 1
+    conv2d(x, weight, padding=1).backward(gradient)
+    assert np.isfinite(weight.grad).all()
+    np.testing.assert_allclose(weight.grad, np.repeat(x.data[0, 2:5, 4:7, :, None], 4, axis=3))
+    empty = Tensor(np.zeros((1, 0, 1100, 3)), requires_grad=True)
+    y = conv2d(empty, weight, padding=2)
+    y.backward(np.where(np.arange(y.size).reshape(y.shape) == 0, 1.0, 0.0))
+    assert empty.grad.shape == empty.shape
 
 
 def test_transposed_gradients_against_differences():

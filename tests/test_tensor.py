@@ -59,6 +59,10 @@ def test_gradients_do_not_share_memory():
     (x + y).backward(np.ones(3))
     x.grad *= 5
     np.testing.assert_array_equal(y.grad, 1)
+    x.grad = y.grad = None
+    ((x + y) * 3.0).backward(np.ones(3))
+    x.grad *= 5
+    np.testing.assert_array_equal(y.grad, 3)
     z = x.reshape(3, 1)
     start = np.ones((3, 1))
     x.grad = None
@@ -71,7 +75,7 @@ def test_gradients_can_be_added_to():
     """A sum over an axis of length 1 hands back a view of the same size that cannot be written to."""
     x = Tensor(np.ones((1, 3)), requires_grad=True)
     h = x * 2.0
-    (h.sum(axis=0) * 3.0 + (h * h).reshape(3)).backward(np.ones(3))
+    ((h * h).reshape(3) + h.sum(axis=0) * 3.0).backward(np.ones(3))
     np.testing.assert_array_equal(x.grad, 14)  # 2 (3 + 2 h)
     x.grad = None
     (x.sum(axis=0) * 3.0).backward(np.ones(3))

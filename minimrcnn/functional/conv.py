@@ -50,8 +50,8 @@ def conv2d(
     relu : bool
         Negative results become 0, last of all.
     scale : Tensor (Cout,), optional
-        Factors of the output's channels, before the bias: of a normalization that is a scale and a shift. The weight is
-        multiplied by them on its way into the cache, and no other copy of it is made.
+        Factors of the output's channels, before the bias: of a normalization that is a scale and a shift. On a CPU the
+        weight is multiplied by them on its way into the cache, where it goes in any case.
 
     Returns
     -------
@@ -165,35 +165,48 @@ class Convolution(Function):
         return y
 
     def backward(self, gradient):
-        x, x_shape, weight, weight_shape = self.x, self.shapes[0], self.weight, self.shapes[1]
-        stride, padding, groups, algorithm = self.options
         if self.y is not None:
             gradient = relu_gradient(gradient, self.y)
-        gradient = _contiguous(gradient)
+        gradient = _contiguous(gradient)  # (N, OH, OW, Cout)
         residual_gradient = gradient if self.needs[3] else None
-        few = find_few(gradient) if groups == 1 and device_of(gradient) == "cpu" else None
-        if few is not None:  # as if there were R maps of one cell each
-            places = find_places(few, x_shape, gradient.shape[1:3], weight_shape[:2], stride, padding)
-            x = None if x is None else gather_few(x, *places)  # (R, 1, 1, K)
-            weight = None if weight is None else weight.reshape(1, 1, -1, weight_shape[3])  # (1, 1, K, Cout)
-            gradient = gradient.reshape(-1, 1, 1, weight_shape[3])[few]  # (R, 1, 1, Cout)
-            weight_shape = 1, 1, math.prod(weight_shape[:3]), weight_shape[3]
-            x_shape, stride, padding, algorithm = (len(few), *weight_shape[:3]), 1, 0, "auto"
+        x_shape, weight_shape = self.shapes
+        stride, padding, groups, _ = self.options
+        few = find_few(gradient, x_shape) if groups == 1 and device_of(gradient) == "cpu" else None
+        if few is None:
+            parts = self.multiply_back(self.x, self.weight, gradient, x_shape, weight_shape, *self.options)
+            return *parts[:3], residual_gradient, parts[3]
+        # As if there were R maps of one cell each. With groups, a patch would have to be cut up by them.
+        places = find_places(few, x_shape, gradient.shape[1:3], weight_shape[:2], stride, padding)
+        channels, inner = weight_shape[3], math.prod(weight_shape[:3])
+        parts = self.multiply_back(
+            None if self.x is None else gather_few(self.x, *places),
+            None if self.weight is None else self.weight.reshape(1, 1, inner, channels),
+            gradient.reshape(-1, 1, 1, channels)[few],
+            (len(few), 1, 1, inner), (1, 1, inner, channels), 1, 0, 1, "auto",
+        )  # fmt: skip
+        x_gradient, weight_gradient, bias_gradient, scale_gradient = parts
+        if self.needs[0]:
+            x_gradient = scatter_few(x_gradient, *places, x_shape)
+        if self.needs[1]:
+            weight_gradient = weight_gradient.reshape(weight_shape)
+        return x_gradient, weight_gradient, bias_gradient, residual_gradient, scale_gradient
+
+    def multiply_back(self, x, weight, gradient, x_shape, weight_shape, stride, padding, groups, algorithm):
+        """The gradients of x, weight, bias and scale, None where none is needed."""
         x_gradient = weight_gradient = bias_gradient = scale_gradient = None
         if self.needs[0]:
             x_gradient = input_gradient(gradient, weight, x_shape, stride, padding, groups, algorithm, self.scale)
-            if few is not None:
-                x_gradient = scatter_few(x_gradient, *places, self.shapes[0])
-        if self.needs[1] or self.needs[4]:  # first of the product of weight and scale, then of either
-            weight_gradient = kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
+        if self.needs[1] or self.needs[4]:
+            of_product = kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
             if self.needs[4]:
-                scale_gradient = (weight_gradient * weight).sum(axis=(0, 1, 2))
-            if self.scale is not None:
-                weight_gradient *= self.scale
-            weight_gradient = weight_gradient.reshape(self.shapes[1])
+                scale_gradient = (of_product * weight).sum(axis=(0, 1, 2))
+            if self.needs[1]:
+                weight_gradient = of_product
+                if self.scale is not None:
+                    weight_gradient *= self.scale
         if self.needs[2]:
             bias_gradient = gradient.sum(axis=(0, 1, 2))
-        return x_gradient, weight_gradient, bias_gradient, residual_gradient, scale_gradient
+        return x_gradient, weight_gradient, bias_gradient, scale_gradient
 
 
 class TransposedConvolution(Function):

@@ -17,19 +17,20 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.device import empty_beside
-from minimrcnn.kernels.elementwise import find_rows
+from minimrcnn.kernels.elementwise import find_nonzero_rows
 
 FEW = 8  # one cell in so many, where this takes half as long as Winograd's algorithm on all of them
-MANY = 1024  # cells of a map on which finding them takes less time than it saves
+MANY = 1024  # cells, of all maps, with which finding few of them takes less time than it saves
 
 
-def find_few(y_gradient) -> np.ndarray | None:
-    """The cells (R,) of y_gradient (N, OH, OW, Cout) that are not all 0, counted row by row; None if R is not few."""
+def find_few(y_gradient, x_shape) -> np.ndarray | None:
+    """The cells (R,) of y_gradient (N, OH, OW, Cout) that are not all 0, counted row by row; None if R is not few, or
+    x (N, H, W, Cin) is empty and nothing but padding was seen."""
     rows = y_gradient.reshape(-1, y_gradient.shape[3])
-    if len(rows) < MANY:
+    if len(rows) < MANY or 0 in x_shape:
         return None
     cells = np.empty(len(rows) // FEW, np.int64)
-    count = find_rows(rows, cells)
+    count = find_nonzero_rows(rows, cells)
     return None if count < 0 else cells[:count]
 
 

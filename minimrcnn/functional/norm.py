@@ -104,7 +104,7 @@ class Normalization(Function):
         of_groups, folded = xp.empty((3, count, channels), np.float64), xp.empty((2, count, channels), x.dtype)
         normalization.fold_sums(sums, members, groups, eps, scale, shift, of_groups, folded)
         if statistics is not None:
-            statistics["mean"], statistics["variance"] = of_groups[0], of_groups[1]
+            statistics["mean"], statistics["variance"] = of_groups[0].copy(), of_groups[1].copy()  # the caller's
         y = empty_beside(x.shape, x)
         flat_residual = none if residual is None else xp.ascontiguousarray(residual).reshape(x.shape)
         normalization.scale_channels(x, folded[0], folded[1], flat_residual, relu, y)

@@ -175,7 +175,7 @@ def send_back_rows(y_gradient, y_rows, weight, bias, relu, kernel_size, stride, 
     height, width = x_gradient.shape[1], x_gradient.shape[2]
     groups, taps, group_out = weight.shape[0], weight.shape[1], weight.shape[3]
     group_in = sums.shape[1]
-    is_direct = groups == 1 and stride == 1  # places follow each other as in x_gradient
+    is_direct = groups == 1 and stride == 1  # places follow each other as in x_gradient: no copy is needed
     total = x_gradient.reshape(-1, group_in)[first : first + count] if is_direct else sums[:count]
     for g in range(groups):
         reached = np.int64(0)
@@ -213,7 +213,8 @@ def convolve_input_gradient_cpu(y_gradient, weight, bias, relu, kernel_size, str
     Place (y, x) was read by tap (ky, kx) of output (oy, ox) where y = oy * stride + ky - padding. Places with the same
     remainders of y and x by the stride are reached by the same taps: they are one phase, and blocks are cut within
     phases. weight is (groups, KH * KW, P, Cout / groups, width), panels of every tap's (Cout, Cin) / groups matrix;
-    ``gathered`` (threads, block, Cout / groups) and ``sums`` (threads, block, Cin / groups) are scratch.
+    ``gathered`` (threads, block, Cout / groups) and ``sums`` (threads, block, Cin / groups) are scratch; without groups
+    and stride, sums go where they belong at once.
     """
     y_rows = y_gradient.reshape(-1, y_gradient.shape[3])
     block = gathered.shape[1]

@@ -9,8 +9,8 @@ CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to shar
 
 
 @compiled()
-def find_rows(rows, found):
-    """Write the numbers of those rows (R, C) that are not all 0 to ``found``; their count, or -1 if there is no room.
+def find_nonzero_rows(rows, found):
+    """Write the indices of those rows (R, C) that are not all 0 to ``found``; their count, or -1 if there is no room.
 
     Most maps have no zeros to speak of, and are done after a look at the first number of as many rows as there is room.
     """

@@ -6,8 +6,9 @@ A processor multiplies far faster than it reads, so a product is fast if every n
 2. a tile of y, six rows by 64 columns, stays in 24 of the processor's vector registers while k goes from 0 to K. At
    each k, one row of the panel and six numbers of x are read: ten loads for 24 multiplications of 16 numbers each;
 3. rows go by blocks of 192 and k by blocks of 384, so that they wait in the second-level cache for their turns. Down
-   the columns of a matrix, as a weight's gradient reads, six numbers of x fetch a line of the cache at each k: blocks
-   of 128 of these stay in the first-level cache (the product alone is 1.1 times as fast, the gradient 1.03 times);
+   the columns of a matrix, as a weight's gradient reads, six numbers of x fetch a line of the cache at each k: by
+   blocks of 128, so that the line is still in the first-level cache when the next six are wanted of it (the product
+   alone is 1.1 times as fast, the gradient 1.03 times);
 4. x comes from memory while the first panel goes by. Six rows in turns are more than a processor foresees, so the next
    six are fetched meanwhile, if rows lie side by side and have at most 384 numbers;
 5. a row of x may be several runs of numbers, and rows may overlap (`multiply_runs`): so the patches of a map with few
@@ -210,7 +211,7 @@ def pack_columns(matrix, scale, start, row, panel):
 
 
 @compiled_task
-def scale_rows(scale, start, columns, first, last, panels):
+def scale_packed(scale, start, columns, first, last, panels):
     """panels[:, first:last] times scale[start : start + columns], a factor for each column of the matrix."""
     width = panels.shape[2]
     for k in range(first, last):
@@ -248,7 +249,7 @@ def pack_weight(weight, scale, turned, panels):
             last = min(first + PACKED, inner)
             pack_rows(weight[t], g * columns, columns, first, last, panels[g, t])
             if scale.size:
-                scale_rows(scale, g * columns, columns, first, last, panels[g, t])
+                scale_packed(scale, g * columns, columns, first, last, panels[g, t])
 
 
 @compiled_task

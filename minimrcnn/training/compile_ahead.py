@@ -22,6 +22,7 @@ import numpy as np
 
 from minimrcnn import geometry
 from minimrcnn.functional import conv, conv2d, group_norm, max_pool2d, pool_rois, upsample_nearest
+from minimrcnn.functional.conv_few import find_few
 from minimrcnn.kernels.elementwise import relu_gradient
 from minimrcnn.kernels.paste_masks import paste_masks_bool
 from minimrcnn.progress import tqdm
@@ -56,6 +57,7 @@ def patches_input_gradient() -> None:  # the mask head's transposed convolution 
 def patches_kernel_gradient() -> None:
     x = zeros(1, 8, 8, 16)
     conv.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "patches")
+    find_few(zeros(1, 32, 32, 16), x.shape)
 
 
 def normalization() -> None:
