@@ -242,7 +242,7 @@ class TransposedConvolution(Function):
 def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale=None):
     """The forward pass on arrays: y (N, OH, OW, Cout)."""
     if device_of(x) == "cuda":
-        weight = weight if scale is None else weight * scale
+        weight = _scaled(weight, scale)
         return conv_cuda.convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
     xp = module_of(x)
     x, weight = _contiguous(x), _contiguous(weight)
@@ -271,7 +271,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
 def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm, scale=None):
     """What must flow back into x (N, H, W, Cin)."""
     if device_of(y_gradient) == "cuda":
-        weight = weight if scale is None else weight * scale
+        weight = _scaled(weight, scale)
         return conv_cuda.input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm)
     kernel_height, kernel_width = weight.shape[:2]
     fits = kernel_height == kernel_width and padding < kernel_height
@@ -283,7 +283,7 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
         _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
         return x_gradient
     if fits and stride == 1 and groups > 1:
-        turned = turn_kernel(weight if scale is None else weight * scale, groups)
+        turned = turn_kernel(_scaled(weight, scale), groups)
         return convolve(y_gradient, turned, None, None, 1, kernel_height - 1 - padding, groups, algorithm, False)
     return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False, scale)
 
@@ -435,6 +435,11 @@ def _winograd(x, transformed, bias, residual, relu, padding, output):
 
 def _squares(threads, channels, dtype):
     return workspace("squares", (threads, winograd.PATCH, winograd.PATCH, channels), dtype)
+
+
+def _scaled(weight, scale):
+    """A copy of the weight times the scale, where it does not go through panels; the weight itself without a scale."""
+    return weight if scale is None else weight * scale
 
 
 def _panels(weight, scale, groups, turned):

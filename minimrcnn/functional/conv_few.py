@@ -1,6 +1,6 @@
 """The gradients of a convolution whose output's gradient is 0 but in a few cells.
 
-A region proposal network learns from 256 anchors of a picture, while its convolutions go over 25,000 cells: all but one
+A region proposal network learns from 256 anchors of a picture, while its convolutions go over 26,000 cells: all but one
 in a hundred get no gradient, and there is nothing to multiply. The R cells that do are picked out, and then it is as if
 there were R maps of one cell each:
 
