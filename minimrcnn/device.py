@@ -131,14 +131,14 @@ def empty_beside(shape, like, dtype=None):
     dtype = like.dtype if dtype is None else np.dtype(dtype)
     if device_of(like) == "cuda":
         return module_of(like).empty(shape, dtype)
-    return _align(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+    return _align(shape, dtype)
 
 
-def _align(count: int) -> np.ndarray:
-    """So many fresh bytes, from the beginning of a cache line on."""
-    spare = np.empty(count + LINE, np.uint8)
-    start = -spare.ctypes.data % LINE
-    return spare[start : start + count]
+def _align(shape, dtype: np.dtype) -> np.ndarray:
+    """A fresh array that begins where a cache line does."""
+    spare = np.empty(math.prod(shape) * dtype.itemsize + LINE, np.uint8)
+    start = -spare.__array_interface__["data"][0] % LINE
+    return np.ndarray(shape, dtype, spare, start)
 
 
 def _caller() -> str:
@@ -180,8 +180,8 @@ def workspace(name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = store.get(name)
     if buffer is None or buffer.nbytes < wanted:
-        buffer = store[name] = _align(wanted)
-    return buffer[:wanted].view(dtype).reshape(shape)
+        buffer = store[name] = _align((wanted,), np.dtype(np.uint8))
+    return np.ndarray(shape, dtype, buffer)
 
 
 def keep_freed_memory() -> bool:
