@@ -6,8 +6,8 @@ You count the multiplications of each, and see what a kernel does to a picture.
 
 In the article: named in sections 1, 2 and 4, explained nowhere. In the papers: Lavin and Gray 2016, Fast Algorithms
 for Convolutional Neural Networks, sections 4.1 and 4.3; Goto and van de Geijn 2008 for matrix products.
-In the package: `minimrcnn/reference.py` (conv2d), `minimrcnn/functional/conv.py` and, in `minimrcnn/kernels/`,
-`convolution.py`, `product.py`, `winograd.py`. For a GPU: `functional/conv_cuda.py`.
+In the package: `minimrcnn/reference.py` (conv2d), in `minimrcnn/functional/` `conv.py` and `conv_cpu.py` and, in
+`minimrcnn/kernels/`, `convolution.py`, `product.py`, `winograd.py`. For a GPU: `functional/conv_cuda.py`.
 Before: NumPy. Lesson 1 says what a feature map is.
 """
 
@@ -70,7 +70,7 @@ agree("loops against the package", abs(y - functional.conv2d(x[None], edge).nump
 # The size of the output: (H + 2 padding - K) // stride + 1. A 3x3 kernel with padding 1 keeps the size; the first
 # layer of ResNet, 7x7 with stride 2 and padding 3, halves it.
 agree("padding 1 keeps 6", convolve(x, edge, padding=1)[0].shape, (6, 6, 1))
-agree("7x7, stride 2, padding 3: 128 becomes", functional.conv.output_size((128, 128), (7, 7), 2, 3), (64, 64))
+agree("7x7, stride 2, padding 3: 128 becomes", functional.conv_shapes.output_size((128, 128), (7, 7), 2, 3), (64, 64))
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 4.3), width_ratios=(6, 3, 4))
 draw_grid(axes[0], x[:, :, 0], digits=0)

@@ -67,8 +67,9 @@ def test_every_twin_is_timed(monkeypatch):
         small = Work(work.name, work.kind, size, backward=work.backward, both=work.both)
         for algorithm in ("auto", "winograd") if work.kind == "conv" else ("auto",):
             ours.build(small, make_inputs(small), algorithm).once()
-    large = Work("large", "conv", TINY["conv"] | dict(height=100, width=100, inner=16, outer=16))
-    ours.build(large, make_inputs(large)).once()
+    for other in (dict(height=100, width=100, inner=16, outer=16), dict(inner=16, outer=16, groups=2)):
+        work = Work("large, then in groups", "conv", TINY["conv"] | other)
+        ours.build(work, make_inputs(work)).once()
     assert called == set(Twin.registry) - ONLY_ON_A_GPU - BESIDE_THE_WORKS
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from minimrcnn import functional, reference
 from minimrcnn.functional import conv_few
-from minimrcnn.functional.conv import choose_algorithm, conv2d, conv_transpose2d, count_tiles, linear
+from minimrcnn.functional.conv import conv2d, conv_transpose2d, linear
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles
 from minimrcnn.kernels import convolution
 from minimrcnn.tensor import Tensor, gradcheck
 from tests.reference_cases import cases, relative_error
@@ -65,7 +66,7 @@ def test_few_channels_are_not_gathered(width, kernel, padding, stride, monkeypat
     flags, run = [], convolution.convolve_patches
     monkeypatch.setattr(convolution, "convolve_patches", lambda *given: (flags.append(given[9]), run(*given)))
     in_lines = conv2d(x, weight, bias, **options).data
-    monkeypatch.setattr(functional.conv, "MOST_RUN", 0)
+    monkeypatch.setattr(functional.conv_cpu, "MOST_RUN", 0)
     gathered = conv2d(x, weight, bias, **options).data
     assert flags == [True, False]
     np.testing.assert_allclose(in_lines, gathered, rtol=1e-12, atol=1e-12)

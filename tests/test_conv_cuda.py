@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimrcnn import reference
-from minimrcnn.functional import conv, conv_cuda
+from minimrcnn.functional import conv, conv_cpu, conv_cuda
 from minimrcnn.functional.conv_shapes import transposed_size
 from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor
@@ -231,8 +231,8 @@ def on_cuda(monkeypatch):
     """Arrays count as CUDA's, and the CPU's own kernels may not be used."""
     monkeypatch.setattr(conv, "device_of", lambda array: "cuda")
     for module, names in (
-        (conv.convolution, ("convolve_patches", "convolve_input_gradient", "convolve_weight_gradient")),
-        (conv.winograd, ("winograd", "winograd_kernel", "winograd_weight_gradient")),
+        (conv_cpu.convolution, ("convolve_patches", "convolve_input_gradient", "convolve_weight_gradient")),
+        (conv_cpu.winograd, ("winograd", "winograd_kernel", "winograd_weight_gradient")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, refuse)

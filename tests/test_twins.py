@@ -22,6 +22,7 @@ CPU_ONLY = {
     "convolve_patches",
     "convolve_input_gradient",
     "convolve_weight_gradient",
+    "convolve_groups",
     "winograd_kernel",
     "winograd",
     "winograd_apart",

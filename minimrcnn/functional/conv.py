@@ -5,28 +5,24 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 
 - "pointwise": a 1x1 kernel with stride 1 is one matrix product;
 - "winograd": a 3x3 kernel with stride 1 needs a quarter of the multiplications (`kernels.winograd`);
-- "patches": anything, by blocks of patches, gathered or, where few channels are seen, in place (`kernels.convolution`).
+- "patches": anything, by blocks of patches, gathered or, where few channels are seen, in place (`kernels.convolution`);
+  on a CPU, narrow groups go without patches (`kernels.grouped_convolution`).
 
-Here is what a CPU does. `functional.conv_cuda` does the same on a GPU, where each step is a kernel of its own.
+Here is what they check, and what is recorded for the way back. `functional.conv_cpu` and `functional.conv_cuda` do the
+work on arrays, a small block from end to end or every step for the whole map; `functional.conv_few` takes gradients
+that are 0 nearly everywhere.
 """
 
 from __future__ import annotations
 
 import math
 
-import numba
-
-from minimrcnn.device import device_of, empty_beside, module_of, workspace
-from minimrcnn.functional import conv_cuda
+from minimrcnn.device import device_of, empty_beside, module_of
+from minimrcnn.functional import conv_cpu, conv_cuda
 from minimrcnn.functional.conv_few import find_few, find_places, gather_few, scatter_few
-from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, transposed_size
-from minimrcnn.kernels import convolution, elementwise, winograd
-from minimrcnn.kernels.product import pack_weight, panels_shape
+from minimrcnn.functional.conv_shapes import output_size, transposed_size
+from minimrcnn.kernels import elementwise
 from minimrcnn.tensor import Function, Tensor, tensors
-
-CACHE = 2**19  # bytes a thread keeps warm: half of a common second-level cache
-MOST_RUN, LINE = 64, range(16, 4097)  # numbers a row of the kernel sees, and outputs in a line, for patches in place
-APART, TILES_APART = 128, 36  # Winograd: up to so many channels a thread takes blocks of so many tiles all the way
 
 
 def conv2d(
@@ -160,7 +156,7 @@ class Convolution(Function):
         self.scale = scale
         self.shapes = x.shape, weight.shape
         self.options = stride, padding, groups, algorithm
-        y = convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale)
+        y = module_for(x).convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale)
         self.y = y if relu else None
         return y
 
@@ -195,9 +191,11 @@ class Convolution(Function):
         """The gradients of x, weight, bias and scale, None where none is needed."""
         x_gradient = weight_gradient = bias_gradient = scale_gradient = None
         if self.needs[0]:
-            x_gradient = input_gradient(gradient, weight, x_shape, stride, padding, groups, algorithm, self.scale)
+            x_gradient = module_for(gradient).input_gradient(
+                gradient, weight, x_shape, stride, padding, groups, algorithm, self.scale
+            )
         if self.needs[1] or self.needs[4]:
-            of_product = kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
+            of_product = module_for(x).kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
             if self.needs[4]:
                 scale_gradient = (of_product * weight).sum(axis=(0, 1, 2))
             if self.needs[1]:
@@ -217,9 +215,9 @@ class TransposedConvolution(Function):
         self.weight = weight if self.needs[0] else None
         self.weight_shape, self.options = weight.shape, (stride, padding)
         size = transposed_size(x.shape[1:3], weight.shape[:2], stride, padding)
-        y = transpose_convolve(
-            x, weight.swapaxes(2, 3), bias, (x.shape[0], *size, weight.shape[3]), stride, padding, 1, relu
-        )
+        shape = x.shape[0], *size, weight.shape[3]
+        turned = weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
+        y = module_for(x).transpose_convolve(x, turned, bias, shape, stride, padding, 1, relu)
         self.y = y if relu else None
         return y
 
@@ -232,224 +230,19 @@ class TransposedConvolution(Function):
         x_gradient = weight_gradient = None
         if self.needs[0]:
             turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
-            x_gradient = convolve(gradient, turned, None, None, stride, padding, 1, "auto", False)
+            x_gradient = module_for(gradient).convolve(
+                gradient, turned, None, None, stride, padding, 1, "auto", relu=False
+            )
         if self.needs[1]:
             shape = kernel_height, kernel_width, channels_out, channels_in
-            weight_gradient = kernel_gradient(gradient, self.x, shape, stride, padding, 1, "auto").swapaxes(2, 3)
+            of_turned = module_for(gradient).kernel_gradient(gradient, self.x, shape, stride, padding, 1, "auto")
+            weight_gradient = of_turned.swapaxes(2, 3)
         return x_gradient, weight_gradient, sum_positions(gradient) if self.needs[2] else None
 
 
-def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale=None):
-    """The forward pass on arrays: y (N, OH, OW, Cout)."""
-    if device_of(x) == "cuda":
-        weight = _scaled(weight, scale)
-        return conv_cuda.convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu)
-    xp = module_of(x)
-    x, weight = _contiguous(x), _contiguous(weight)
-    kernel_size = weight.shape[:2]
-    size = output_size(x.shape[1:3], kernel_size, stride, padding)
-    channels = weight.shape[3]
-    y = empty_beside((x.shape[0], *size, channels), x)  # (N, OH, OW, Cout)
-    bias = xp.empty(0, x.dtype) if bias is None else _contiguous(bias)
-    residual = xp.empty((0, 0, 0, 0), x.dtype) if residual is None else _contiguous(residual)
-    if choose_algorithm(algorithm, weight.shape, stride, groups, x.shape[0], size) == "winograd":
-        _winograd(x, _winograd_kernel(weight, scale, turned=False), bias, residual, relu, padding, y)
-        return y
-    weight, groups = merge_groups(weight, groups)
-    rows, inner = y.size // channels, math.prod(weight.shape[:3])
-    threads = numba.get_num_threads()
-    is_pointwise = kernel_size == (1, 1) and stride == 1 and padding == 0 and groups == 1
-    in_lines = not is_pointwise and groups == 1 and kernel_size[1] * x.shape[3] <= MOST_RUN and size[1] in LINE
-    block = size[1] if in_lines else block_rows(rows, inner + channels, threads, x.itemsize)
-    patches = workspace("patches", (threads, block, 0 if is_pointwise else inner), x.dtype)
-    panels = _panels(weight.reshape(1, inner, channels), scale, groups, turned=False)[:, 0]
-    convolution.convolve_patches(x, panels, bias, residual.reshape(-1, channels), relu, kernel_size, stride, padding,
-                                 size, in_lines, patches, y.reshape(rows, channels))  # fmt: skip
-    return y
-
-
-def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm, scale=None):
-    """What must flow back into x (N, H, W, Cin)."""
-    if device_of(y_gradient) == "cuda":
-        weight = _scaled(weight, scale)
-        return conv_cuda.input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm)
-    kernel_height, kernel_width = weight.shape[:2]
-    fits = kernel_height == kernel_width and padding < kernel_height
-    if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
-        xp = module_of(y_gradient)
-        x_gradient = empty_beside(x_shape, y_gradient)
-        none = xp.empty(0, y_gradient.dtype)
-        transformed = _winograd_kernel(weight, scale, turned=True)
-        _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
-        return x_gradient
-    if fits and stride == 1 and groups > 1:
-        turned = turn_kernel(_scaled(weight, scale), groups)
-        return convolve(y_gradient, turned, None, None, 1, kernel_height - 1 - padding, groups, algorithm, False)
-    return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False, scale)
-
-
-def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu, scale=None):
-    """Every y stamps the kernel (KH, KW, Cin, Cout) into x; bias and ReLU for the transposed convolution."""
-    if device_of(y_gradient) == "cuda":
-        return conv_cuda.transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, groups, relu)
-    xp = module_of(y_gradient)
-    y_gradient = _contiguous(y_gradient)
-    x_gradient = empty_beside(x_shape, y_gradient)
-    bias = xp.empty(0, y_gradient.dtype) if bias is None else _contiguous(bias)
-    kernel_height, kernel_width, group_in, channels = weight.shape
-    group_out = channels // groups
-    taps, dtype, threads = kernel_height * kernel_width, y_gradient.dtype, numba.get_num_threads()
-    panels = _panels(weight.reshape(taps, group_in, channels), scale, groups, turned=True)
-    rows = x_shape[0] * -(-x_shape[1] // stride) * -(-x_shape[2] // stride)
-    block = block_rows(rows * stride * stride, group_out + group_in, threads, dtype.itemsize)
-    convolution.convolve_input_gradient(
-        y_gradient, panels, bias, relu, (kernel_height, kernel_width), stride,
-        padding, workspace("patches", (threads, block, group_out), dtype),
-        workspace("sums", (threads, block, group_in), dtype), x_gradient)  # fmt: skip
-    return x_gradient
-
-
-def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algorithm):
-    """The gradient of the weight (KH, KW, Cin / groups, Cout)."""
-    if device_of(x) == "cuda":
-        return conv_cuda.kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algorithm)
-    together = count_together(weight_shape, groups)
-    if together > 1:
-        kernel_height, kernel_width, group_in, channels = weight_shape
-        merged = kernel_height, kernel_width, together * group_in, channels
-        gradient = kernel_gradient(x, y_gradient, merged, stride, padding, groups // together, algorithm)
-        blocks = gradient.reshape(kernel_height, kernel_width, together, group_in, groups // together, together, -1)
-        own = blocks.diagonal(axis1=2, axis2=5)  # (KH, KW, Cin / groups, groups / together, Cout / groups, together)
-        return _contiguous(own.swapaxes(4, 5).reshape(weight_shape))
-    xp = module_of(x)
-    x, y_gradient = _contiguous(x), _contiguous(y_gradient)
-    kernel_height, kernel_width, group_in, channels = weight_shape
-    taps, group_out = kernel_height * kernel_width, channels // groups
-    threads, dtype = numba.get_num_threads(), x.dtype
-    count, *size = y_gradient.shape[:3]
-    if choose_algorithm(algorithm, weight_shape, stride, groups, count, size) == "winograd":
-        tiles = count_tiles(y_gradient.shape[:3])
-        if tiles == 0:
-            return xp.zeros(weight_shape, dtype)
-        block = tile_block(tiles, max(128, min(2 * max(group_in, channels), 512)))
-        weight_gradient = empty_beside(weight_shape, x)
-        winograd.winograd_weight_gradient(
-            x, y_gradient, padding,
-            workspace("inputs", (block, winograd.STEP, group_in), dtype),
-            workspace("outputs", (block, winograd.STEP, channels), dtype),
-            workspace("rows", (threads, block, group_in), dtype),
-            workspace("panels", (threads, *panels_shape(block, channels, dtype.itemsize)), dtype),
-            workspace("sums", (winograd.COMPONENTS, group_in, channels), dtype),
-            _squares(threads, max(group_in, channels), dtype),
-            weight_gradient.reshape(9, group_in * channels))  # fmt: skip
-        return weight_gradient
-    inner = taps * group_in
-    taps_per_piece = max(1, min(taps, 256 // group_in))
-    channels_per_piece = group_in if taps_per_piece > 1 else min(group_in, 256)
-    rows = y_gradient.size // channels
-    splits = threads if rows >= 512 * threads else 1
-    piece = taps_per_piece * channels_per_piece
-    block = block_rows(rows, piece + group_out, splits, x.itemsize)
-    weight_gradient = empty_beside((groups, inner, group_out), x)
-    shape = splits, groups * inner, group_out
-    sums = workspace("sums", shape, dtype) if splits > 1 else weight_gradient.reshape(shape)
-    convolution.convolve_weight_gradient(
-        x, y_gradient, (kernel_height, kernel_width), stride, padding, taps_per_piece, channels_per_piece,
-        workspace("patches", (threads, block * piece), dtype),
-        workspace("panels", (threads, *panels_shape(block, group_out, dtype.itemsize)), dtype), sums, weight_gradient,
-    )  # fmt: skip
-    if groups == 1:
-        return weight_gradient.reshape(weight_shape)
-    return _contiguous(weight_gradient.transpose(1, 0, 2).reshape(weight_shape))
-
-
-def count_together(weight_shape, groups) -> int:
-    """How many groups are worth computing as one: up to 32 channels of a narrow group fill a product.
-
-    Products with zeros are wasted, but 8 channels are gathered and multiplied no faster than 32: ResNeXt's 3x3
-    convolutions took a sixth of the time.
-    """
-    narrow = max(weight_shape[2], weight_shape[3] // groups)
-    return max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * narrow <= 32))
-
-
-def merge_groups(weight, groups):
-    """(weight, groups) of the same convolution with fewer groups: zeros where channels do not see each other.
-
-    What is not finite in one group is so no longer kept from its neighbors (0 times infinity is no number).
-    """
-    together = count_together(weight.shape, groups)
-    if together == 1:
-        return weight, groups
-    kernel_height, kernel_width, group_in, channels = weight.shape
-    shape = kernel_height, kernel_width, group_in, groups // together, together, channels // groups
-    own = weight.reshape(shape)
-    merged = module_of(weight).zeros((*shape[:2], together, *shape[2:]), weight.dtype)
-    for k in range(together):
-        merged[:, :, k, :, :, k] = own[:, :, :, :, k]
-    return merged.reshape(kernel_height, kernel_width, together * group_in, channels), groups // together
-
-
-def turn_kernel(weight, groups):
-    """The kernel (KH, KW, Cout / groups, Cin) that carries the gradient of (KH, KW, Cin / groups, Cout) back."""
-    kernel_height, kernel_width, group_in, channels = weight.shape
-    turned = weight[::-1, ::-1].reshape(kernel_height, kernel_width, group_in, groups, channels // groups)
-    return turned.transpose(0, 1, 4, 3, 2).reshape(kernel_height, kernel_width, channels // groups, groups * group_in)
-
-
-def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:
-    """Rows of a block: even shares for the threads, cut up evenly until what a block reads and writes stays in cache.
-
-    ``columns`` numbers are touched for each row. Not less than 192 rows, as a product reads all of the kernel once for
-    each 192.
-    """
-    fitting = min(max(CACHE // (columns * itemsize), 192), 1024)
-    share = max(1, -(-rows // threads))
-    return max(1, min(rows, max(32, -(-share // -(-share // fitting)))))
-
-
-def tile_block(tiles: int, most: int = 1024) -> int:
-    """Tiles of a block in Winograd's scratch: even shares (1024 of 256 channels take 77 MB)."""
-    return -(-tiles // -(-tiles // most)) if tiles else 1
-
-
-def _winograd_kernel(weight, scale, turned):
-    """The transformed kernel (36, P, Cin, width); turned by half a turn, and (36, P, Cout, width)."""
-    panels = _panels(weight.reshape(9, *weight.shape[2:]), scale, 1, turned)[0]
-    transformed = workspace("transformed", (winograd.COMPONENTS, panels[0].size), weight.dtype)
-    winograd.winograd_kernel(panels.reshape(9, -1), turned, transformed)
-    return transformed.reshape(winograd.COMPONENTS, *panels.shape[1:])
-
-
-def _winograd(x, transformed, bias, residual, relu, padding, output):
-    """y from x and the transformed kernel, by even blocks of tiles."""
-    tiles, threads, most = count_tiles(output.shape[:3]), numba.get_num_threads(), max(x.shape[3], output.shape[3])
-    apart = most <= APART and tiles >= threads * TILES_APART
-    block = tile_block(tiles, TILES_APART if apart else 1024)
-    shape = (threads, block, winograd.STEP) if apart else (block, winograd.STEP)
-    run = winograd.winograd_apart if apart else winograd.winograd
-    run(x, transformed, bias, residual.reshape(-1, output.shape[3]), relu, padding,
-        workspace("inputs", (*shape, x.shape[3]), x.dtype), workspace("outputs", (*shape, output.shape[3]), x.dtype),
-        _squares(threads, most, x.dtype), output)  # fmt: skip
-
-
-def _squares(threads, channels, dtype):
-    return workspace("squares", (threads, winograd.PATCH, winograd.PATCH, channels), dtype)
-
-
-def _scaled(weight, scale):
-    """A copy of the weight times the scale, where it does not go through panels; the weight itself without a scale."""
-    return weight if scale is None else weight * scale
-
-
-def _panels(weight, scale, groups, turned):
-    """Panels (groups, T, P, K, width) of weight (T, I, O) * scale (O,); of the transposed matrices if ``turned``."""
-    taps, inner, columns = weight.shape[0], weight.shape[1], weight.shape[2] // groups
-    shape = panels_shape(columns, inner, weight.itemsize) if turned else panels_shape(inner, columns, weight.itemsize)
-    panels = workspace("weight panels", (groups, taps, *shape), weight.dtype)
-    scale = module_of(weight).empty(0, weight.dtype) if scale is None else _contiguous(scale)
-    pack_weight(_contiguous(weight), scale, turned, panels)
-    return panels
+def module_for(array):
+    """Who convolves it: `conv_cuda` what is on a GPU, `conv_cpu` all else."""
+    return conv_cuda if device_of(array) == "cuda" else conv_cpu
 
 
 def _contiguous(array):

@@ -1,8 +1,8 @@
 """Convolution on a GPU: gather or transform, multiply, finish. Each step is a launch over a whole map.
 
 A GPU has thousands of threads and a library, cuBLAS, that multiplies matrices close to its peak; what it has not is a
-cache for each thread. So where a CPU does a small block from end to end (`functional.conv`), a GPU does every step for
-all of the map, and what passes from one step to the next goes through memory:
+cache for each thread. So where a CPU does a small block from end to end (`functional.conv_cpu`), a GPU does every step
+for all of the map, and what passes from one step to the next goes through memory:
 
     patches     patches = gather_patches(x)              y = patches @ kernel                  epilogue(y)
     winograd    V = transform_input(x)                   M = V @ transform_kernel(weight)      y = transform_output(M)
@@ -44,10 +44,10 @@ from minimrcnn.kernels.winograd_transforms import (
 SCRATCH = 2**28
 
 
-def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu):
+def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale=None):
     """The forward pass: y (N, OH, OW, Cout)."""
     xp = module_of(x)
-    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(_scaled(weight, scale))
     size, channels = output_size(x.shape[1:3], weight.shape[:2], stride, padding), weight.shape[3]
     y = xp.empty((len(x), *size, channels), x.dtype)
     bias = xp.empty(0, x.dtype) if bias is None else xp.ascontiguousarray(bias)
@@ -70,9 +70,9 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     return y
 
 
-def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm):
+def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm, scale=None):
     """What must flow back into x (N, H, W, Cin)."""
-    xp = module_of(y_gradient)
+    xp, weight = module_of(y_gradient), _scaled(weight, scale)
     fits = weight.shape[0] == weight.shape[1] and padding < len(weight)
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
         y_gradient, weight = xp.ascontiguousarray(y_gradient), xp.ascontiguousarray(weight)
@@ -162,6 +162,11 @@ def multiply(a, b, product=None):
     if len(a) > 1:
         return xp.matmul(a, b, out=product)
     return xp.matmul(a[0], b[0], out=None if product is None else product[0])[None]
+
+
+def _scaled(weight, scale):
+    """The weight times the scale (Cout,), if there is one."""
+    return weight if scale is None else weight * scale
 
 
 def _is_pointwise(weight_shape, stride, padding, groups) -> bool:

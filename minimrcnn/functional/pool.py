@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.device import empty_beside, module_of
-from minimrcnn.functional.conv import output_size
+from minimrcnn.functional.conv_shapes import output_size
 from minimrcnn.kernels import pooling
 from minimrcnn.tensor import Function, Tensor, tensors
 

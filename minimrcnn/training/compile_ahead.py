@@ -21,7 +21,7 @@ import numba
 import numpy as np
 
 from minimrcnn import geometry
-from minimrcnn.functional import conv, conv2d, group_norm, max_pool2d, pool_rois, upsample_nearest
+from minimrcnn.functional import conv, conv2d, conv_cpu, group_norm, max_pool2d, pool_rois, upsample_nearest
 from minimrcnn.functional.conv_few import find_few
 from minimrcnn.kernels.elementwise import relu_gradient
 from minimrcnn.kernels.paste_masks import paste_masks_bool
@@ -42,7 +42,7 @@ def winograd_apart() -> None:  # on maps of enough tiles for all threads
 
 def winograd_gradient() -> None:
     x = zeros(1, 8, 8, 16)
-    conv.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "winograd")
+    conv_cpu.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "winograd")
 
 
 def patches() -> None:
@@ -51,12 +51,12 @@ def patches() -> None:
 
 def patches_input_gradient() -> None:  # the mask head's transposed convolution as well
     x = zeros(1, 8, 8, 16)
-    conv.input_gradient(x, zeros(3, 3, 16, 16), x.shape, 1, 1, 1, "patches")
+    conv_cpu.input_gradient(x, zeros(3, 3, 16, 16), x.shape, 1, 1, 1, "patches")
 
 
 def patches_kernel_gradient() -> None:
     x = zeros(1, 8, 8, 16)
-    conv.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "patches")
+    conv_cpu.kernel_gradient(x, x, (3, 3, 16, 16), 1, 1, 1, "patches")
     find_few(zeros(1, 32, 32, 16), x.shape)
 
 

@@ -1,0 +1,147 @@
+"""Convolution in narrow groups: reference, gradients, the Python twin, and who goes this way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimrcnn import reference
+from minimrcnn.functional import conv2d, conv_cpu
+from minimrcnn.kernels.grouped_convolution import PLACES, convolve_groups, fits_a_vector
+from minimrcnn.tensor import Tensor, gradcheck
+
+
+def normal(*shape, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What stands for the size of groups in the kernel's calls."""
+    groups = []
+    monkeypatch.setattr(conv_cpu, "convolve_groups", lambda *given: (groups.append(given[5]), convolve_groups(*given)))
+    return groups
+
+
+@st.composite
+def grouped_convolutions(draw):
+    """Lines that no place of hangs over the map, some, or all; nothing of the kernel on the map; empty batches."""
+    dtype, width = draw(st.sampled_from([(np.float32, 4), (np.float32, 16), (np.float64, 8)]))  # each is compiled: 4 s
+    channels = 64 // dtype().itemsize * (draw(st.integers(1, 2)) if width == 4 else 2)  # two groups at least
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (2, 3), (5, 1), (1, 7)]))
+    padding, stride = draw(st.integers(0, 2)), draw(st.integers(1, 3))
+    size = (
+        draw(st.integers(max(kernel[0] - 2 * padding, 1), 5)),
+        draw(st.integers(max(kernel[1] - 2 * padding, 1), draw(st.sampled_from([7, PLACES + 9])))),
+    )
+    x = normal(draw(st.sampled_from([1, 1, 2, 0])), *size, channels, seed=1, dtype=dtype)
+    weight = normal(*kernel, width, channels, seed=2, dtype=dtype)
+    return x, weight, {"stride": stride, "padding": padding, "groups": channels // width}
+
+
+@settings(deadline=None, max_examples=25)
+@given(grouped_convolutions(), st.booleans())
+def test_is_the_definition(drawn, is_full):
+    x, weight, options = drawn
+    wanted = reference.conv2d(x, weight, **options)
+    if is_full:
+        bias, residual, scale = (
+            normal(*shape, seed=n, dtype=x.dtype)
+            for n, shape in enumerate((wanted.shape[3:], wanted.shape, wanted.shape[3:]))
+        )
+        wanted = np.maximum(reference.conv2d(x, weight * scale, bias, **options) + residual, 0)
+        y = conv2d(x, weight, bias, **options, residual=residual, relu=True, scale=scale)
+    else:
+        y = conv2d(x, weight, **options)
+    np.testing.assert_allclose(y.data, wanted, atol=1e-3 if x.dtype == np.float32 else 1e-10)
+
+
+@settings(deadline=None, max_examples=10)
+@given(grouped_convolutions())
+def test_gradients_are_the_definition(drawn):
+    x, weight, options = drawn
+    leaves = [Tensor(array, requires_grad=True) for array in (x, weight)]
+    y = conv2d(*leaves, **options)
+    gradient = normal(*y.shape, seed=4, dtype=x.dtype)
+    y.backward(gradient)
+    wanted = reference.conv2d_gradient(gradient, x, weight, **options)
+    for leaf, expected in zip(leaves, wanted[:2], strict=True):
+        np.testing.assert_allclose(leaf.grad, expected, atol=5e-3 if x.dtype == np.float32 else 1e-10)
+
+
+def test_gradients_against_differences(calls):
+    x, weight, bias = (
+        Tensor(normal(*shape, seed=n), requires_grad=True)
+        for n, shape in enumerate(((1, 4, 11, 16), (3, 3, 8, 16), (16,)))
+    )
+    gradcheck(lambda x, w, b: conv2d(x, w, b, padding=1, groups=2), x, weight, bias, tolerance=1e-6)
+    assert set(calls) == {(2, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    "inside, outside, groups, dtype, goes",
+    [
+        (4, 4, 32, np.float32, True),  # ResNeXt-50's first stage
+        (16, 16, 32, np.float32, True),
+        (32, 32, 4, np.float32, False),  # wide enough for a product
+        (4, 8, 8, np.float32, False),
+        (3, 3, 16, np.float32, False),
+        (8, 8, 1, np.float32, False),
+        (1, 1, 16, np.float32, True),  # each channel alone
+        (16, 16, 2, np.float64, False),
+        (8, 8, 3, np.float32, False),  # half of the second vector would be beyond
+        (8, 8, 3, np.float64, True),
+    ],
+)
+def test_who_goes_this_way(inside, outside, groups, dtype, goes, calls):
+    """And the same comes out: float32 against float64, which goes another way in some."""
+    x, weight = normal(1, 5, 12, inside * groups), normal(3, 3, inside, outside * groups, seed=1)
+    y = conv2d(x.astype(dtype), weight.astype(dtype), padding=1, groups=groups).data
+    assert bool(calls) == goes
+    for group in range(groups):
+        own_inputs, own = (slice(group * side, (group + 1) * side) for side in (inside, outside))
+        wanted = conv2d(x[..., own_inputs], weight[..., own], padding=1, algorithm="patches").data
+        np.testing.assert_allclose(y[..., own], wanted, atol=1e-3 if dtype == np.float32 else 1e-10)
+
+
+def test_not_a_number_stays_in_its_group():
+    """Groups do not see each other; and the epilogue lets it be."""
+    x, weight = normal(1, 4, 9, 16, dtype=np.float32), normal(3, 3, 4, 16, seed=1, dtype=np.float32)
+    x[0, 2, 5, 6] = np.nan
+    y = conv2d(x, weight, padding=1, groups=4, relu=True).data
+    assert np.isnan(y[0, 1:4, 4:7, 4:8]).all()
+    assert np.isnan(y).sum() == 3 * 3 * 4
+
+
+def test_what_fits():
+    assert fits_a_vector(4, 128, 4) and fits_a_vector(8, 8, 8) and fits_a_vector(16, 16, 4)
+    assert not fits_a_vector(16, 16, 8) and not fits_a_vector(4, 24, 4) and not fits_a_vector(3, 48, 4)
+
+
+@pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
+def test_elsewhere(variables, tmp_path):
+    """Step by step in Python, and on a processor with short vectors."""
+    command = [sys.executable, "-c", "from tests import test_grouped_convolution as test; test.check()"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **variables}
+    folder = Path(__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "the same" in done.stdout
+
+
+def check():
+    for width, stride in ((4, 1), (16, 2)):
+        x = normal(1, 5, 23, 32, dtype=np.float32)
+        weight, bias = normal(3, 3, width, 32, seed=1, dtype=np.float32), normal(32, seed=2, dtype=np.float32)
+        options = {"stride": stride, "padding": 1, "groups": 32 // width}
+        y = conv2d(x, weight, bias, **options, relu=True).data
+        wanted = np.maximum(reference.conv2d(x, weight, bias, **options), 0)
+        assert np.allclose(y, wanted, atol=1e-4)
+    print("the same")
