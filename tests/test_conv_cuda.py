@@ -228,14 +228,10 @@ def refuse(*arguments):
 
 @pytest.fixture
 def on_cuda(monkeypatch):
-    """Arrays count as CUDA's, and the CPU's own kernels may not be used."""
+    """Arrays count as CUDA's, and the CPU's way may not be taken."""
     monkeypatch.setattr(conv, "device_of", lambda array: "cuda")
-    for module, names in (
-        (conv_cpu.convolution, ("convolve_patches", "convolve_input_gradient", "convolve_weight_gradient")),
-        (conv_cpu.winograd, ("winograd", "winograd_kernel", "winograd_weight_gradient")),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, refuse)
+    for name in ("convolve", "input_gradient", "transpose_convolve", "kernel_gradient"):
+        monkeypatch.setattr(conv_cpu, name, refuse)
 
 
 @not_in_simulator
@@ -252,6 +248,25 @@ def test_layers_go_this_way(parameters, arrays, algorithm, on_cuda):
     y.backward(arrays["grad_y"])
     for got, name in ((y.data, "y"), (x.grad, "grad_x"), (weight.grad, "grad_weight"), (bias.grad, "grad_bias")):
         assert relative_error(got, arrays[name]) < (1e-4 if algorithm == "winograd" else 1e-5)
+
+
+@not_in_simulator
+@pytest.mark.parametrize("algorithm", ["winograd", "patches"])
+def test_a_scale_goes_this_way(algorithm, on_cuda):
+    """The same results and gradients as with weight * scale."""
+    rng, results = np.random.default_rng(0), []
+    arrays = [rng.standard_normal(shape) for shape in ((2, 9, 7, 3), (3, 3, 3, 4), (4,))]
+    gradient = rng.standard_normal((2, 9, 7, 4))
+    for inside in (True, False):
+        x, weight, scale = (Tensor(array, requires_grad=True) for array in arrays)
+        if inside:
+            y = conv.conv2d(x, weight, padding=1, algorithm=algorithm, scale=scale)
+        else:
+            y = conv.conv2d(x, weight * scale, padding=1, algorithm=algorithm)
+        y.backward(gradient)
+        results.append((y.data, x.grad, weight.grad, scale.grad))
+    for ours, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-9)
 
 
 @not_in_simulator

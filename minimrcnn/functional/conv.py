@@ -8,9 +8,9 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 - "patches": anything, by blocks of patches, gathered or, where few channels are seen, in place (`kernels.convolution`);
   on a CPU, narrow groups go without patches (`kernels.grouped_convolution`).
 
-Here is what they check, and what is recorded for the way back. `functional.conv_cpu` and `functional.conv_cuda` do the
-work on arrays, a small block from end to end or every step for the whole map; `functional.conv_few` takes gradients
-that are 0 nearly everywhere.
+This file checks arguments, and records what the way back needs. The work on arrays is done by `functional.conv_cpu`, a
+small block at a time, from end to end, and by `functional.conv_cuda`, every step for the whole map; gradients that are
+0 nearly everywhere are picked out by `functional.conv_few`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def conv2d(
         Negative results become 0, last of all.
     scale : Tensor (Cout,), optional
         Factors of the output's channels, before the bias: of a normalization that is a scale and a shift. On a CPU the
-        weight is multiplied by them on its way into the cache, where it goes in any case.
+        weight is multiplied by them on its way into the cache, where it goes in any case (one in groups, as a copy).
 
     Returns
     -------
@@ -156,7 +156,7 @@ class Convolution(Function):
         self.scale = scale
         self.shapes = x.shape, weight.shape
         self.options = stride, padding, groups, algorithm
-        y = module_for(x).convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale)
+        y = convolver_of(x).convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale)
         self.y = y if relu else None
         return y
 
@@ -191,11 +191,11 @@ class Convolution(Function):
         """The gradients of x, weight, bias and scale, None where none is needed."""
         x_gradient = weight_gradient = bias_gradient = scale_gradient = None
         if self.needs[0]:
-            x_gradient = module_for(gradient).input_gradient(
+            x_gradient = convolver_of(gradient).input_gradient(
                 gradient, weight, x_shape, stride, padding, groups, algorithm, self.scale
             )
         if self.needs[1] or self.needs[4]:
-            of_product = module_for(x).kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
+            of_product = convolver_of(x).kernel_gradient(x, gradient, weight_shape, stride, padding, groups, algorithm)
             if self.needs[4]:
                 scale_gradient = (of_product * weight).sum(axis=(0, 1, 2))
             if self.needs[1]:
@@ -217,7 +217,7 @@ class TransposedConvolution(Function):
         size = transposed_size(x.shape[1:3], weight.shape[:2], stride, padding)
         shape = x.shape[0], *size, weight.shape[3]
         turned = weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
-        y = module_for(x).transpose_convolve(x, turned, bias, shape, stride, padding, 1, relu)
+        y = convolver_of(x).transpose_convolve(x, turned, bias, shape, stride, padding, 1, relu)
         self.y = y if relu else None
         return y
 
@@ -230,17 +230,17 @@ class TransposedConvolution(Function):
         x_gradient = weight_gradient = None
         if self.needs[0]:
             turned = self.weight.swapaxes(2, 3)  # (KH, KW, Cout, Cin)
-            x_gradient = module_for(gradient).convolve(
+            x_gradient = convolver_of(gradient).convolve(
                 gradient, turned, None, None, stride, padding, 1, "auto", relu=False
             )
         if self.needs[1]:
             shape = kernel_height, kernel_width, channels_out, channels_in
-            of_turned = module_for(gradient).kernel_gradient(gradient, self.x, shape, stride, padding, 1, "auto")
+            of_turned = convolver_of(gradient).kernel_gradient(gradient, self.x, shape, stride, padding, 1, "auto")
             weight_gradient = of_turned.swapaxes(2, 3)
         return x_gradient, weight_gradient, sum_positions(gradient) if self.needs[2] else None
 
 
-def module_for(array):
+def convolver_of(array):
     """Who convolves it: `conv_cuda` what is on a GPU, `conv_cpu` all else."""
     return conv_cuda if device_of(array) == "cuda" else conv_cpu
 

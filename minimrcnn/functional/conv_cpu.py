@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from minimrcnn.device import empty_beside, workspace
-from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled
 from minimrcnn.kernels import convolution, winograd
 from minimrcnn.kernels.grouped_convolution import convolve_groups, cut_into_vectors, fits_a_vector
 from minimrcnn.kernels.product import pack_weight, panels_shape
@@ -35,8 +35,8 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
         return y
     width = weight.shape[2]
     if groups > 1 and groups * width == channels and fits_a_vector(width, channels, x.itemsize):
-        weight = cut_into_vectors(weight if scale is None else weight * scale)
-        twos = (2,) * (width.bit_length() - 1)
+        weight = cut_into_vectors(scaled(weight, scale))
+        twos = (2,) * (width.bit_length() - 1)  # tells the compiler the width: see `convolve_groups_cpu`
         convolve_groups(x, weight, bias, residual.reshape(-1, channels), relu, twos, stride, padding, y)
         return y
     weight, groups = merge_groups(weight, groups)
@@ -63,7 +63,7 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
         _winograd(y_gradient, transformed, none, none.reshape(0, 0, 0, 0), False, 2 - padding, x_gradient)
         return x_gradient
     if fits and stride == 1 and groups > 1:
-        turned = turn_kernel(weight if scale is None else weight * scale, groups)
+        turned = turn_kernel(scaled(weight, scale), groups)
         return convolve(y_gradient, turned, None, None, 1, kernel_height - 1 - padding, groups, algorithm, False)
     return transpose_convolve(y_gradient, weight, None, x_shape, stride, padding, groups, False, scale)
 
@@ -140,8 +140,8 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
 def count_together(weight_shape, groups) -> int:
     """How many groups are worth computing as one: up to 32 channels of a narrow group fill a product.
 
-    Products with zeros are wasted, but 8 channels are gathered and multiplied no faster than 32: ResNeXt's 3x3
-    convolutions took a sixth of the time.
+    Products with zeros are wasted, but 8 channels are gathered and multiplied no faster than 32. So go gradients of
+    weights, and groups that `grouped_convolution` cannot do.
     """
     narrow = max(weight_shape[2], weight_shape[3] // groups)
     return max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * narrow <= 32))

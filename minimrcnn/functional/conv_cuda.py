@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator
 
 from minimrcnn.device import module_of
-from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled
 from minimrcnn.kernels.epilogue import epilogue
 from minimrcnn.kernels.patches import gather_patches, scatter_patches
 from minimrcnn.kernels.winograd import COMPONENTS, TILE
@@ -47,7 +47,7 @@ SCRATCH = 2**28
 def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu, scale=None):
     """The forward pass: y (N, OH, OW, Cout)."""
     xp = module_of(x)
-    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(_scaled(weight, scale))
+    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(scaled(weight, scale))
     size, channels = output_size(x.shape[1:3], weight.shape[:2], stride, padding), weight.shape[3]
     y = xp.empty((len(x), *size, channels), x.dtype)
     bias = xp.empty(0, x.dtype) if bias is None else xp.ascontiguousarray(bias)
@@ -72,7 +72,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
 
 def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorithm, scale=None):
     """What must flow back into x (N, H, W, Cin)."""
-    xp, weight = module_of(y_gradient), _scaled(weight, scale)
+    xp, weight = module_of(y_gradient), scaled(weight, scale)
     fits = weight.shape[0] == weight.shape[1] and padding < len(weight)
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
         y_gradient, weight = xp.ascontiguousarray(y_gradient), xp.ascontiguousarray(weight)
@@ -162,11 +162,6 @@ def multiply(a, b, product=None):
     if len(a) > 1:
         return xp.matmul(a, b, out=product)
     return xp.matmul(a[0], b[0], out=None if product is None else product[0])[None]
-
-
-def _scaled(weight, scale):
-    """The weight times the scale (Cout,), if there is one."""
-    return weight if scale is None else weight * scale
 
 
 def _is_pointwise(weight_shape, stride, padding, groups) -> bool:

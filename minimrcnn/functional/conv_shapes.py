@@ -1,4 +1,4 @@
-"""What a convolution makes of shapes, wherever it runs: sizes, tiles, and the algorithm that "auto" stands for."""
+"""What convolutions on a CPU and on a GPU share: sizes, tiles, the algorithm that "auto" stands for, a scale."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def choose_algorithm(algorithm, weight_shape, stride, groups, count, size) -> st
             f'and {groups} groups; "patches" can'
         )
     return algorithm
+
+
+def scaled(weight, scale):
+    """The weight (KH, KW, Cin / groups, Cout) times the scale (Cout,), if there is one."""
+    return weight if scale is None else weight * scale
 
 
 def count_tiles(shape) -> int:

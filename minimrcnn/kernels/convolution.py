@@ -22,6 +22,7 @@ copied or added channel by channel is cut out as a row first, as `winograd.py` e
 
 import numpy as np
 from numba import get_thread_id, prange
+from numba.extending import register_jitable
 from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import clear, compiled, compiled_task
@@ -87,6 +88,13 @@ def finish_rows(rows, bias, residual, relu):
                     row[c] = 0
 
 
+@register_jitable
+def find_inside(width, kernel_width, stride, padding, out_width):
+    """(first, last): outputs first .. last - 1 of a line see nothing to the left or the right of the map."""
+    first = min((padding + stride - 1) // stride, out_width)
+    return first, max(min((width + padding - kernel_width) // stride + 1, out_width), first)
+
+
 @compiled_task
 def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, patches, line):
     """``line`` (OW, Cout) = line ``number`` of the output, counted through all pictures, gathering only at its ends.
@@ -98,8 +106,7 @@ def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, pat
     """
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     n, top, run = number // out_size[0], number % out_size[0] * stride - padding, kernel_size[1] * channels
-    first = min((padding + stride - 1) // stride, len(line))  # first .. last - 1 do not hang over left or right
-    last = max(min((width + padding - kernel_size[1]) // stride + 1, len(line)), first)
+    first, last = find_inside(width, kernel_size[1], stride, padding, len(line))
     above, below = max(0, -top), min(kernel_size[0], height - top)  # the kernel's rows that see the map
     if first < last and above < below:
         corner = x[n, top + above :, first * stride - padding :]

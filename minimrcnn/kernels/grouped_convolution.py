@@ -4,19 +4,20 @@ A product with 4 or 8 columns leaves most of a vector empty. But channels lie si
 of 16 numbers holds what 4 groups of 4 channels see at a place. So, for one such vector of outputs:
 
 1. for every tap of the kernel, read the vector that the tap sees;
-2. for every channel i of a group, give each lane its own group's channel i, by moving numbers around in the register,
-   multiply by the weights of channel i, which lie side by side for all outputs (`cut_into_vectors`), and add up;
+2. for every channel i of a group, give each lane its own group's channel i, by moving numbers around in the register:
+   for i = 1, a0 a1 a2 a3 b0 b1 b2 b3 ... become a1 a1 a1 a1 b1 b1 b1 b1 ...; multiply by the weights of channel i,
+   which lie side by side for all outputs (`cut_into_vectors`), and add up;
 3. bias, residual and ReLU when a line is done, while it is in cache.
 
-Eight places of a line take turns, so that weights are read once for eight, and no sum waits for the one before. With
-stride 1, neighbors see the same numbers by different taps, and three taps share what was moved around for one. What the
-kernel sees beyond the map is left out.
+Eight places of a line (four without AVX-512) take turns, so that weights are read once for all of them, and no sum
+waits for the one before. With stride 1, neighbors see the same numbers by different taps, and three taps share what was
+moved around for one. What the kernel sees beyond the map is left out.
 
 Products of 32 by 32 channels, mostly zeros, took 39 ms for 256 channels in groups of 8 at 100x136, and this takes 13.
 
-Groups of 1, 2, 4, 8 or 16 channels can be done so, of 8 in double precision: what divides a vector. As for products,
-Numba has no word for it, so it is written in the compiler's own language; the Python twin says what is computed, and is
-what a debugger steps into (NUMBA_DISABLE_JIT=1).
+Groups of 1, 2, 4, 8 or 16 channels can be done so, in double precision of up to 8: what divides a vector; and all
+channels together must fill whole vectors. As for products, Numba has no word for it, so it is written in the compiler's
+own language; the Python twin says what is computed, and is what a debugger steps into (NUMBA_DISABLE_JIT=1).
 
 Shapes: x (N, H, W, C), y (N, OH, OW, C); weight (C / lanes, KH, KW, C / groups, lanes), a vector having so many lanes.
 """
@@ -31,12 +32,13 @@ from numba.extending import intrinsic
 
 from minimrcnn.kernels.cells import make_variables
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.convolution import finish_rows
+from minimrcnn.kernels.convolution import find_inside, finish_rows
 from minimrcnn.kernels.instructions import locate
 from minimrcnn.kernels.product import VECTOR, WIDE
 from minimrcnn.kernels.twin import Twin
 
-PLACES = 8 if WIDE > 1 else 4  # of a line that take turns: with their sums, what the registers hold
+# Places of a line that take turns: eight sums and what they need fill the 32 registers of AVX-512.
+PLACES = 8 if WIDE > 1 else 4
 
 
 def fits_a_vector(width: int, channels: int, itemsize: int) -> bool:
@@ -63,7 +65,7 @@ def make_sum(places: int, together: int):
 
     def add_taps(x, weight, twos, row, column, first_y, last_y, first_x, last_x, block, stride, line, place):
         """line[place + t], of it vector ``block``, for t below ``places``: the sum over taps (ky, kx) of first_y ..
-        last_y, first_x .. last_x, which see x[row + ky, column + t * stride + kx] of x (H, W, C).
+        last_y - 1, first_x .. last_x - 1, which see x[row + ky, column + t * stride + kx] of x (H, W, C).
 
         ``twos`` is as in `convolve_groups_cpu`.
         """
@@ -117,7 +119,7 @@ def generate_sum(places, together, context, builder, signature, arguments):
                     factors = builder.load(builder.gep(factors_at, [integer(k * width + i)]), align=itemsize)
                     totals = [
                         builder.call(fused, [numbers, factors, total])
-                        for numbers, total in zip(moved[k:], totals, strict=False)
+                        for numbers, total in zip(moved[k : k + places], totals, strict=True)
                     ]
             for total, place_of_sum in zip(totals, sums, strict=True):
                 builder.store(total, place_of_sum)
@@ -131,13 +133,12 @@ add_threes_of_many, add_taps_of_many, add_taps_of_one = make_sum(PLACES, 3), mak
 
 
 @compiled_task
-def convolve_line(x, weight, twos, top, stride, padding, bias, residual, relu, line):
+def convolve_line_of_groups(x, weight, twos, top, stride, padding, bias, residual, relu, line):
     """``line`` (OW, C), the kernel's first row at row ``top`` of x (H, W, C); residual (OW, C) or empty."""
     height, width = x.shape[:2]
     blocks, kernel_height, kernel_width = weight.shape[:3]
     first_y, last_y = max(0, -top), min(kernel_height, height - top)  # the kernel's rows that see the map
-    first = min((padding + stride - 1) // stride, len(line))  # first .. last - 1 do not hang over left or right
-    last = max(min((width + padding - kernel_width) // stride + 1, len(line)), first)
+    first, last = find_inside(width, kernel_width, stride, padding, len(line))
     for block in range(blocks):
         place = np.int64(0)
         while place < len(line):
@@ -167,8 +168,8 @@ def convolve_groups_cpu(x, weight, bias, residual, relu, twos, stride, padding, 
     lines, across = y.shape[1], y.shape[2]
     for task in prange(y.shape[0] * lines):
         n, oy = np.int64(task) // lines, np.int64(task) % lines
-        convolve_line(x[n], weight, twos, oy * stride - padding, stride, padding, bias,
-                      residual[task * across : (task + 1) * across], relu, y[n, oy])  # fmt: skip
+        convolve_line_of_groups(x[n], weight, twos, oy * stride - padding, stride, padding, bias,
+                                residual[task * across : (task + 1) * across], relu, y[n, oy])  # fmt: skip
 
 
 convolve_groups = Twin("convolve_groups", convolve_groups_cpu)
