@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +10,7 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from minimrcnn.kernels.cells import find_maximum, maximum_in_python, mix_cells, mixture_in_python
+from tests.elsewhere import run_elsewhere
 
 
 @njit
@@ -78,8 +74,6 @@ def test_indices_of_another_type_are_refused():
 
 def test_short_vectors(tmp_path):
     """The same on a processor with AVX2 at most."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "maximum or mixture", __file__]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "generic"}
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "maximum or mixture", __file__]
+    done = run_elsewhere(pytest_here, tmp_path, NUMBA_CPU_NAME="generic")
     assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr

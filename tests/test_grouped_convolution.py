@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +9,10 @@ from hypothesis import strategies as st
 
 from minimrcnn import reference
 from minimrcnn.functional import conv2d, conv_cpu
+from minimrcnn.functional.conv_shapes import output_size
 from minimrcnn.kernels.grouped_convolution import PLACES, convolve_groups, fits_a_vector
 from minimrcnn.tensor import Tensor, gradcheck
+from tests.elsewhere import run_elsewhere
 
 
 def normal(*shape, seed=0, dtype=np.float64):
@@ -50,15 +47,17 @@ def grouped_convolutions(draw):
 @given(grouped_convolutions(), st.booleans())
 def test_is_the_definition(drawn, is_full):
     x, weight, options = drawn
-    wanted = reference.conv2d(x, weight, **options)
     if is_full:
+        size = output_size(x.shape[1:3], weight.shape[:2], options["stride"], options["padding"])
+        per_channel = weight.shape[3:]
         bias, residual, scale = (
             normal(*shape, seed=n, dtype=x.dtype)
-            for n, shape in enumerate((wanted.shape[3:], wanted.shape, wanted.shape[3:]))
+            for n, shape in enumerate((per_channel, (len(x), *size, *per_channel), per_channel))
         )
         wanted = np.maximum(reference.conv2d(x, weight * scale, bias, **options) + residual, 0)
         y = conv2d(x, weight, bias, **options, residual=residual, relu=True, scale=scale)
     else:
+        wanted = reference.conv2d(x, weight, **options)
         y = conv2d(x, weight, **options)
     np.testing.assert_allclose(y.data, wanted, atol=1e-3 if x.dtype == np.float32 else 1e-10)
 
@@ -128,10 +127,9 @@ def test_what_fits():
 @pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
 def test_elsewhere(variables, tmp_path):
     """Step by step in Python, and on a processor with short vectors."""
-    command = [sys.executable, "-c", "from tests import test_grouped_convolution as test; test.check()"]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **variables}
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = run_elsewhere(
+        ["-c", "from tests import test_grouped_convolution as test; test.check()"], tmp_path, **variables
+    )
     assert done.returncode == 0, done.stderr
     assert "the same" in done.stdout
 

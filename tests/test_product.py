@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +18,7 @@ from minimrcnn.kernels.product import (
     pack_weight,
     panels_shape,
 )
+from tests.elsewhere import run_elsewhere
 
 
 @njit
@@ -119,10 +115,7 @@ def test_pack_weight(groups, taps, inner, columns, turned, has_scale):
 @pytest.mark.parametrize("settings", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
 def test_elsewhere(settings, tmp_path):
     """Step by step in Python, and on a processor without wide registers."""
-    command = [sys.executable, "-c", "from tests import test_product; test_product.check_a_few()"]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **settings}
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = run_elsewhere(["-c", "from tests import test_product; test_product.check_a_few()"], tmp_path, **settings)
     assert done.returncode == 0, done.stderr
     assert "a few are right" in done.stdout
 

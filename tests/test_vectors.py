@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from minimrcnn.kernels.vectors import make_transform
+from tests.elsewhere import run_elsewhere
 
 
 def mix(a, b, c, third):
@@ -54,10 +50,7 @@ def test_not_a_number_stays_in_its_channel():
 @pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
 def test_elsewhere(variables, tmp_path):
     """Step by step in Python, and on a processor with short vectors: Winograd's transforms against gathered patches."""
-    command = [sys.executable, "-c", "from tests import test_vectors; test_vectors.check_winograd()"]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **variables}
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = run_elsewhere(["-c", "from tests import test_vectors; test_vectors.check_winograd()"], tmp_path, **variables)
     assert done.returncode == 0, done.stderr
     assert "the same" in done.stdout
 

@@ -95,6 +95,12 @@ def find_inside(width, kernel_width, stride, padding, out_width):
     return first, max(min((width + padding - kernel_width) // stride + 1, out_width), first)
 
 
+@register_jitable
+def find_taps(start, taps, cells):
+    """(first, last): taps first .. last - 1 of a kernel see one of so many cells, if the first tap is at ``start``."""
+    return max(0, -start), min(taps, cells - start)
+
+
 @compiled_task
 def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, patches, line):
     """``line`` (OW, Cout) = line ``number`` of the output, counted through all pictures, gathering only at its ends.
@@ -107,7 +113,7 @@ def convolve_line(x, weight, kernel_size, stride, padding, out_size, number, pat
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     n, top, run = number // out_size[0], number % out_size[0] * stride - padding, kernel_size[1] * channels
     first, last = find_inside(width, kernel_size[1], stride, padding, len(line))
-    above, below = max(0, -top), min(kernel_size[0], height - top)  # the kernel's rows that see the map
+    above, below = find_taps(top, kernel_size[0], height)  # the kernel's rows that see the map
     if first < last and above < below:
         corner = x[n, top + above :, first * stride - padding :]
         seen = as_strided(corner, (last - first, below - above, run), (stride * x.strides[2], x.strides[1], x.itemsize))

@@ -32,8 +32,8 @@ from numba.extending import intrinsic
 
 from minimrcnn.kernels.cells import make_variables
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.convolution import find_inside, finish_rows
-from minimrcnn.kernels.instructions import locate
+from minimrcnn.kernels.convolution import find_inside, find_taps, finish_rows
+from minimrcnn.kernels.instructions import declare_fused, locate
 from minimrcnn.kernels.product import VECTOR, WIDE
 from minimrcnn.kernels.twin import Twin
 
@@ -99,8 +99,7 @@ def generate_sum(places, together, context, builder, signature, arguments):
     itemsize = kind.bitwidth // 8
     lanes = VECTOR // itemsize
     integer, vector = ir.IntType(64), ir.VectorType(context.get_value_type(kind), lanes)
-    name = f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
-    fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    fused = declare_fused(builder, vector)
     sums = make_variables(builder, vector, 0.0, places)
     nothing = ir.Constant(vector, ir.Undefined)
     channel = builder.mul(block, integer(lanes))
@@ -137,7 +136,7 @@ def convolve_line_of_groups(x, weight, twos, top, stride, padding, bias, residua
     """``line`` (OW, C), the kernel's first row at row ``top`` of x (H, W, C); residual (OW, C) or empty."""
     height, width = x.shape[:2]
     blocks, kernel_height, kernel_width = weight.shape[:3]
-    first_y, last_y = max(0, -top), min(kernel_height, height - top)  # the kernel's rows that see the map
+    first_y, last_y = find_taps(top, kernel_height, height)
     first, last = find_inside(width, kernel_width, stride, padding, len(line))
     for block in range(blocks):
         place = np.int64(0)
@@ -152,8 +151,9 @@ def convolve_line_of_groups(x, weight, twos, top, stride, padding, bias, residua
                                      np.int64(kernel_width), block, stride, line, place)  # fmt: skip
                 place += PLACES
             else:
-                add_taps_of_one(x, weight, twos, top, left, first_y, last_y, max(0, -left),
-                                min(kernel_width, width - left), block, stride, line, place)  # fmt: skip
+                first_x, last_x = find_taps(left, kernel_width, width)
+                add_taps_of_one(x, weight, twos, top, left, first_y, last_y, first_x, last_x,
+                                block, stride, line, place)  # fmt: skip
                 place += 1
     finish_rows(line, bias, residual, relu)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llvmlite import ir
+from numba.core import cgutils
 
 
 def locate(builder, array, kind: ir.Type, *indices) -> ir.Value:
@@ -31,6 +32,12 @@ def prefetch(builder, place: ir.Value) -> None:
     instruction = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
     to_read, to_first_cache, of_data = number(0), number(3), number(1)
     builder.call(instruction, [builder.bitcast(place, byte), to_read, to_first_cache, of_data])
+
+
+def declare_fused(builder, vector: ir.VectorType) -> ir.Function:
+    """``fused(a, b, c)`` = a * b + c of such vectors of floats or doubles, rounded once where the processor can."""
+    name = f"llvm.fmuladd.v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def spread(builder, value: ir.Value, lanes: int) -> ir.Value:

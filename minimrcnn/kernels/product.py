@@ -35,7 +35,7 @@ from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.instructions import locate, prefetch, spread
+from minimrcnn.kernels.instructions import declare_fused, locate, prefetch, spread
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
@@ -90,10 +90,7 @@ def generate_tile(rows, vectors, fetches, context, builder, signature, arguments
     itemsize = y_type.dtype.bitwidth // 8
     lanes = VECTOR // itemsize
     integer, vector = ir.IntType(64), ir.VectorType(number, lanes)
-    name = f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
-    fused = builder.module.globals.get(name)
-    if fused is None:
-        fused = ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    fused = declare_fused(builder, vector)
 
     def locate_vectors(array, i, j):
         """Those of ``vectors`` vectors side by side, from array[i, j] on."""
