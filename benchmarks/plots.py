@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from benchmarks.report import AVX2, OURS, best_peer, median, ratio  # noqa: E402
 
-BLUE, PALE, ORANGE, GREY = "#1f5fa8", "#9bbfe3", "#d9822b", "#777777"
+BLUE, PALE, ORANGE, GRAY = "#1f5fa8", "#9bbfe3", "#d9822b", "#777777"
 
 
 def plot_all(results: dict, folder: Path) -> list[Path]:
@@ -34,7 +34,7 @@ def save_figures(figures: dict, folder: Path) -> list[Path]:
 
 
 def plot_ratios(results: dict):
-    """Bars: how many times faster than torch at its fastest, on a logarithmic axis."""
+    """Bars: how many times as fast as torch at its fastest, on a logarithmic axis."""
     records = [record for record in results["work"] if ratio(record) is not None]
     if not records:
         return None
@@ -46,12 +46,12 @@ def plot_ratios(results: dict):
                 axes.barh(place + offset, value - 1, left=1, height=0.38, color=color)
         value = max(filter(None, (ratio(record), ratio(record, AVX2), 1)))
         axes.text(value * 1.05, place, f"{ratio(record):.1f}", va="center", fontsize=8)
-    axes.axvline(1, color=GREY, linewidth=1)
+    axes.axvline(1, color=GRAY, linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.set_yticks(range(len(records)), [record["name"] for record in records], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("times faster than torch at its fastest (left of 1: slower)")
+    axes.set_xlabel("times as fast as torch at its fastest (left of 1: slower)")
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (BLUE, PALE)]
     axes.legend(handles, ["as it is", "compiled for AVX2"], fontsize=8, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,7 +74,7 @@ def draw_roofline(records: list[dict], limits: dict | None, ours, theirs):
     figure, axes = plt.subplots(figsize=(9, 5.5))
     points = [record["operations"] / record["bytes"] for record in records]
     edges = [min(points) / 2, limits["gflops"] / limits["gigabytes"], max(points) * 2]
-    axes.plot(edges, [min(limits["gflops"], limits["gigabytes"] * x) for x in edges], color=GREY)
+    axes.plot(edges, [min(limits["gflops"], limits["gigabytes"] * x) for x in edges], color=GRAY)
     axes.text(edges[2], limits["gflops"] * 1.05, f"products {limits['gflops']:.0f} GFLOP/s", ha="right", fontsize=8)
     start = limits["gigabytes"] * edges[0]
     axes.text(edges[0], start * 1.3, f"memory {limits['gigabytes']:.0f} GB/s", fontsize=8, rotation=30)
@@ -109,7 +109,7 @@ def plot_gpu(results: dict, folder: Path) -> list[Path]:
     lines = [
         (BLUE, "o-", "CPU", "cpu"),
         (ORANGE, "x--", "GPU", "gpu"),
-        (GREY, ".:", "with transfers", "with transfers"),
+        (GRAY, ".:", "with transfers", "with transfers"),
     ]
     growth = draw_growth(results.get("growth", []), [
         (color, mark, label, lambda record, name=name: median(record, name)) for color, mark, label, name in lines

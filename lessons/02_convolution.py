@@ -175,9 +175,9 @@ agree("the plain way", [d0 * g0 + d1 * g1 + d2 * g2, d1 * g0 + d2 * g1 + d3 * g2
 # %% Winograd in two dimensions: F(4x4, 3x3), the package's
 # The package takes four outputs from six inputs, with six multiplications instead of twelve, and does it along both
 # axes: a 4x4 tile of outputs from a 6x6 patch of inputs, 36 multiplications instead of 144. The sums are matrices: B'
-# for inputs, G for the kernel, A' for outputs. They come from polynomials taken at 0, 1, -1, 2, -2 and infinity, which
-# Lavin and Gray derive; here it is enough that they give the same numbers. Below they are read off the package's
-# functions with unit vectors; 1/4 and 1/6 are constants of G.
+# for inputs, G for the kernel, A' for outputs (' is the transpose, .T). They come from polynomials taken at 0, 1, -1,
+# 2, -2 and infinity, which Lavin and Gray derive; here it is enough that they give the same numbers. Below they are
+# read off the package's functions with unit vectors; 1/4 and 1/6 are constants of G.
 B_t = np.array([winograd.transform_input(*unit) for unit in np.eye(6)]).T  # (6, 6)
 G = np.array([winograd.transform_kernel(*unit, 1 / 4, 1 / 6) for unit in np.eye(3)]).T  # (6, 3)
 A_t = np.array([winograd.transform_output(*unit) for unit in np.eye(6)]).T  # (4, 6)
@@ -211,8 +211,9 @@ for algorithm in ("patches", "winograd"):
     agree(f'the package, algorithm="{algorithm}"', abs(result - loops).max(), 0, tolerance=1e-12)
 agree("multiplications, loops and Winograd (6 tiles)", [count, 6 * 36 * 5 * 7], [30240, 7560])
 
-# The transforms of inputs and outputs are additions (the package takes d + d for 2 d), which we did not count: Cin +
-# Cout of them a tile. The products are Cin * Cout a tile. So Winograd pays with many channels and does not with three.
+# The transforms of inputs and outputs are additions (the package takes d + d for 2 d), which we did not count: some
+# hundred for each of Cin + Cout channels of a tile, beside 36 * Cin * Cout multiplications. So Winograd pays with many
+# channels and does not with three.
 # And it costs digits: in sums like 8 m4 - 8 m5 (the last row of A') some cancel. In float32, a map of 52x68 with 256
 # channels:
 x = generator.standard_normal((1, 52, 68, 256), dtype=np.float32)
@@ -254,8 +255,8 @@ answer = None
 assert answer is None or answer == 64 * 64 * 7 * 7 * 3 * 64
 
 # 2. Write down A', B' and G of F(2, 3) from the four products above, shapes (2, 4), (4, 4), (4, 3), and convolve a 4x4
-#    patch with a 3x3 kernel by A' [(G g G') * (B' d B)] A: `convolve` must give the same 2x2 numbers, from 16
-#    multiplications instead of 36.
+#    patch with a 3x3 kernel by A' [(G g G') * (B' d B)] A (* entry by entry): `convolve` must give the same 2x2
+#    numbers, from 16 multiplications instead of 36.
 
 # 3. Write `conv2d(x, weight, bias, stride, padding)` into a copy of exercises/start_here.py, for x (N, H, W, Cin). The
 #    grader tries it on odd sizes, strides and paddings: minimrcnn check my_functions.py --only conv2d

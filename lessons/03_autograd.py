@@ -23,8 +23,8 @@ from minimrcnn.tensor import Function, gradcheck
 # %% What a gradient is
 section("A gradient is a slope for every input")
 
-# A model of one weight w and one bias b predicts w * x + b. For x = 3 it should have said t = 4. How wrong it is is one
-# number, the loss: the squared error, plus 0.5 * w * w, which keeps weights small. Training makes the loss small.
+# A model of one weight w and one bias b predicts w * x + b. For x = 3 it should have said t = 4. One number, the
+# loss, says how wrong it is: the squared error, plus 0.5 * w * w, which keeps weights small. Training makes it small.
 
 
 def loss_of(w, x, b):
@@ -209,7 +209,7 @@ def run_layers(x, layers=16):
     """The memory in use after every layer, in MiB, and the last map."""
     before, used = tracemalloc.get_traced_memory()[0], []
     for _ in range(layers):
-        x = functional.sigmoid(x)
+        x = functional.sigmoid(x)  # as good as any that keeps its result; lesson 13 has a use for it
         used.append((tracemalloc.get_traced_memory()[0] - before) / 2**20)
     return used, x
 

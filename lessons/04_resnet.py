@@ -80,9 +80,9 @@ save(figure, "04_residual")
 section("Folding a frozen batch normalization")
 
 # After each convolution ResNet normalizes every channel: subtract its mean, divide by its deviation (the square root of
-# the variance), multiply by a learnt weight, add a learnt bias. In training, mean and variance are those of the batch:
-# the pictures that one step learns from together. Detectors train on batches of one or two pictures, too few for that,
-# and freeze all four numbers. Then it is y = x * scale + shift:
+# the variance), multiply by a learned weight, add a learned bias. In training, mean and variance are those of the
+# batch: the pictures that one step learns from together. Detectors train on batches of one or two pictures, too few for
+# that, and freeze all four numbers. Then it is y = x * scale + shift:
 mean, variance, weight, bias = 3.0, 4.0, 6.0, 1.0
 scale = weight / np.sqrt(variance)
 shift = bias - mean * scale
@@ -137,8 +137,9 @@ by_package = block(Tensor(x)).numpy()
 agree("step by step against the package", abs(run_bottleneck(x, block) - by_package).max(), 0, tolerance=1e-4)
 block.conv3.norm.weight[:] = block.conv3.norm.bias[:] = block.conv3.norm.running_mean[:] = 0
 agree("a block with nothing to add changes nothing", abs(block(Tensor(x)).numpy() - x).max(), 0)
-# The first block of a stage halves the map (stride 2, in the 3x3) and doubles the channels; its shortcut is a 1x1
-# convolution that does the same. (The paper had the stride in the first 1x1. The published weights, those of
+# The first block of each stage but the first halves the map (stride 2, in the 3x3) and doubles the channels; that of
+# the first keeps the size, which the pooling has halved, and goes from 64 to 256 channels. Its shortcut is a 1x1
+# convolution that makes the same change. (The paper had the stride in the first 1x1. The published weights, those of
 # torchvision's model, trained on the photos of COCO, which the package can load, have it in the 3x3.)
 
 # %% C2 to C5

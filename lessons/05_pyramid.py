@@ -6,8 +6,8 @@ jagged steps that upsampling leaves, in the map and in its spectrum, and what a 
 P6, where the article errs.
 
 Article: section 2, ResNet-FPN. Papers: Lin et al. 2017, Feature Pyramid Networks, section 3; Mask R-CNN, section 3.
-Package: models/pyramid.py, functional/resize.py, functional/pool.py, kernels/resize.py.
-Before: lesson 01 (bilinear interpolation), lesson 02 (convolution), lesson 04 (ResNet, C2 to C5).
+In the package: models/pyramid.py, functional/resize.py, functional/pool.py, kernels/resize.py.
+Before: lesson 1 (bilinear interpolation), lesson 2 (convolution), lesson 4 (ResNet, C2 to C5).
 """
 
 # %%
@@ -24,7 +24,7 @@ from minimrcnn.models.vgg import VGG
 rng = np.random.default_rng(5)
 
 # %%
-# A backbone (lesson 04) turns a picture into C2, C3, C4, C5. One cell of C2 stands for 4x4 pixels, one of C5 for 32x32:
+# A backbone (lesson 4) turns a picture into C2, C3, C4, C5. One cell of C2 stands for 4x4 pixels, one of C5 for 32x32:
 # these are the strides 4, 8, 16, 32. C2 knows exactly where things are, but little about what they are; C5 is the other
 # way round. A small object needs both. The first convolution's map, C1, is left out: see the print.
 section("1. The maps")
@@ -84,7 +84,7 @@ slow = reference.conv2d(cells[None], [[weight]], bias)
 agree("lateral - reference, largest difference", np.abs(ours - slow).max(), 0)
 fast = conv2d(cells[None], weight[None, None], bias).numpy()
 agree("lateral - package, largest difference", np.abs(ours - fast).max(), 0)
-# No activation function (what bends numbers after a layer, as ReLU does, lesson 04) follows: a lateral value may be
+# No activation function (what bends numbers after a layer, as ReLU does, lesson 4) follows: a lateral value may be
 # negative and take something away from the sum.
 print(f"negative values: {(ours < 0).sum()} of {ours.size}; a ReLU would have set them all to 0")
 
@@ -106,8 +106,8 @@ large = upsample(small)
 print(large[:, :, 0])
 agree("copies - reference", np.abs(large - reference.upsample_nearest(small[None], (6, 6))).max(), 0)
 agree("copies - package", np.abs(large - upsample_nearest(small[None], (6, 6)).numpy()).max(), 0)
-# The other choice was a transposed convolution ("deconvolution", lesson 12), which stamps a learnt 2x2 kernel for each
-# cell. Copying is the stamp of four ones, so copying has nothing to learn. Three learnt stamps would cost:
+# The other choice was a transposed convolution ("deconvolution", lesson 12), which stamps a learned 2x2 kernel for each
+# cell. Copying is the stamp of four ones, so copying has nothing to learn. Three learned stamps would cost:
 stamp = reference.conv_transpose2d(small[None], np.ones((2, 2, 1, 1)))
 agree("copies - stamps of ones", np.abs(large - stamp).max(), 0)
 agree("parameters of three 2x2 deconvolutions, 256 to 256 channels", 3 * (2 * 2 * 256 * 256 + 256), 787_200)
@@ -126,7 +126,7 @@ def pyramid(maps, laterals, outputs):
         sums.insert(0, merged)
     levels = []
     for merged, (weight, bias) in zip(sums, outputs, strict=True):
-        levels.append(reference.conv2d(merged[None], weight, bias, padding=1)[0])  # lesson 02
+        levels.append(reference.conv2d(merged[None], weight, bias, padding=1)[0])  # lesson 2
     return sums, [*levels, levels[-1][::2, ::2]]
 
 
@@ -227,9 +227,9 @@ save(figure, "05_ghost")
 
 # %%
 # The same with numbers. Copies, then 1 2 1 in both directions: 3/4 of a cell and 1/4 of its neighbor on either axis.
-# Those are lesson 01's weights: the two steps together ARE bilinear upsampling. (The edge is repeated outward here; the
+# Those are lesson 1's weights: the two steps together ARE bilinear upsampling. (The edge is repeated outward here; the
 # network pads with 0.) So a network that wants bilinear upsampling can learn it, and anything else as well: nothing
-# forces the learnt 3x3 to smooth. And it smooths the sum with its lateral part, not the copies alone.
+# forces the learned 3x3 to smooth. And it smooths the sum with its lateral part, not the copies alone.
 padded = np.pad(large[None], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
 smoothed = reference.conv2d(padded, hats)  # (1, 6, 6, 1)
 agree("smoothed copies - bilinear", np.abs(smoothed - resize_bilinear(small[None], (6, 6)).numpy()).max(), 0)
@@ -239,8 +239,8 @@ agree("inside, by the package", np.abs(smoothed[0, 1:5, 1:5] - fast).max(), 0)
 # One thing no 3x3 repairs: what was lost on the way up. 29 periods, kept at every second of 64 cells, look just like 3.
 
 # %%
-# P6: every second row and column of P5, for the largest anchors (lesson 06). The code writes it as a max pooling with a
-# kernel of 1: a maximum over one value. Only the RPN (lesson 07) looks at P6; the heads get P2 to P5 (lesson 11).
+# P6: every second row and column of P5, for the largest anchors (lesson 6). The code writes it as a max pooling with a
+# kernel of 1: a maximum over one value. Only the RPN (lesson 7) looks at P6; the heads get P2 to P5 (lesson 11).
 section("6. P6")
 p5 = levels[3]  # (2, 3, 3)
 agree("P6 - P5[::2, ::2]", np.abs(levels[4] - p5[::2, ::2]).max(), 0)

@@ -6,8 +6,8 @@ Then you learn IoU, the measure of overlap, and use it to find out which objects
 
 Article: section 2 (P6 for anchors of 512 x 512). Papers: Ren et al. 2015, Faster R-CNN, section 3.1.1; Lin et al. 2017,
 Feature Pyramid Networks, section 4.1.
-Package: geometry/anchors.py, geometry/boxes.py (box_iou), kernels/box_iou.py.
-Before: lesson 05 (the levels P2 to P6 and their strides).
+In the package: geometry/anchors.py, geometry/boxes.py (box_iou), kernels/box_iou.py.
+Before: lesson 5 (the levels P2 to P6 and their strides).
 """
 
 # %%
@@ -24,7 +24,7 @@ from minimrcnn.geometry import box_area, box_iou, make_anchors
 # %%
 # A box is four numbers: x1, y1 (upper left corner), x2, y2 (lower right), in pixels, x to the right and y down. Its
 # width is x2 - x1. A network can hardly say such numbers out of nothing. So it is given boxes, the anchors, and says
-# two things about each: is there an object, and how must the anchor move and grow to fit it (both: lesson 07).
+# two things about each: is there an object, and how must the anchor move and grow to fit it (both: lesson 7).
 #
 # An anchor has a size and a ratio, height / width. All anchors of one size have the same area, size * size:
 #     width = size / sqrt(ratio),  height = size * sqrt(ratio)
@@ -37,7 +37,7 @@ config = Config()
 assert config.anchor_sizes == (32, 64, 128, 256, 512) and config.aspect_ratios == (0.5, 1, 2)
 print("one size a level, P2 to P6:", config.anchor_sizes, "; ratios 1:2, 1:1, 2:1 on each")
 
-# The published weights (lesson 04) were trained with anchors rounded to whole pixels about the center, so ours are
+# The published weights (lesson 4) were trained with anchors rounded to whole pixels about the center, so ours are
 # rounded, too. A half goes to the even neighbor: 22.5 to 22. The area is then no longer exactly the same.
 cell = [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
 agree("rounded, by the reference", reference.make_anchors(32, (0.5, 1, 2), (1, 1), (4, 4)), cell)
@@ -87,7 +87,7 @@ def anchors_of_level(size, ratios, level_size, image_size):
 
 
 def level_sizes(height, width):
-    """Cells of P2 to P6; P6 takes every second cell of P5, so an odd number is rounded up (lesson 05)."""
+    """Cells of P2 to P6; P6 takes every second cell of P5, so an odd number is rounded up (lesson 5)."""
     sizes = [(height // stride, width // stride) for stride in (4, 8, 16, 32)]
     return [*sizes, (-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2))]
 
@@ -99,7 +99,7 @@ for number, (size, cells, level) in enumerate(zip(config.anchor_sizes, level_siz
     assert np.array_equal(ours, reference.make_anchors(size, ratios, cells, picture_size))
     assert np.array_equal(ours, level)
     print(f"P{number}: {cells[0]:2} x {cells[1]:2} cells, {len(level):4} anchors of size {size}")
-# The network's output has the same order (lesson 07), so anchor k of a level belongs to cell and ratio:
+# The network's output has the same order (lesson 7), so anchor k of a level belongs to cell and ratio:
 row, column, ratio = 5, 7, 2
 agree("P2's anchor of row 5, column 7, ratio 2:1", levels[0][(row * 32 + column) * 3 + ratio], [17, -3, 39, 43])
 # On the corner of the cell, not in its middle: half a stride up and to the left. With a stride of 64 that is much.
@@ -180,7 +180,7 @@ save(figure, "06_iou")
 
 # %%
 # Which objects do the anchors fit? Lay every object and every anchor on the same center and take the best IoU. (On the
-# grid an object lies up to half a stride beside its anchor, so the truth is a little worse.) Lesson 07 calls an anchor
+# grid an object lies up to half a stride beside its anchor, so the truth is a little worse.) Lesson 7 calls an anchor
 # a match from 0.7 on. Sizes go up by factors of 2, so between two of them there is a gap:
 section("5. What fits")
 
@@ -203,7 +203,7 @@ sides = np.geomspace(8, 1024, 300)
 curves = {ratio: np.array([best_iou(side, ratio) for side in sides]) for ratio in (1, 1.5, 4)}
 agree("an object of 4:1 and area 32 * 32", best_iou(32, 4), 0.546918)
 assert curves[4].max() < 0.546919  # at no size is it more
-print("so some objects have no anchor of 0.7; lesson 07's low-quality rule gives them their best one")
+print("so some objects have no anchor of 0.7; lesson 7's low-quality rule gives them their best one")
 
 figure, axes = plt.subplots(figsize=(8, 4.2))
 for (ratio, curve), color, line in zip(curves.items(), COLORS, ("-", "--", ":"), strict=False):

@@ -7,8 +7,8 @@ backwards. Each step is a loop of yours first.
 
 Article: sections 1, 3 and 4. Papers: Ren et al. 2015, Faster R-CNN, sections 3.1.1 to 3.1.3; Girshick et al. 2014,
 R-CNN, appendix C (the box code); Lin et al. 2017, section 4.1; He et al. 2017, Mask R-CNN, section 3 (the two stages).
-Package: models/rpn.py, geometry/matching.py, geometry/boxes.py.
-Before: lesson 05 (the pyramid), lesson 06 (anchors, IoU). Lesson 08 takes NMS apart, lesson 13 the losses.
+In the package: models/rpn.py, geometry/matching.py, geometry/boxes.py.
+Before: lesson 5 (the pyramid), lesson 6 (anchors, IoU). Lesson 8 takes NMS apart, lesson 13 the losses.
 """
 
 # %%
@@ -26,17 +26,17 @@ from minimrcnn.models.pyramid import STRIDES
 from minimrcnn.models.rpn import RegionProposalNetwork
 
 # %%
-# The whole of Mask R-CNN, before its parts. Backbone and pyramid (lessons 04, 05) make maps of the picture. Then:
-#   Stage one proposes. The RPN looks at every anchor (lesson 06) and says two things: how likely there is an object, of
+# The whole of Mask R-CNN, before its parts. Backbone and pyramid (lessons 4, 5) make maps of the picture. Then:
+#   Stage one proposes. The RPN looks at every anchor (lesson 6) and says two things: how likely there is an object, of
 #   whatever class, and how the anchor must move to fit it. The best of the moved boxes are the proposals.
 #   Stage two looks at each proposal. Now the box is a region of interest (RoI). RoIAlign (lesson 10) cuts it out of the
 #   maps, as a crop of 7x7 cells, however large it is. The box head (lesson 12) says which class it is, or background,
-#   and moves the box once more. What is left after NMS (lesson 08) are the detections. Each is cut out again, as a crop
+#   and moves the box once more. What is left after NMS (lesson 8) are the detections. Each is cut out again, as a crop
 #   of 14x14, and the mask head says of every pixel whether it is the object's: that is its mask.
-# So the cheap question is asked everywhere, the dear ones in few places. (Detectors of one stage, such as YOLO, which
-# the article names, ask at once what is where.) Without the mask head this is Faster R-CNN, the article's section 1, on
-# a pyramid, its section 3; with it, section 4. In training both heads look at RoIs drawn from the proposals, the mask
-# head at those that lie on an object.
+# So the cheap question is asked everywhere, the expensive ones in few places. (Detectors of one stage, such as YOLO,
+# which the article names, ask at once what is where.) Without the mask head this is Faster R-CNN, the article's section
+# 1, on a pyramid, its section 3; with it, section 4. In training both heads look at RoIs drawn from the proposals and
+# the true boxes together (at first no proposal would fit an object), the mask head at those that lie on an object.
 section("The two stages, at test time")
 config, height, width = Config(), 800, 1088
 sizes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]  # cells of P2 to P6
@@ -64,7 +64,7 @@ agree("logits of P2, 32 x 48 cells", logits[0].shape, (1, 32, 48, 3))
 agree("deltas of P6, 2 x 3 cells", deltas[4].shape, (1, 2, 3, 12))
 
 # %%
-# To learn, each anchor needs an answer: object or background? The measure is IoU (lesson 06). Three rules:
+# To learn, each anchor needs an answer: object or background? The measure is IoU (lesson 6). Three rules:
 #   1. IoU with its best object at least 0.7: positive, the anchor belongs to that object.
 #   2. IoU with its best object below 0.3: background, -1. In between: left alone, -2, asked nothing.
 #   3. "Low quality": for every object, the anchors that no other beats are positive as well, however small the IoU.
@@ -94,7 +94,7 @@ agree("  package", geometry.match(iou, 0.3, 0.7, True), [-2, 1, -1, 0])
 # better object of their own and go there. Object 2 gets nobody: the code does not promise what the paper wants.
 
 # %%
-# On the picture of above: 128 x 128 pixels, three objects, anchors of sizes 16 to 256 (the objects are small).
+# On the picture above: 128 x 128 pixels, three objects, anchors of sizes 16 to 256 (the objects are small).
 section("3. Matching on a picture")
 cells = [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 levels = geometry.make_anchors((16, 32, 64, 128, 256), (0.5, 1, 2), cells, (128, 128))
@@ -141,8 +141,8 @@ save(figure, "07_anchors")
 # 0.3 or more on P3 and P4 only, the small one (22 pixels) on P2 and P3: the object's size decides the level.
 
 # %%
-# 6 positives in 4,092: who always says "background" is right 99.9 times in 100 and has learnt nothing. So 256 anchors
-# of a picture are drawn: at most half of them positives, the rest from the background.
+# 6 positives in 4,092: whoever always says "background" is right 99.9 times in 100 and has learned
+# nothing. So 256 anchors of a picture are drawn: at most half of them positives, the rest from the background.
 section("4. Sampling")
 
 
@@ -214,7 +214,7 @@ save(figure, "07_box_code")
 
 # %%
 # To propose: of each level the anchors with the highest logits, decoded, clipped to the picture, thinned out by NMS
-# (non-maximum suppression, lesson 08: of boxes that overlap by more than 0.7 only the best stays), the best of all.
+# (non-maximum suppression, lesson 8: of boxes that overlap by more than 0.7 only the best stays), the best of all.
 section("6. From logits and deltas to proposals")
 
 
@@ -267,7 +267,8 @@ save(figure, "07_proposals")
 
 # %%
 # The numbers of the published network. Those that begin with "box" are stage two's, which draws RoIs to train on from
-# the proposals as section 4 did from the anchors. Without a pyramid, on C4 (lesson 12), it draws 64 a picture, not 512.
+# proposals and true boxes as section 4 did from the anchors. Without a pyramid, on C4 (lesson 12), it draws 64 a
+# picture, not 512.
 section("7. Settings")
 config = Config()
 for field, wanted in {

@@ -6,8 +6,8 @@ apply it to each class on its own, and measure how its time grows with the numbe
 
 Article: section 1 (the proposals). Papers: Ren et al. 2015, Faster R-CNN, section 3.3 (threshold 0.7); Mask R-CNN,
 section 3.1 (inference).
-Package: geometry/boxes.py (nms, batched_nms), kernels/nms.py.
-Before: lesson 06 (IoU), lesson 07 (where the boxes come from).
+In the package: geometry/boxes.py (nms, batched_nms), kernels/nms.py.
+Before: lesson 6 (IoU), lesson 7 (where the boxes come from).
 """
 
 # %%
@@ -21,7 +21,7 @@ from minimrcnn import Config, geometry, reference
 from minimrcnn.data.shapes import Shapes
 
 # %%
-# A detector finds every object many times: anchors side by side (lesson 07) all move to the same object. Each box has a
+# A detector finds every object many times: anchors side by side (lesson 7) all move to the same object. Each box has a
 # score. NMS goes through the boxes from the highest score down:
 #   1. Take the best box that is left, and keep it.
 #   2. Drop every other box whose IoU with it is greater than the threshold.
@@ -36,7 +36,7 @@ def nms(boxes, scores, threshold):
         best = left.pop(0)
         kept.append(best)
         for k in list(left):
-            if reference.box_iou([boxes[best]], [boxes[k]])[0, 0] > threshold:  # IoU: lesson 06
+            if reference.box_iou([boxes[best]], [boxes[k]])[0, 0] > threshold:  # IoU: lesson 6
                 left.remove(k)
                 dropped_by[k] = best
     return kept, dropped_by
@@ -112,11 +112,11 @@ crowd = [[0, 0, 40, 100], [10, 0, 50, 100]]
 agree("two people side by side, IoU", reference.box_iou(crowd[:1], crowd[1:])[0, 0], 0.6)
 for threshold, wanted in ((0.5, [0]), (0.7, [0, 1])):
     agree(f"threshold {threshold} keeps", geometry.nms(crowd, [0.9, 0.8], threshold), wanted)
-# So the RPN, which may propose too much, uses 0.7; the last NMS, after which nothing else sorts out doubles, 0.5.
+# So the RPN, which may propose too much, uses 0.7; the last NMS, after which nothing else sorts out duplicates, 0.5.
 agree("thresholds of the two", [Config().rpn_nms_thresh, Config().box_nms_thresh], [0.7, 0.5])
 
 # %%
-# After stage two (lesson 07 draws both) boxes have classes. A horse does not suppress its rider: NMS runs for each
+# After stage two (lesson 7 draws both) boxes have classes. A horse does not suppress its rider: NMS runs for each
 # class on its own. The RPN does the same with levels of the pyramid.
 section("4. Class by class")
 
@@ -152,10 +152,11 @@ axes[1].plot([], [], color=GRAY, linestyle="--", label="dropped")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
 save(figure, "08_classes")
 # Another way to the same end: move each class to a place of its own, then a single NMS. It costs digits: far from 0 the
-# float32 numbers lie further apart, and a borderline IoU may change sides. The package goes class by class instead.
+# float32 numbers lie further apart, and a borderline IoU may change sides: 90 classes, each moved by 1333 pixels, reach
+# 119,970. The package goes class by class instead.
 offset = classes[:, None] * (pair.max() + 1)
 agree("moved apart", geometry.nms(pair + offset, pair_scores, 0.5), [0, 1, 3])
-agree("gap between float32 numbers at 90 * 1333", np.spacing(np.float32(90 * 1333)), 0.0078125)
+agree("pixels between float32 numbers at 90 * 1333", np.spacing(np.float32(90 * 1333)), 0.0078125)
 
 # %%
 # How much work is it? Count the IoUs. If nothing overlaps, the first box is compared with n - 1, the next with n - 2:
@@ -234,7 +235,7 @@ axes[1].text(0.05, 58, "50 objects", color=GRAY)
 axes[1].set(yscale="log", xlabel="threshold", ylabel="boxes left (log)", title="1,000 boxes on 50 objects")
 save(figure, "08_time")
 # On a fixed number of objects few boxes are kept, each compared with those left: the time grows almost like n. On the
-# right, a low threshold loses objects that lie close together, a high one keeps doubles. Here about 0.33 would be
+# right, a low threshold loses objects that lie close together, a high one keeps duplicates. Here about 0.33 would be
 # right, and 0.5 leaves two for one: these clusters are looser than a trained detector's, for which 0.5 does. No one
 # threshold is right for all.
 

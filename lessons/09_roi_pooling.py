@@ -5,8 +5,9 @@ the same four numbers of a box give four different answers in four programs. You
 and where the gradient goes.
 
 In the article: section 5, part 2 (ROIpooling). In the papers: Girshick 2015, Fast R-CNN, section 2.1.
-Walks through: minimrcnn/reference.py (bin_cells, roi_pool), minimrcnn/functional/roi.py, minimrcnn/kernels/roi_pool.py.
-Know before: feature maps and strides (lesson 04), levels of a pyramid (05), proposals (07).
+In the package: minimrcnn/reference.py (bin_cells, roi_pool), minimrcnn/functional/roi.py and
+minimrcnn/kernels/roi_pool.py.
+Before: feature maps and strides (lesson 4), levels of a pyramid (5), proposals (7).
 """
 
 import math

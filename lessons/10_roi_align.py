@@ -5,9 +5,9 @@ each between four cells, down to all sixteen values of the article's example; wh
 max or average change; and a list of properties that a right implementation has, each tried out.
 
 In the article: section 5, part 3 (ROI Align). In the papers: He et al. 2017, Mask R-CNN, section 3 and table 2c.
-Walks through: minimrcnn/reference.py (sample_points, corner_weights, roi_align), minimrcnn/functional/roi.py,
+In the package: minimrcnn/reference.py (sample_points, corner_weights, roi_align), minimrcnn/functional/roi.py,
 minimrcnn/kernels/roi_align.py.
-Know before: bilinear interpolation (lesson 01), gradients (03), RoI pooling (09).
+Before: bilinear interpolation (lesson 1), gradients (3), RoI pooling (9).
 """
 
 import math
@@ -56,7 +56,7 @@ save(figure, "10_two_roundings")
 
 # %% One sample: a point between four cells
 # RoIAlign asks for the map's value at points that are not whole cells. It mixes the four cells around the point, as in
-# lesson 01: each cell weighs what the point is near to it. The value of cell i sits AT the coordinate i.
+# lesson 1: the nearer a cell is to the point, the more it weighs. The value of cell i sits AT the coordinate i.
 MAP = np.array([
     [0.88, 0.44, 0.14, 0.16, 0.37, 0.77, 0.96, 0.27],
     [0.19, 0.45, 0.57, 0.16, 0.63, 0.29, 0.71, 0.70],
@@ -205,7 +205,7 @@ print("Erratum: the article takes the maximum of the samples; the paper averages
 # A pixel is a small square. Does its value sit at its corner or at its middle? With aligned=False the value of cell i
 # sits at i; with aligned=True at i + 0.5, the middle, so that the RoI [0, 3, 7, 8] lies exactly on rows 3:8 and
 # columns 0:7. The code shifts the RoI by half a cell instead of the map. A network can be trained with either, and then
-# wants the same to predict: the published weights (lesson 04) want aligned=False.
+# wants the same to predict: the published weights (lesson 4) want aligned=False.
 figure, pair = plt.subplots(1, 2, figsize=(12, 6.9))
 for axes, aligned in zip(pair, (False, True), strict=True):
     draw_map(axes, centers=0.5 if aligned else 0)
@@ -318,7 +318,8 @@ moved = np.roll(noise, (2, 3), axis=(0, 1))
 agree("3. map and RoI moved together: change", np.abs(cut(moved, box + [3, 2, 3, 2], 4) - cut(noise, box, 4)).max(),
       0, 1e-12)  # fmt: skip
 
-# 4. Backward is the transpose of forward: <A x, g> = <x, A' g>, where < , > multiplies entry by entry and sums up.
+# 4. RoIAlign is linear in the map: its crop is A x, with a matrix A of weights. Backward multiplies by the transpose:
+#    <A x, g> = <x, A' g>, where < , > multiplies entry by entry and sums up.
 # 5. What every bin sends, arrives: no gradient is lost.
 leaf, g = Tensor(noise[None, :, :, None], requires_grad=True), generator.standard_normal((1, 4, 4, 1))
 crop = roi_align(leaf, [[0, *box]], 4, 1.0)

@@ -6,8 +6,8 @@ covers about the same number of cells.
 
 In the article: section 3, the formula for k. In the papers: Lin et al. 2017, Feature Pyramid Networks, section 4.2,
 equation 1.
-Walks through: minimrcnn/geometry/levels.py (assign_levels), minimrcnn/functional/roi.py (pool_rois).
-Know before: the pyramid P2 to P6 (lesson 05), RoIAlign (10).
+In the package: minimrcnn/geometry/levels.py (assign_levels), minimrcnn/functional/roi.py (pool_rois).
+Before: the pyramid P2 to P6 (lesson 5), RoIAlign (10).
 """
 
 import math
@@ -33,7 +33,7 @@ LINES = {2: "-", 3: "--", 4: "-.", 5: ":"}  # the second mark beside the color
 #     k = floor(k0 + log2(sqrt(w h) / 224)),  k0 = 4,  and never below 2 or above 5.
 # sqrt(w h) is the side of the square with the RoI's area. log2 counts how often it must be doubled to get from 224 to
 # that side: 0 for 224, 1 for 448, -1 for 112. So: twice the side, one level coarser.
-# 224 is the size of the ImageNet pictures that the backbone learnt from. An object that fills 224 pixels is what it
+# 224 is the size of the ImageNet pictures that the backbone learned from. An object that fills 224 pixels is what it
 # knows best, and before there were pyramids, Faster R-CNN with ResNet cut everything from C4: hence k0 = 4.
 def choose_level(width, height, epsilon=1e-6, clamp=True):
     side = math.sqrt(width * height)
@@ -67,9 +67,9 @@ agree("minimrcnn.reference.assign_level", [reference.assign_level(box) for box i
 agree("minimrcnn.geometry.assign_levels", assign_levels(boxes), expected)
 
 # %% One millionth
-# A box of 224 pixels that went through a little arithmetic may come back as 223.9999. Its logarithm is a hair below
-# 4, and floor sends it to level 3. torchvision adds 0.000001 before the floor, and so does this package: the published
-# weights were trained with it.
+# A box of 224 pixels that went through a little arithmetic may come back as 223.9999. 4 + log2(223.9999 / 224) is a
+# hair below 4, and floor sends it to level 3. torchvision adds 0.000001 before the floor, and so does this package: the
+# published weights were trained with it.
 section("The epsilon")
 side = 223.9999
 print(f"4 + log2({side}/224) = {4 + math.log2(side / 224):.8f}")

@@ -1,15 +1,15 @@
 """The heads: from a crop to a class, a box and a mask.
 
-You learn what stands behind RoIAlign in stage two (lesson 07 draws both stages): two fully connected layers that name
-the object and mend its box, and a small convolutional network that draws its mask. You follow every shape through the
-real modules, count parameters and multiplications, stamp a transposed convolution by hand, and see why a mask has 28x28
-pixels.
+You learn what stands behind RoIAlign in stage two (lesson 7 draws both stages): two fully connected layers that name
+the object and correct its box, and a small convolutional network that draws its mask. You follow every shape through
+the real modules, count parameters and multiplications, stamp a transposed convolution by hand, and see why a mask has
+28x28 pixels.
 
 In the article: section 4, the picture of the heads. In the papers: He et al. 2017, Mask R-CNN, section 3 and figure 4;
 Lin et al. 2017, Feature Pyramid Networks, section 4.2.
-Walks through: minimrcnn/models/box_head.py, mask_head.py and, for C4, published.py and mask_rcnn.py;
+In the package: minimrcnn/models/box_head.py, mask_head.py and, for C4, published.py and mask_rcnn.py;
 minimrcnn/functional/conv.py (conv_transpose2d).
-Know before: convolutions (lesson 02), ResNet's bottleneck (04), RoIAlign (10), levels (11).
+Before: convolutions (lesson 2), ResNet's bottleneck (4), RoIAlign (10), levels (11).
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ CLASSES = 91  # COCO's labels go up to 90, of which 80 are in use; 0 is the back
 #   The box head asks: what is it, and where exactly? It flattens a crop of 7x7 cells into one long vector.
 #   The mask head asks: which pixels are it? It keeps the cells of a crop of 14x14 in their places.
 # To follow the shapes, we call the layers of the real model one by one, and note what each one costs:
-#   parameters: the numbers that it learnt; multiplications: one for each weight at each place where it is laid on.
+#   parameters: the numbers that it learned; multiplications: one for each weight at each place where it is laid on.
 fpn = maskrcnn_resnet50_fpn()
 generator = np.random.default_rng(0)
 COSTS = []  # (head, layer, parameters, multiplications for one RoI, output shape of one RoI)
@@ -52,7 +52,7 @@ def step(head, name, layer, x, **options):
 # %% The box head on the pyramid
 # 7 x 7 x 256 numbers in a row are 12,544. Fully connected means: every output has a weight for every input. fc6 alone
 # has 12,544 x 1024 weights and 1024 biases, nearly all of the head. ("6" and "7" are the places that these two layers
-# had in an older network.) Then come K class scores, and four box deltas (lesson 07) for each class.
+# had in an older network.) Then come K class scores, and four box deltas (lesson 7) for each class.
 section("Box head on the pyramid, three RoIs")
 crops7 = Tensor(generator.standard_normal((3, 7, 7, 256)).astype(np.float32))
 x = crops7.reshape(3, 7 * 7 * 256)
@@ -97,7 +97,7 @@ agree("crop moved by 1 cell, mask by 2 pixels: difference", np.abs(difference).m
 
 # %% The heads on C4
 # Before there were pyramids, everything was cut from C4 (stride 16, 1024 channels). The crops of 14x14 go through res5,
-# the last stage of ResNet (lesson 04), once for every RoI. Class and box are read from the average over its 7x7 cells;
+# the last stage of ResNet (lesson 4), once for every RoI. Class and box are read from the average over its 7x7 cells;
 # the mask from the cells. (The paper's figure takes 7x7 crops and no stride in res5: the same shapes after it.)
 section("Heads on C4, three RoIs")
 c4 = maskrcnn_resnet50_c4()
@@ -197,8 +197,8 @@ for values, weights in ((small, kernel), (np.ones((3, 3)), np.ones((3, 3)))):
     assert np.array_equal(reference.conv_transpose2d(*arguments)[0, :, :, 0], stamp(values, weights, 2))
     assert np.allclose(conv_transpose2d(*arguments).numpy()[0, :, :, 0], stamp(values, weights, 2))
 # The mask head's kernel is 2x2 with stride 2: stamps lie side by side, so what is uneven comes from the weights alone,
-# and can be learnt away. With 3x3 they overlap, unevenly: a checkerboard that the next layers would have to remove. And
-# a kernel of four ones is nearest upsampling (lesson 05):
+# and can be learned away. With 3x3 they overlap, unevenly: a checkerboard that the next layers would have to remove.
+# And a kernel of four ones is nearest upsampling (lesson 5):
 assert np.array_equal(
     stamp(small, np.ones((2, 2)), 2), upsample_nearest(small[None, :, :, None], (4, 4)).numpy()[0, :, :, 0]
 )

@@ -5,18 +5,18 @@ loss: with one sigmoid per class the classes do not compete for a pixel, with a 
 maps and in two objects that overlap.
 
 In the article: section 6 (losses). In the papers: Girshick 2015 (Fast R-CNN), section 2.3 and equation 3; He et al.
-2017 (Mask R-CNN), section 3 and table 2b. Files: minimrcnn/functional/loss.py, minimrcnn/models/mask_head.py.
-Know before: gradients (lesson 03), box code (lesson 07), RoIAlign (lesson 10), the heads and their shapes (lesson 12).
+2017 (Mask R-CNN), section 3 and table 2b. In the package: minimrcnn/functional/loss.py, minimrcnn/models/mask_head.py.
+Before: gradients (lesson 3), box code (lesson 7), RoIAlign (lesson 10), the heads and their shapes (lesson 12).
 """
 
 # %% Setup
-# L = L_cls + L_box + L_mask, for the RoIs (regions of interest: the boxes that stage two looks at, lesson 07).
+# L = L_cls + L_box + L_mask, for the RoIs (regions of interest: the boxes that stage two looks at, lesson 7).
 #
 #   L_cls   what is in the RoI?             cross-entropy on one logit per class
 #   L_box   how must the box move?          smooth L1 on four numbers
 #   L_mask  which pixels are the object?    binary cross-entropy on a mask of m x m pixels
 #
-# Stage one (the RPN, lesson 07) adds two of the same kinds: object or not (binary cross-entropy), and its own boxes
+# Stage one (the RPN, lesson 7) adds two of the same kinds: object or not (binary cross-entropy), and its own boxes
 # (smooth L1). A *logit* is a raw output of the network: any number, 0 means "I do not know".
 import math
 
@@ -50,7 +50,7 @@ agree("reference", reference.cross_entropy([logits], [label]), loss)
 
 x = Tensor(np.array([logits]), requires_grad=True)  # (R, K) = (1, 3)
 value = cross_entropy(x, [label])
-value.backward()  # lesson 03: leaves d(value) / d(x) in x.grad
+value.backward()  # lesson 3: leaves d(value) / d(x) in x.grad
 agree("package", value.numpy(), loss)
 agree("package, gradient", x.grad[0], gradient)
 agree("no idea among 3 classes costs ln 3", my_cross_entropy([0, 0, 0], 1)[0], math.log(3))
@@ -170,7 +170,7 @@ print("is not. Class 2 is pushed down in every pixel though nobody asked about i
 section("Erratum")
 print(
     "Erratum: the article says that the sigmoid of the class 'the pixel belongs to' counts. It is the class of the\n"
-    "RoI. A RoI is matched to one object (lesson 07); all its m x m pixels go to that object's channel. Pixels of\n"
+    "RoI. A RoI is matched to one object (lesson 7); all its m x m pixels go to that object's channel. Pixels of\n"
     "another object in the same RoI have target 0 there, whatever their own class."
 )
 # The disc's RoI below has pixels of the triangle in it. They are asked one question: "disc?", and the answer is no.

@@ -1,14 +1,14 @@
 """One picture all the way through Mask R-CNN: every array between the pixels and the masks, in numbers and in pictures.
 
-You learn how the parts of lessons 04 to 12 hand over to one another, with `trace`, which collects what each stage
+You learn how the parts of lessons 4 to 12 hand over to one another, with `trace`, which collects what each stage
 makes. Three of the hand-overs you compute yourself: logits to proposals, class logits to detections, mask logits to
 masks.
 
 In the article: sections 1 to 4, put together. In the papers: He et al. 2017 (Mask R-CNN), section 3 and figure 4.
-Files: minimrcnn/models/mask_rcnn.py (read `predict` beside this lesson), models/stages.py, models/rpn.py,
+In the package: minimrcnn/models/mask_rcnn.py (read `predict` beside this lesson), models/stages.py, models/rpn.py,
 models/box_head.py, models/mask_head.py, models/prepare.py.
 `minimrcnn explain PHOTO --model FILE -o page.html` makes a page of the same way, for a photo and a model of yours.
-Know before: pyramid (05), anchors (06), proposals (07), NMS (08), RoIAlign (10), levels (11), heads (12), losses (13).
+Before: pyramid (5), anchors (6), proposals (7), NMS (8), RoIAlign (10), levels (11), heads (12), losses (13).
 
 Where `minimrcnn demo` has left minimrcnn-demo/model.npz in the current folder, that model is looked at, on a picture it
 never saw. Otherwise the lesson trains a small one for 32 steps on the very picture it then looks at. Such a model knows
@@ -64,8 +64,8 @@ for name, value in stages.items():
         print(f"  {name:15} {value.shape}")
 
 # %% Pixels -> C2 to C5 -> P2 to P6
-# Pixels are brought to mean 0 and deviation 1, by fixed numbers for red, green and blue. The backbone (lesson 04) makes
-# four maps, each half the size of the one before, the pyramid (lesson 05) five maps of equal depth.
+# Pixels are brought to mean 0 and deviation 1, by fixed numbers for red, green and blue. The backbone (lesson 4) makes
+# four maps, each half the size of the one before, the pyramid (lesson 5) five maps of equal depth.
 section("Features")
 pixels, _, _ = prepare([picture], model.config)  # (N, H, W, 3)
 by_hand = (picture / 255 - model.config.image_mean) / model.config.image_std
@@ -88,7 +88,7 @@ figure.suptitle("Feature maps: the mean over the channels of the absolute values
 save(figure, "14_features")
 
 # %% P2 to P6 -> objectness
-# The RPN (region proposal network, lesson 07) gives each of the 3 anchors in each cell of each level one logit: is it
+# The RPN (region proposal network, lesson 7) gives each of the 3 anchors in each cell of each level one logit: is it
 # an object? The map shows the best of the 3, as a probability.
 section("Objectness")
 LEVELS = (2, 3, 4, 5, 6)
@@ -161,7 +161,7 @@ agree("proposals cut from P2, and proposals smaller than 112", (cut_from == 2).s
 probabilities = np.array([reference.softmax(row) for row in class_logits])  # (R, K), rows sum to 1
 rows, labels = np.nonzero(probabilities[:, 1:] > 0.5)  # column 0, the background, is nobody's label
 labels = labels + 1
-weights = model.config.bbox_reg_weights  # 10, 10, 5, 5 (lesson 07)
+weights = model.config.bbox_reg_weights  # 10, 10, 5, 5 (lesson 7)
 found = [reference.clip_box(reference.decode_box(box_deltas[r, k], proposals[r], weights), (128, 128))
          for r, k in zip(rows, labels, strict=True)]  # fmt: skip
 found = np.array(found, np.float32).reshape(-1, 4)

@@ -4,9 +4,9 @@ You learn to read loss curves, and what average precision (AP) is: computed by h
 lines of your own on the detections of a trained model. Then the figures beside those of another implementation.
 
 In the article: its first paragraphs. In the papers: Lin et al. 2014 (COCO) for AP; He, Girshick and Dollar 2019
-(Rethinking ImageNet Pre-training) for training from scratch. Files: minimrcnn/evaluate.py, minimrcnn/commands.py
-(`demo`), minimrcnn/training/trainer.py. Know before: IoU (06), NMS (08), losses (13), one
-picture (14).
+(Rethinking ImageNet Pre-training) for training from scratch.
+In the package: minimrcnn/evaluate.py, minimrcnn/commands.py (`demo`), minimrcnn/training/trainer.py.
+Before: IoU (6), NMS (8), losses (13), one picture (14).
 
     minimrcnn demo                                 # ten minutes on two cores; leaves the folder minimrcnn-demo
     python lessons/15_fifty_pictures.py [FOLDER]   # reads that folder (in the current one), or FOLDER
@@ -204,13 +204,13 @@ print(f"mask AP {evaluate(unseen.annotations(), rows, 'segm')['AP']:.3f}")
 
 # %% Beside another implementation
 # torchvision 0.28, from scratch, the same kind of network, 1000 steps on 50 generated pictures like these, scored on
-# others. First recipe: batch norm (lesson 04), SGD (every weight moves against its gradient), batches of 2 (pictures
+# others. First recipe: batch norm (lesson 4), SGD (every weight moves against its gradient), batches of 2 (pictures
 # that a step learns from together), flips. Second: group norm (mean and deviation over groups of channels of one
 # picture, so small batches do no harm), AdamW (every weight's step is measured by its recent gradients), a learning
 # rate (how far a step moves the weights) that rises to 5e-4 for 100 steps and then falls along a cosine, batches of 4,
 # flips, changed colors; 249 to 271 s on two cores. It was the first other recipe that was tried, not the best of many.
 # The nuclei: 50 microscope pictures in crops of at most 256x256, anchors of 8 to 128, the second recipe in batches of
-# 2, scored on 20 others; 237 to 246 s.
+# 2, scored on 20 others; 237 to 246 s. (Both times are of a quiet day; benchmarks/README.md has the two side by side.)
 section("Beside torchvision")
 FIRST = [[0.08, 0.14, 0.07]]  # mask AP, AP50, AP75, a row per seed
 SECOND = [[0.600, 0.79, 0.70], [0.638, 0.82, 0.75], [0.601, 0.80, 0.70]]

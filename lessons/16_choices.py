@@ -4,8 +4,9 @@ You learn what RoIAlign, independent sigmoids, the pyramid, the average and four
 in the paper's own tables; and what three runs can tell: error bars, and what an interval that contains zero means.
 
 In the article: its sections on RoI pooling, RoIAlign, the pyramid and the losses, which give reasons but no figures. In
-the paper: He et al. 2017, section 4.2, tables 2a to 2e. Files: minimrcnn/config.py (a choice is a field), minimrcnn/
-models/mask_rcnn.py. Know before: RoIAlign (10), levels (11), heads (12), losses (13), average precision (15).
+the paper: He et al. 2017, section 4.2, tables 2a to 2e.
+In the package: minimrcnn/config.py (a choice is a field), minimrcnn/models/mask_rcnn.py.
+Before: RoIAlign (10), levels (11), heads (12), losses (13), average precision (15).
 
     python lessons/16_choices.py                  # reads lessons/results/16_choices.json, which this script wrote
     python lessons/16_choices.py --train [SEED]   # trains all again (an hour or so), or those of one seed
@@ -62,7 +63,7 @@ SIZE, STEPS = 96, 200  # pixels a side; steps of four pictures
 
 
 # %% One run
-# What differs is how a mask is found, so masks alone are learnt, and boxes and classes are given: ResNet, pyramid and
+# What differs is how a mask is found, so masks alone are learned, and boxes and classes are given: ResNet, pyramid and
 # mask head of lesson 15, from scratch, and RoIs that are the true boxes, off by up to a tenth as proposals are. A whole
 # detector would need thousands of steps before differences of masks stand out from those of luck. What is scored: the
 # IoU of each mask with the truth, in its true box, on 100 pictures that no run has seen.
@@ -133,20 +134,23 @@ def train_all(seeds):
 if "--train" in arguments:
     train_all([int(word) for word in arguments if word.isdecimal()] or SEEDS)
 if "--quick" in arguments:
-    section("Two runs of six steps: nothing is learnt, everything is run")
+    section("Two runs of six steps: nothing is learned, everything is run")
     for name in ("all as in the paper", "one level"):
         print(f"{name}: mean IoU {run(VARIANTS[name], 0, steps=6, scored=2)['iou']:.3f}")
 
 source = own if own.exists() else stored
 results = json.loads(source.read_text(encoding="utf-8"))
 runs = {name: [row for row in results["runs"] if row["variant"] == name] for name in VARIANTS}
+for name in [name for name in VARIANTS if not runs[name]]:
+    print(f"{name}: not trained yet (--train does it), so it is left out")
+    del VARIANTS[name]
 seconds = sum(row["seconds"] for row in results["runs"])
 print(f"{source}: {len(results['runs'])} runs of {results['steps']} steps, {seconds / 60:.0f} minutes of training")
 
 # %% What to expect, before looking
 # RoI pooling moves every side of a RoI to a whole cell. A side anywhere between two cells moves by a quarter of a cell
-# in the mean, by up to a half. If the mask that is learnt from such crops is off by d pixels to the right and down, how
-# much of a 40-pixel square is still right? IoU = (40 - d)^2 / (2 * 40^2 - (40 - d)^2).
+# in the mean, by up to a half. If the mask that is learned from such crops is off by d pixels to the right and down,
+# how much of a 40-pixel square is still right? IoU = (40 - d)^2 / (2 * 40^2 - (40 - d)^2).
 section("What to expect")
 
 
@@ -256,8 +260,9 @@ if source == stored:
 # pictures of three shapes, measured as IoU. Only the direction can be compared. What they show:
 # - Four samples or one, RoIAlign or RoI pooling: no difference that three seeds could tell from luck. RoIs are cut from
 #   P2 here, where a quarter of a cell is one pixel; the paper's 3.4 points were on C4, where it is four.
-# - The maximum: better than the average by 0.008 in all three seeds, where the paper found 0.1 points the other way.
-#   That is little, and in 21 of 100 tables like this at least one of five misses zero by luck: it wants more seeds.
+# - The maximum: better than the average by 0.007 to 0.008, seed by seed, where the paper found 0.1 points the other
+#   way. That is little, and in 21 of 100 tables like this at least one of five misses zero by luck: it wants more
+#   seeds.
 # - One level: worse in all seeds. C4 has a cell for 16 pixels, the shapes are 20 to 58 pixels wide.
 # - Softmax: its masks are nearly empty. It has to find the class of every pixel as well, which 200 steps do not teach,
 #   and a pixel that is surely an object's, but not surely a disc's, stays below 0.5. Sigmoids leave the class to the
@@ -333,6 +338,7 @@ save(figure, "16_masks")
 # 1. How many seeds would a gain of 0.02 need, if the differences of single seeds have a deviation of 0.02? Find the
 #    smallest n for which `student.ppf(0.975, n - 1) * 0.02 / n ** 0.5` is below 0.02. (7.)
 # 2. Add a variant: "agnostic" (`mask_loss`), RoIWarp (`roi_operation="warp"`), the fully connected mask head of table
-#    2e (`mask_head="mlp"`). Run `--train`: what is in the file already is not trained again. Is zero in the interval?
+#    2e (`mask_head="mlp"`). Copy `lessons/results/16_choices.json` into the current folder, so that `--train` trains
+#    only what is not in it. Is zero in the interval?
 # 3. The paper finds RoI pooling worst at stride 32. Add both to VARIANTS: {**ONE_LEVEL, "roi_operation": "pool"}, and
 #    `pyramid="c5"` with RoIAlign and with RoI pooling, beside table 2d: 30.9 and 23.6.

@@ -4,9 +4,10 @@ You read box IoU and RoIAlign in all three forms, check them against one another
 measure what the fast forms gain. A kernel is the inner loop of an operation: it fills an array, and does nothing else.
 
 In the article: section 5 (RoIAlign); the article has no code. In the papers: He et al. 2017 (Mask R-CNN), section 3.
-Files: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py, minimrcnn/reference.py. To
-go on: kernels/direct_convolution.py and kernels/matmul_tiled.py, where the threads of a block work together.
-Know before: IoU (06), RoIAlign (10).
+In the package: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py and reference.py. To
+go on: kernels/direct_convolution.py, one thread for each output, and kernels/matmul_tiled.py, where the threads of a
+block work together.
+Before: IoU (6), RoIAlign (10).
 
 Without an NVIDIA GPU the CUDA forms run in Numba's simulator: ordinary Python that plays one GPU thread after another.
 It shows that the results are right. How fast they come says nothing, so they are timed on a real GPU only (and with
@@ -44,9 +45,9 @@ except RuntimeError as reason:
 
 # %% Read: box IoU three times
 # 1. The reference is the definition: two loops, float64, no type declared, every step an ordinary Python operation.
-# 2. The CPU form is the same two loops. `njit` compiles them to machine code for the types they are called with;
-#    `prange` is a range whose turns may run at the same time, on all cores. Each turn fills its own row: no two threads
-#    ever write to the same place.
+# 2. The CPU form is the same two loops. `compiled` (Numba's `njit`) makes machine code for the types they are called
+#    with; `prange` is a range whose turns may run at the same time, on all cores. Each turn fills its own row: no two
+#    threads ever write to the same place.
 # 3. The CUDA form has no loop. It is what ONE thread does, and it is started once for every element of the output:
 #    `cuda.grid(1)` is the thread's number. Threads come in blocks of 128, so the last ones may have no element.
 # The arithmetic, `overlap`, is written once and used by both fast forms; `F` is the type of the arrays, because a plain
@@ -57,7 +58,7 @@ for title, function in (
     ("kernels/box_iou.py, CPU", getattr(iou_kernels.box_iou_cpu, "py_func", iou_kernels.box_iou_cpu)),
     ("kernels/box_iou.py, CUDA", iou_kernels.box_iou_cuda),
 ):
-    print(f"\n# {title}\n{inspect.getsource(function)}", end="")  # .py_func is what njit compiled
+    print(f"\n# {title}\n{inspect.getsource(function)}", end="")  # .py_func is what was compiled
 
 
 def my_iou_thread(element, a, b, output):

@@ -148,8 +148,8 @@ def train(options) -> None:
 
 def check_objects(options, dataset, validation) -> None:
     """Raise `DataError` if there is nothing to learn; say it if there is nothing to find."""
-    learnt, held = (sum(count_objects(part).values()) for part in (dataset, validation))
-    if not learnt:
+    learned, held = (sum(count_objects(part).values()) for part in (dataset, validation))
+    if not learned:
         elsewhere = f"all {held} are in those held back, so name a --val, or " if held and not options.val else ""
         raise DataError(
             f"{options.data}: there is no object in the pictures to train on, {len(dataset)} in all; "

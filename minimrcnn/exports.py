@@ -39,7 +39,7 @@ def to_coco(
     image_id : int
         The picture's number in the annotations they are to be compared with.
     category_ids : sequence, optional
-        The number of every label there; by default those the model learnt, else the labels themselves.
+        The number of every label there; by default those the model learned, else the labels themselves.
     polygons : bool
         Masks as polygons, which annotation tools read, instead of run lengths, which are exact.
 

@@ -14,7 +14,7 @@ from minimrcnn.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A Tensor that is learnt."""
+    """A Tensor that is learned."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class Parameter(Tensor):
 class Module:
     """A part of a network.
 
-    Attributes that are Parameters are learnt; float32 arrays are buffers (running statistics): saved, not learnt;
+    Attributes that are Parameters are learned; float32 arrays are buffers (running statistics): saved, not learned;
     Modules and lists of Modules are parts, and their names come in front: ``layer1.0.conv1.weight``.
     """
 
@@ -64,7 +64,7 @@ class Module:
         return list(self.named_parameters().values())
 
     def buffers(self) -> dict[str, np.ndarray]:
-        """Every array that is saved but not learnt, by its name."""
+        """Every array that is saved but not learned, by its name."""
         found = {
             name: value
             for name, value in vars(self).items()

@@ -1,7 +1,7 @@
 """The model and the recipe that the options of ``minimrcnn train`` mean.
 
 What the options leave open is fitted to the data, but not where there is a model of ours to begin with: its RPN has
-learnt certain anchors on pictures of a certain size, and with others its weights would be of little use. A run that
+learned certain anchors on pictures of a certain size, and with others its weights would be of little use. A run that
 goes on keeps all that was fitted, since its annotations may have been mended in between.
 """
 
@@ -105,9 +105,9 @@ def make_small(options, dataset, earlier: Earlier | None = None) -> MaskRCNN:
 def make_published(options, dataset, earlier: Earlier | None = None) -> MaskRCNN:
     """A model of the papers, for the classes of the data.
 
-    Frozen batch norm stands for what was learnt before; a model that begins from random weights has group norm instead,
-    and keeps it when it is trained on. All of it learns; one that goes on from others' weights learns from the third of
-    five parts on, as torchvision's.
+    Frozen batch norm stands for what was learned before; a model that begins from random weights has group norm
+    instead, and keeps it when it is trained on. All of it learns; one that goes on from others' weights learns from the
+    third of five parts on, as torchvision's.
     """
     if options.backbone:
         raise DataError(f"--backbone: {options.architecture} names its backbone; wanted --architecture small with it")
@@ -170,7 +170,7 @@ def explain_fit(options, dataset, config: Config, earlier: Earlier | None = None
             advice = "they are small: train at a larger --size, or cut the pictures into tiles"
         else:
             advice = "they are long and thin, or of very different sizes: expect the model to miss some"
-        lines.append(f"warning: so many objects will hardly be learnt; {advice}")
+        lines.append(f"warning: so many objects will hardly be learned; {advice}")
     return lines
 
 

@@ -442,7 +442,7 @@ def paste_masks(masks, boxes, size):
         side = len(mask)
         x1, y1, x2, y2 = (float(value) for value in box)
         widen_x, widen_y = (x2 - x1) / side, (y2 - y1) / side  # one cell of the mask on each side
-        left, right = int(x1 - widen_x), int(x2 + widen_x)  # int() cuts towards zero
+        left, right = int(x1 - widen_x), int(x2 + widen_x)  # int() cuts toward zero
         top, bottom = int(y1 - widen_y), int(y2 + widen_y)
         rows, columns = max(bottom - top + 1, 1), max(right - left + 1, 1)
         stretched = resize_bilinear(np.pad(mask, 1)[None, :, :, None], (rows, columns))[0, :, :, 0]

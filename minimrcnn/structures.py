@@ -65,7 +65,7 @@ class Detections:
     names : tuple of str
         ``names[label]`` is the class in words; may be empty.
     category_ids : tuple
-        ``category_ids[label]`` is the number of the class in the data set that was learnt from; may be empty.
+        ``category_ids[label]`` is the number of the class in the data set that was learned from; may be empty.
     picture : str, weak reference or None
         Where they were found, for showing them: its path, or a weak reference to what `predict` was given. They do not
         keep the picture in memory.

@@ -280,7 +280,7 @@ def test_a_model_is_trained_on_at_its_own_size_and_anchors(run, data, tmp_path, 
     run_command("train", "--data", data, "--steps", 1, "--init", tmp_path / "own.npz", "-o", tmp_path / "r")
     assert own.items() <= vars(MaskRCNN.load(tmp_path / "r" / "model.npz").config).items()
     said = capsys.readouterr().err
-    assert said.count(f", as in {tmp_path / 'own.npz'}; ") == 2 and "hardly be learnt; with --anchors 32 64" in said
+    assert said.count(f", as in {tmp_path / 'own.npz'}; ") == 2 and "hardly be learned; with --anchors 32 64" in said
 
 
 def test_mended_annotations_go_on_with_what_was_fitted(data, tmp_path):

@@ -164,7 +164,7 @@ EARLIER = Earlier(
 )
 
 
-def test_what_an_rpn_has_learnt_is_kept():
+def test_what_an_rpn_has_learned_is_kept():
     fitted = fit_small(options(), dataset(NUCLEI))
     kept = {"anchor_sizes": (32, 64, 128, 256, 512), "aspect_ratios": (0.5, 1.0, 3.0), "min_size": 64, "max_size": 128}
     assert kept_fields(options(), fitted, EARLIER) == kept
@@ -177,7 +177,7 @@ def test_what_an_rpn_has_learnt_is_kept():
     lines = explain_fit(options(), dataset(NUCLEI), Config(**{"pyramid_channels": 64, **kept}), EARLIER)
     assert lines[0].startswith("pictures are resized to a shorter side of 64 pixels, as in run/model.npz; ")
     assert lines[1].startswith("anchors of 32, 64, 128, 256, 512 pixels, as in run/model.npz; 30 of 30 objects (100%)")
-    assert "hardly be learnt; with --anchors 4 8 16 32 64 there are 24, " in lines[2]
+    assert "hardly be learned; with --anchors 4 8 16 32 64 there are 24, " in lines[2]
 
 
 def test_a_published_architecture_of_ours_is_trained_on_as_it_was(monkeypatch):

@@ -339,7 +339,7 @@ def test_train_says_what_it_found_and_chose(tmp_path, capsys):
     assert f"{tmp_path}/photos: LabelMe, 2 photos, 4 objects, 2 classes (cat 2, dog 2)" in err
     assert f"{tmp_path}/val: LabelMe, 2 photos, 2 objects, 2 classes (dog 2, cat 0)" in err
     assert "anchors of 64, 128, 256, 512, 999 pixels, as given; 4 of 4 objects (100%) have a best IoU below 0.5" in err
-    assert "hardly be learnt; leave out --anchors: with 4, 8, 16, 32, 64 there are 0" in err
+    assert "hardly be learned; leave out --anchors: with 4, 8, 16, 32, 64 there are 0" in err
     assert json.loads((tmp_path / "run" / "results.json").read_text())["pictures_scored"] == 2
     code, out, err = run(capsys, "evaluate", "--model", tmp_path / "run" / "model.npz", "--data", tmp_path / "val")
     assert code == 0 and "AP50" in out

@@ -81,7 +81,7 @@ def test_every_configuration_trains_and_predicts(fields):
 
 
 def test_nothing_to_find_still_trains():
-    """No objects at all: the mask and box losses are 0 and connected, the others push towards background."""
+    """No objects at all: the mask and box losses are 0 and connected, the others push toward background."""
     model = MaskRCNN(**SMALL)
     losses = model.losses([draw_picture(), draw_picture(seed=1)], [nothing(), nothing()])
     assert losses["loss_mask"].item() == losses["loss_box_reg"].item() == losses["loss_rpn_box_reg"].item() == 0
@@ -315,4 +315,4 @@ def test_an_object_that_no_anchor_touches_makes_none_positive():
     losses = model.rpn.losses(logits, deltas, anchors, [target], np.random.default_rng(0))
     losses["loss_objectness"].backward()
     assert losses["loss_rpn_box_reg"].item() == 0
-    assert (logits[0].grad > 0).all()  # all three are pushed towards background
+    assert (logits[0].grad > 0).all()  # all three are pushed toward background

@@ -8,10 +8,10 @@ What is decided here, where the format leaves it open:
 - Category ids may be any integers; labels are 1 to K in the order of the ids.
 - Boxes are the annotated ones, ``x, y, width, height`` in the file, not those around the masks. They may reach beyond
   the picture by a pixel, because annotations are rounded, and are clipped.
-- Crowd regions (``iscrowd`` 1) are not learnt from; evaluation needs them and finds them in `CocoDataset.annotations`.
+- Crowd regions (``iscrowd`` 1) are not learned from; evaluation needs them and finds them in `CocoDataset.annotations`.
 - A class has one category, and a photo one image: under two ids its objects would be counted apart, and the photo might
   be held back for validation and trained on as well.
-- An object whose mask covers no pixel is not learnt from either; `CocoDataset.empty_masks` remembers its id.
+- An object whose mask covers no pixel is not learned from either; `CocoDataset.empty_masks` remembers its id.
 - Width and height are those of the picture as it is seen, its EXIF rotation applied, as tools that show it annotate it.
 """
 

@@ -2,7 +2,7 @@
 
 Whoever reads a data set wraps every row in ``with faults.at(where):``. A `DataError` in the block is then either
 raised with the place before it, as training wants it, or written down, and reading goes on with the next row, as
-``minimrcnn show --check`` wants it. What is no fault, but is not learnt from either, such as a point without an area,
+``minimrcnn show --check`` wants it. What is no fault, but is not learned from either, such as a point without an area,
 is noted and counted in both cases.
 """
 

@@ -27,7 +27,7 @@ class Statistics:
     ratios : ndarray (G,) float64
         Height over width of the box.
     crowds : int
-        Regions of many objects, which are not learnt from.
+        Regions of many objects, which are not learned from.
     """
 
     objects_of: dict[str, int]
@@ -75,7 +75,7 @@ def describe_statistics(found: Statistics) -> str:
     lines[0] += f"{_range(found.photo_sizes[:, 0])} high, {int((found.per_photo == 0).sum())} without an object"
     lines[1] += f"{len(found.sizes)}, {_range(found.per_photo)} a photo, {_middle(found.per_photo)} in the middle one"
     if found.crowds:
-        lines[1] += f"; and {found.crowds} crowd regions, which are not learnt from"
+        lines[1] += f"; and {found.crowds} crowd regions, which are not learned from"
     names = list(found.objects_of)
     width = max([len(name) for name in names[:MOST_CLASSES]] + [10])
     lines += ["", f"{'class':<{width}}  objects   photos"]

@@ -225,7 +225,7 @@ def polygons_to_counts(polygons: Sequence[Sequence[float]], size: tuple[int, int
     height, width = size
     covered = []
     for polygon in check_polygons(polygons):
-        corners = np.trunc(5 * polygon.reshape(-1, 2) + 0.5).astype(np.int64)  # (2P,) -> (P, 2); towards zero, as in C
+        corners = np.trunc(5 * polygon.reshape(-1, 2) + 0.5).astype(np.int64)  # (2P,) -> (P, 2); toward zero, as in C
         flips = np.zeros(height * width + 1, np.bool_)  # one more: below the last pixel of the last column
         _flip_at_crossings(corners, height, width, flips)
         covered.append(_counts_between(np.flatnonzero(flips[:-1]), height * width))

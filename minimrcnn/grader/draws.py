@@ -1,6 +1,6 @@
 """What the properties draw: small maps of small whole numbers, boxes in quarters of a cell.
 
-Hypothesis shrinks what it draws towards 0, so that a failing example ends up as a map of zeros with the one cell in it
+Hypothesis shrinks what it draws toward 0, so that a failing example ends up as a map of zeros with the one cell in it
 that matters. Quarters are exact in float32, too: no example hangs on a rounding error.
 """
 

@@ -30,7 +30,7 @@ def widen_side(low, high, side, pixels, F):
     first, last = center - half, center + half
     if not (first > F(-FAR) and first < F(FAR) and last > F(-FAR) and last < F(FAR)):
         return 0, 1, 0, 0
-    begin = int(first)  # towards zero, as torch converts
+    begin = int(first)  # toward zero, as torch converts
     count = max(int(last) - begin + 1, 1)
     return begin, count, max(begin, 0), min(begin + count, pixels)
 

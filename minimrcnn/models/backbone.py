@@ -21,7 +21,7 @@ def make_backbone(config, *, norm, generator) -> tuple[ResNet | VGG, Module | No
     Notes
     -----
     Of the five parts, conv1 (with its normalization) and four stages, or VGG's five stages, the first ones are frozen
-    (`Config.trainable_backbone_layers`): what they learnt from a million pictures, edges and colors, fits others too,
+    (`Config.trainable_backbone_layers`): what they learned from a million pictures, edges and colors, fits others too,
     and a backward pass that ends above them is shorter. They come first, so nothing below needs a gradient either.
     """
     if config.backbone == "vgg16":

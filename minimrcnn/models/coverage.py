@@ -1,6 +1,6 @@
 """How well a model's anchors cover the objects of a data set: what the RPN has to start from.
 
-An object is learnt by the anchors that overlap it enough (IoU 0.7, or the best there is). Where the best one overlaps
+An object is learned by the anchors that overlap it enough (IoU 0.7, or the best there is). Where the best one overlaps
 it by less than a half, a proposal has to move and stretch far, and few are ever drawn to learn it. A training on
 anchors that are all too large for the objects runs through without an error and finds nothing: worth knowing before.
 

@@ -201,7 +201,7 @@ class Watch:
         except GivenUp:
             return None
         score = "mask_ap" if "mask_ap" in figures else "box_ap"
-        if self.best is None or figures[score] >= self.best.get(score, -1):  # of equals the one that learnt longer
+        if self.best is None or figures[score] >= self.best.get(score, -1):  # of equals the one that learned longer
             self.best = {"step": self.step, score: figures[score]}
             self.model.save(self.folder / BEST, validation=self.best)
         seconds = time.perf_counter() - start

@@ -53,7 +53,7 @@ def bilinear_cells(bilinear, draw):
 @holds(
     "bilinear", "at the border", "in the last row and column, and outside of the map, the nearest border cells count",
     "Clamp the coordinates to 0 .. height - 1 and 0 .. width - 1 before cutting off: a negative index counts from the "
-    "other end, and `int()` cuts off towards zero.",
+    "other end, and `int()` cuts off toward zero.",
 )  # fmt: skip
 def bilinear_border(bilinear, draw):
     height, width = whole(draw, 1, 3), whole(draw, 1, 3)

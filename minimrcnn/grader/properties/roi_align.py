@@ -192,7 +192,7 @@ def roi_align_samples(roi_align, draw):
 @holds(
     "roi_align", "at the border", "a sample at most one cell outside of the map reads the border's cells",
     "For -1 <= y <= 0 use row 0, for height - 1 <= y <= height the last row: clamp y and x before taking the four "
-    "cells. `int()` cuts off towards zero, and a negative index counts from the other end.",
+    "cells. `int()` cuts off toward zero, and a negative index counts from the other end.",
 )  # fmt: skip
 def roi_align_border(roi_align, draw):
     features = cells(draw, 1, 3, 3, 1)
