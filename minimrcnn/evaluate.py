@@ -13,6 +13,8 @@ How a figure comes about (Lin et al. 2014; https://cocodataset.org/#detection-ev
    value at this recall or beyond, and is read at the 101 recalls 0, 0.01, ... 1; beyond the recall reached, it is 0.
 4. AP is the mean over recalls, thresholds and classes, AR the mean over thresholds and classes of the recall reached
    with 1, 10 or 100 detections a picture. A class without objects does not count; with no class left a figure is -1.
+
+An annotation with the id 0 counts as any other; pycocotools writes ids down, takes 0 for none, and never finds it.
 """
 
 from __future__ import annotations
@@ -130,7 +132,7 @@ def _match_all(annotations: dict, truths: dict, detections: dict, results: list[
         object_shapes = _run_lengths_of(objects, truths["row"], size_of, "annotations")
         found_shapes = _run_lengths_of(found, detections["row"], size_of, "results")
         found_area, overlaps = np.array([run_lengths.area(counts) for counts in found_shapes]), run_lengths.iou
-        if results and results[0].get("bbox"):  # pycocotools asks the first row as well
+        if results and all(row.get("bbox") for row in results):
             found_area = np.array([row["bbox"][2] * row["bbox"][3] for row in found], np.float64)
 
     low, high = np.array(list(AREAS.values()), np.float64).T  # (A, 2) -> two of (A,)

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minimrcnn import Config
 from minimrcnn.data import coco
-from minimrcnn.data.coco import CocoDataset, CocoFolder, read_annotations
+from minimrcnn.data.coco import CocoDataset, CocoFolder, count_objects, read_annotations
 from minimrcnn.data.faults import Faults
+from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import check_target
+from minimrcnn.models.coverage import resized_boxes
+from minimrcnn.models.presets import object_sizes
 from minimrcnn.structures import Target
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -87,6 +91,25 @@ def test_items_are_pictures_and_targets(tmp_path):
     assert (picture == 10).all() and target.boxes.shape == (0, 4) and target.masks.shape == (0, 8, 6)
     with pytest.raises(IndexError):
         dataset[3]
+
+
+def test_an_object_of_nothing_is_kept_for_scores_alone(tmp_path):
+    """Two of COCO's training photos of 2017 have one: a box that is not high, around a mask without a pixel."""
+    document = copy.deepcopy(DOCUMENT)
+    line = [2.5, 3, 2.5, 3, 4.5, 3, 4.5, 3]
+    document["annotations"].append(
+        {"id": 918, "image_id": 30, "category_id": 7, "bbox": [2.5, 3, 2, 0], "segmentation": [line], "area": 0.3}
+    )
+    plain, dataset = CocoFolder(write(tmp_path)), CocoFolder(write(tmp_path, document))
+    np.testing.assert_array_equal(dataset[0][1].boxes, plain[0][1].boxes)
+    assert dataset.empty_masks == {918}
+    rows, plain_rows = dataset.annotations(), plain.annotations()
+    assert 918 in [row["id"] for row in rows["annotations"]]
+    assert count_objects(dataset) == count_objects(plain)
+    assert describe_statistics(measure(dataset)) == describe_statistics(measure(plain))
+    assert object_sizes(rows) == object_sizes(plain_rows)
+    for found, wanted in zip(resized_boxes(rows, Config()), resized_boxes(plain_rows, Config()), strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_annotations_keep_the_crowd_and_fill_in_areas(tmp_path):

@@ -123,6 +123,35 @@ def test_drawn_cases(seed):
     assert_same_figures(annotations, perturbed(annotations, generator, copies=4, decimals=seed % 3))
 
 
+def test_an_object_of_nothing_is_never_found():
+    generator = np.random.default_rng(0)
+    annotations = drawn(generator)
+    line = {"bbox": [20, 30, 8, 0], "area": 0.3, "iscrowd": 0, "segmentation": [[20, 30, 20, 30, 28, 30, 28, 30]]}
+    annotations["annotations"].append({**annotations["annotations"][0], **line, "id": 1000})
+    assert_same_figures(annotations, perturbed(annotations, generator, copies=4))
+
+
+def test_an_annotation_with_the_id_0_is_found():
+    """pycocotools takes the number for that of no annotation."""
+    row = {"id": 0, "image_id": 1, "category_id": 1, "bbox": [2, 3, 8, 8], "area": 64, "iscrowd": 0}
+    annotations = {
+        "images": [{"id": 1, "height": 20, "width": 20}],
+        "annotations": [row],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    results = [{"image_id": 1, "category_id": 1, "bbox": [2, 3, 8, 8], "score": 0.5}]
+    assert evaluate(annotations, results)["AP"] == 1
+    assert their_figures(annotations, results, "bbox")[0] == 0
+
+
+def test_masks_of_which_some_have_boxes():
+    generator = np.random.default_rng(1)
+    annotations = drawn(generator)
+    results = perturbed(annotations, generator)
+    plain = [{key: value for key, value in row.items() if key != "bbox"} for row in results]
+    assert evaluate(annotations, results[:2] + plain[2:], "segm") == evaluate(annotations, plain, "segm")
+
+
 def test_more_than_a_hundred_detections_of_a_class_with_equal_scores():
     generator = np.random.default_rng(0)
     annotations = drawn(generator, pictures=2)

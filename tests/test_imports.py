@@ -29,7 +29,7 @@ ALLOWED = {
     "geometry": {"kernels", "device", "structures", "errors"},
     "models": {
         *("nn", "functional", "tensor", "device", "kernels", "geometry"),
-        *("structures", "config", "archive", "errors", "weights", "data.pictures"),
+        *("structures", "config", "archive", "errors", "weights", "data.pictures", "data.rows"),
     },
     "data": {"archive", "geometry", "structures", "errors", "progress"},
     "progress": set(),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimrcnn.data.pictures import as_picture, picture_size, read_picture, safe_join
+from minimrcnn.data.pictures import as_picture, picture_size, read_picture, read_values, safe_join
 from minimrcnn.errors import DataError
 
 # Four colors in the corners of a 40 x 24 picture tell every rotation and flip apart.
@@ -37,16 +37,38 @@ SEEN = {  # how the stored pixels are to be seen, by EXIF orientation
 }
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", SEEN)
-def test_exif_rotation_is_applied(tmp_path, orientation):
-    exif = Image.Exif()
+def test_exif_rotation_is_applied(tmp_path, orientation, suffix):
+    exif, path = Image.Exif(), tmp_path / f"a.{suffix}"
     exif[0x0112] = orientation
-    Image.fromarray(PICTURE).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(PICTURE).save(path, exif=exif)
     wanted = SEEN[orientation](PICTURE)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), wanted)
-    assert picture_size(tmp_path / "a.png") == wanted.shape[:2]
-    with Image.open(tmp_path / "a.png") as image:
+    np.testing.assert_array_equal(read_picture(path), wanted)
+    assert picture_size(path) == wanted.shape[:2]
+    with Image.open(path) as image:
         np.testing.assert_array_equal(as_picture(image), wanted)
+
+
+def test_exif_behind_the_pixels_of_a_png(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    whole, data = (tmp_path / "a.png").read_bytes(), b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    (tmp_path / "a.png").write_bytes(whole[:-12] + chunk + whole[-12:])  # the last chunk, IEND, has 12 bytes
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), np.rot90(PICTURE, -1))
+    assert picture_size(tmp_path / "a.png") == (24, 40)
+
+
+def test_the_size_of_a_png_is_told_without_its_pixels(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    start = whole.index(b"IDAT") + 4
+    (tmp_path / "a.png").write_bytes(whole[:start] + b"\0" * 8 + whole[start + 8 :])  # no pixels can be made of that
+    assert picture_size(tmp_path / "a.png") == (40, 24)
+    with pytest.raises(DataError, match="damaged"):
+        read_picture(tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
@@ -108,10 +130,27 @@ def test_damaged_files_are_named(tmp_path):
     for name in ("text.png", "empty.jpg"):
         with pytest.raises(DataError, match=f"{name}: not a picture that can be read"):
             read_picture(tmp_path / name)
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(DataError, match="phone.HEIC: pictures of this format are not read; save it as JPEG or PNG"):
+        read_picture(tmp_path / "phone.HEIC")
+    with pytest.raises(DataError, match="a{300}: cannot be read"):  # whatever the system says: here, a name too long
+        read_picture(tmp_path / ("a" * 300))
     with pytest.raises(DataError, match="missing.png: no such file"):
         read_picture(tmp_path / "missing.png")
     with pytest.raises(DataError, match="this is a folder"):
         read_picture(tmp_path)
+
+
+def test_programs_are_not_pictures(tmp_path):
+    """PostScript is one, and Pillow would start Ghostscript to run it, whatever the file is called."""
+    Image.fromarray(PICTURE).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "EPS"
+    with pytest.raises(DataError, match="not a picture"):
+        read_picture(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="not a picture"):
+        read_values(tmp_path / "a.jpg", "mask")
 
 
 def png_header(path, width, height):

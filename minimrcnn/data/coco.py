@@ -11,7 +11,8 @@ What is decided here, where the format leaves it open:
 - Crowd regions (``iscrowd`` 1) are not learned from; evaluation needs them and finds them in `CocoDataset.annotations`.
 - A class has one category, and a photo one image: under two ids its objects would be counted apart, and the photo might
   be held back for validation and trained on as well.
-- An object whose mask covers no pixel is not learned from either; `CocoDataset.empty_masks` remembers its id.
+- An object whose mask covers no pixel is not learned from either; `CocoDataset.empty_masks` remembers its id. Its box
+  may have no area, as two have in COCO's own training photos of 2017.
 - Width and height are those of the picture as it is seen, its EXIF rotation applied, as tools that show it annotate it.
 """
 
@@ -29,7 +30,7 @@ import numpy as np
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.photos import check_declared
 from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, safe_join
-from minimrcnn.data.rows import read_json, wanted_box, wanted_integer, wanted_number
+from minimrcnn.data.rows import learned_from, read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
@@ -152,7 +153,7 @@ class CocoDataset:
         picture = read_picture(path, self.max_pixels)
         boxes, labels, masks = [], [], []
         for annotation in rows:
-            counts = run_lengths.segmentation_to_counts(annotation["segmentation"], size)
+            counts = _counts(annotation, size)
             if not run_lengths.area(counts):
                 self.empty_masks.add(annotation["id"])
                 continue
@@ -212,10 +213,10 @@ def _find_picture(image: dict, find: Callable[[str], Path], max_pixels: int) -> 
 
 
 def count_objects(dataset) -> dict[str, int]:
-    """How many objects of each class a data set has, crowd regions not counted."""
+    """How many objects of each class a data set has to learn from."""
     counts = {id: 0 for id in dataset.category_ids[1:]}
-    for row in dataset.annotations()["annotations"]:
-        counts[row["category_id"]] += not row.get("iscrowd")
+    for row in learned_from(dataset.annotations()["annotations"]):
+        counts[row["category_id"]] += 1
     return {name: counts[id] for name, id in zip(dataset.class_names[1:], counts, strict=True)}
 
 
@@ -344,9 +345,10 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
         run_lengths.check_segmentation(annotation["segmentation"], size)
     except DataError as error:
         raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
-    _check_box(wanted_box(annotation), size)
+    if min(wanted_box(annotation)[2:]) != 0 or run_lengths.area(_counts(annotation, size)):
+        _check_box(annotation["bbox"], size)
     if "area" not in annotation:
-        annotation["area"] = run_lengths.area(run_lengths.segmentation_to_counts(annotation["segmentation"], size))
+        annotation["area"] = run_lengths.area(_counts(annotation, size))
     if wanted_number(annotation, "area") < 0:
         raise DataError(f"area is {annotation['area']}, wanted 0 or more")
 
@@ -364,6 +366,11 @@ def _check_box(bbox: list[float], size: tuple[int, int]) -> None:
             f"bbox is {bbox}, wanted x, y, width, height of a box inside the picture, which is {width} wide and "
             f"{height} high; is it x1, y1, x2, y2, or from a picture of another size?"
         )
+
+
+def _counts(annotation: dict, size: tuple[int, int]) -> list[int]:
+    """The run lengths of an annotation's mask."""
+    return run_lengths.segmentation_to_counts(annotation["segmentation"], size)
 
 
 def _corners(bbox: list[float], size: tuple[int, int]) -> np.ndarray:

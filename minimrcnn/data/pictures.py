@@ -7,12 +7,17 @@ Pillow knows the file formats; what is decided here is what becomes of a picture
 - Alpha is dropped, as ``Image.convert("RGB")`` does: transparent pixels keep the color they are stored with.
 - Gray values of 16 bits are scaled, 65535 to 255, not cut off; those of 32-bit floats are taken to run from 0 to 1.
 - Of an animation the first frame is taken.
+
+Only formats of pixels are read, whatever a file calls itself: Pillow knows others as well, one of which, PostScript, it
+has a program run.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,7 @@ from minimrcnn.errors import DataError
 
 # What in a folder is taken for a picture.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .tga".split())
+FORMATS = "JPEG MPO PNG BMP DIB GIF TIFF WEBP AVIF JPEG2000 PPM TGA".split()  # Pillow's names
 MAX_PIXELS = 80_000_000  # 240 MB as an array; below the size at which Pillow itself begins to warn
 
 ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
@@ -123,7 +129,7 @@ def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         Not a picture, cut short, too large, or in colors.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=known_formats()) as image:
             if image.format == "JPEG":
                 raise DataError(
                     f"the {name} is a JPEG, which changes the values of pixels; save it as PNG from the start"
@@ -149,7 +155,8 @@ def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of a picture file as `read_picture` would return it, from the header alone."""
     with _open(path, max_pixels) as image:
-        rotated = _orientation(image) >= 5
+        # Of a TIFF, Pillow's size is that of the upright picture already.
+        rotated = image.format != "TIFF" and _has_exif(image) and _orientation(image) >= 5
         return (image.width, image.height) if rotated else (image.height, image.width)
 
 
@@ -176,10 +183,17 @@ def safe_join(folder: str | os.PathLike, name: str) -> Path:
     return path
 
 
+@functools.cache
+def known_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _open(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     """Open a picture file as far as its header, which tells whether it is too large."""
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=known_formats())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -187,6 +201,10 @@ def _open(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: the picture is absurdly large ({error}); scale it down") from error
     except Exception as error:  # damaged files make Pillow's readers raise all sorts of errors
+        if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        if Path(path).suffix.lower() in (".heic", ".heif"):
+            raise DataError(f"{path}: pictures of this format are not read; save it as JPEG or PNG") from error
         raise DataError(f"{path}: not a picture that can be read ({error}); replace the file, or remove it") from error
     if image.width * image.height > max_pixels:
         image.close()
@@ -211,6 +229,23 @@ def _decode(image: Image.Image, name: str | os.PathLike) -> np.ndarray:
     except Exception as error:  # see _open
         raise DataError(f"{name}: the picture is damaged or cut short ({error}); replace the file") from error
     return np.array(upright)  # a copy, which can be written to
+
+
+def _has_exif(image: Image.Image) -> bool:
+    """Whether an opened file may have EXIF data; of a PNG, Pillow would decode all pixels to see what follows them."""
+    if image.format != "PNG" or {"exif", "Raw profile type exif"} & set(image.info):
+        return True
+    before, place, pixels = image.fp.tell(), 8, False
+    image.fp.seek(place)  # behind the signature; then come chunks: length, name, contents, checksum
+    while len(start := image.fp.read(8)) == 8:
+        length, name = struct.unpack(">I4s", start)
+        if pixels and name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            break
+        pixels = pixels or name == b"IDAT"
+        place += 12 + length
+        image.fp.seek(place)
+    image.fp.seek(before)
+    return len(start) == 8
 
 
 def _orientation(image: Image.Image) -> int:

@@ -32,6 +32,11 @@ def read_json(path: str | os.PathLike):
         raise DataError(f"{path}: not JSON in UTF-8 ({error})") from None
 
 
+def learned_from(annotations: list[dict]) -> list[dict]:
+    """The annotations that a training learns from: no crowd regions, and no boxes without area."""
+    return [row for row in annotations if not row.get("iscrowd") and min(row["bbox"][2:]) > 0]
+
+
 def wanted_number(row: dict, key: str) -> float:
     """``row[key]`` once it is sure that it is a finite number; NaN and what float64 cannot hold fail."""
     value = row.get(key, "missing")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minimrcnn.data.rows import learned_from
+
 BAR = 40  # characters of the longest bar
 MOST_CLASSES = 20  # listed
 
@@ -48,7 +50,7 @@ def measure(dataset) -> Statistics:
         With ``annotations()``, ``class_names`` and ``category_ids``.
     """
     document = dataset.annotations()
-    rows = [row for row in document["annotations"] if not row.get("iscrowd")]
+    rows = learned_from(document["annotations"])
     name_of = dict(zip(dataset.category_ids[1:], dataset.class_names[1:], strict=True))
     place_of = {image["id"]: place for place, image in enumerate(document["images"])}
     objects_of, photos_of = {name: 0 for name in name_of.values()}, {name: set() for name in name_of.values()}
@@ -65,7 +67,7 @@ def measure(dataset) -> Statistics:
         np.array([[image["height"], image["width"]] for image in document["images"]], np.int64).reshape(-1, 2),
         np.sqrt(lengths.prod(axis=1)),
         lengths[:, 1] / lengths[:, 0],
-        len(document["annotations"]) - len(rows),
+        sum(bool(row.get("iscrowd")) for row in document["annotations"]),
     )
 
 

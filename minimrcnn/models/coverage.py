@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minimrcnn.data.rows import learned_from
 from minimrcnn.models.prepare import resized
 
 FAIR = 0.5  # a best IoU below is a bad start
@@ -26,7 +27,7 @@ def resized_boxes(annotations: dict, config) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     annotations : dict
-        In COCO's form, as ``dataset.annotations()``; crowd regions are passed over.
+        In COCO's form, as ``dataset.annotations()``; what is not learned from is passed over.
     config : Config
         Its ``min_size``, ``max_size`` and ``size_divisible``.
 
@@ -43,7 +44,7 @@ def resized_boxes(annotations: dict, config) -> tuple[np.ndarray, np.ndarray]:
         after = resized(before, config)
         sizes[image["id"]] = [-(-side // step) * step for side in after]
         scales[image["id"]] = after[1] / before[1], after[0] / before[0]
-    rows = [row for row in annotations["annotations"] if not row.get("iscrowd")]
+    rows = learned_from(annotations["annotations"])
     x, y, width, height = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4).T  # 4 of (G,)
     scale = np.array([scales[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)  # (G, 2)
     boxes = np.stack([x, y, x + width, y + height], axis=1) * np.tile(scale, 2)  # (G, 4)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from minimrcnn.config import Config
+from minimrcnn.data.rows import learned_from
 
 CROP = 256  # pixels, in training on pictures that are not resized
 LARGE = 720  # a shorter side beyond which pictures are resized
@@ -88,7 +89,7 @@ def object_sizes(annotations: dict, min_size: int | None = None, longest: float 
     Parameters
     ----------
     annotations : dict
-        In COCO's form, as ``dataset.annotations()``; crowd regions are passed over.
+        In COCO's form, as ``dataset.annotations()``; what is not learned from is passed over.
     min_size : int or None
         The shorter side, as the Config's.
     longest : float
@@ -100,8 +101,7 @@ def object_sizes(annotations: dict, min_size: int | None = None, longest: float 
         scale[image["id"]] = min(min_size / short, longest * min_size / long) if min_size else 1.0
     return [
         scale[row["image_id"]] * math.sqrt(row["bbox"][2] * row["bbox"][3])
-        for row in annotations["annotations"]
-        if not row.get("iscrowd")
+        for row in learned_from(annotations["annotations"])
     ]
 
 
