@@ -12,23 +12,25 @@ each one when its count is zero; what it kept is freed as soon as it has run.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 from minimrcnn.device import beside, device_of, module_of, to_device
 
-_recording = True
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # what kernels are compiled for
+
+_recording = ContextVar("recording", default=True)
 
 
 @contextmanager
 def no_grad():
-    """Nothing computed inside is recorded: no gradients, and no memory kept for them."""
-    global _recording
-    before, _recording = _recording, False
+    """Nothing computed inside is recorded, by this thread: no gradients, and no memory kept for them."""
+    before = _recording.set(False)
     try:
         yield
     finally:
-        _recording = before
+        _recording.reset(before)
 
 
 class Tensor:
@@ -37,7 +39,7 @@ class Tensor:
     Parameters
     ----------
     data : array_like or Tensor
-        Floating point arrays stay as they are (NumPy or CuPy); all other numbers become float32.
+        Arrays of float32 and float64 stay as they are (NumPy or CuPy); all other numbers become float32.
     requires_grad : bool
         Collect a gradient in ``grad`` when ``backward`` comes by.
     device : {"cpu", "cuda"}, optional
@@ -63,7 +65,7 @@ class Tensor:
             data = np.asarray(data)
         if data.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: data of type {data.dtype}, wanted numbers")
-        if listed or data.dtype.kind != "f":
+        if listed or data.dtype not in FLOATS:
             data = data.astype(np.float32)
         self.data = data if device is None else to_device(data, device)
         self.requires_grad = requires_grad
@@ -203,10 +205,11 @@ class Function:
     Subclasses write ``forward(self, *arrays, **options) -> array`` and ``backward(self, gradient) -> array or tuple``,
     one gradient for each positional input, None where there is none. ``self.needs[i]`` says whether input i wants one:
     what is not needed should be neither kept nor computed. A gradient may be the incoming array or a view of it, and
-    ``backward`` must keep neither: a single one may be added to, or become a leaf's.
+    ``backward`` must keep neither: a single one may be added to, or become a leaf's. Several may be one and the same
+    array, but must not overlap otherwise. The incoming one has the type of what ``forward`` returned.
     """
 
-    __slots__ = ("__dict__", "needs", "sources")
+    __slots__ = ("__dict__", "dtype", "needs", "sources")
 
     def forward(self, *arrays, **options):
         raise NotImplementedError
@@ -223,12 +226,14 @@ class Function:
         if len(devices) > 1:
             raise ValueError(f"{cls.__name__}: inputs on {' and '.join(sorted(devices))}, wanted all on one device")
         function = cls()
-        function.needs = tuple(_recording and x is not None and x.requires_grad for x in inputs)
+        recording = _recording.get()
+        function.needs = tuple(recording and x is not None and x.requires_grad for x in inputs)
         result = Tensor(function.forward(*[None if x is None else x.data for x in inputs], **options))
         if any(function.needs):
             function.sources = [
                 (x.function or x) if needed else None for x, needed in zip(inputs, function.needs, strict=True)
             ]
+            function.dtype = result.dtype
             result.requires_grad = True
             result.function = function
         return result
@@ -245,6 +250,8 @@ def walk_back(result: Tensor, gradient) -> None:
     while ready:
         function = ready.pop()
         incoming, is_ours = gradients.pop(function)
+        if incoming.dtype != function.dtype:  # where types were mixed later on; kernels take one
+            incoming = incoming.astype(function.dtype)
         outgoing = function.backward(incoming)
         if not isinstance(outgoing, tuple):
             outgoing = (outgoing,)
@@ -254,7 +261,7 @@ def walk_back(result: Tensor, gradient) -> None:
             if source is None:
                 continue
             # ours to keep and to add to only if nobody else may hold it
-            is_part_ours = not shares_memory(part, incoming)
+            is_part_ours = not shares_memory(part, incoming) and sum(part is other for other in outgoing) == 1
             is_part_ours = is_part_ours or (is_ours and len(outgoing) == 1 and is_whole(part, incoming))
             if isinstance(source, Tensor):
                 collect(source, part, is_part_ours)
@@ -291,11 +298,10 @@ def count_users(last: Function) -> dict[Function, int]:
 
 
 def collect(leaf: Tensor, gradient, is_ours: bool) -> None:
-    """Add to a leaf's gradient; one that somebody else may hold is copied."""
-    if leaf.grad is None:
-        leaf.grad = gradient if is_ours else gradient.copy()
-    else:
-        leaf.grad = leaf.grad + gradient
+    """Add to a leaf's gradient, which has its type; one that somebody else may hold is copied."""
+    total = gradient if leaf.grad is None else leaf.grad + gradient
+    total = module_of(leaf.data).asarray(total, leaf.dtype)  # NumPy makes a number of an array without axes
+    leaf.grad = total if is_ours or leaf.grad is not None else total.copy()
 
 
 def shares_memory(a, b) -> bool:

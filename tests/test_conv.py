@@ -5,7 +5,7 @@ from unittest.mock import patch
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minimrcnn import functional, reference
@@ -149,13 +149,42 @@ def test_stored_transposed_cases(parameters, arrays):
 
 
 @given(
-    st.integers(0, 2), st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), (2, 2), (3, 2), (4, 3), (2, 3)])
+    st.integers(0, 2),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([(1, 1), (2, 2), (3, 2), (4, 3), (2, 3)]),
+    st.integers(0, 2),
 )
-def test_transposed_convolution_is_the_definition(count, height, width, kernel_and_stride):
+def test_transposed_convolution_is_the_definition(count, height, width, kernel_and_stride, padding):
     kernel, stride = kernel_and_stride
+    assume(min(height, width) * stride - stride + kernel > 2 * padding)
     x, weight, bias = normal(count, height, width, 3), normal(kernel, kernel, 3, 2, seed=1), normal(2, seed=2)
-    y = conv_transpose2d(Tensor(x), Tensor(weight), Tensor(bias), stride=stride)
-    np.testing.assert_allclose(y.data, reference.conv_transpose2d(x, weight, bias, stride=stride), atol=1e-10)
+    x, weight = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
+    y = conv_transpose2d(x, weight, Tensor(bias), stride, padding)
+    whole = reference.conv_transpose2d(x.data, weight.data, bias, stride)
+    wanted = whole[:, padding : whole.shape[1] - padding, padding : whole.shape[2] - padding]
+    np.testing.assert_allclose(y.data, wanted, atol=1e-10)
+    gradient = normal(*y.shape, seed=3)
+    y.backward(gradient)
+    inner = ((y.data - bias) * gradient).sum()  # <A x, g> = <x, A' g>, in the kernel as well
+    np.testing.assert_allclose((x.data * x.grad).sum(), inner, atol=1e-9)
+    np.testing.assert_allclose((weight.data * weight.grad).sum(), inner, atol=1e-9)
+
+
+def test_a_gradient_of_another_type():
+    """A loss against float64 numbers is float64; what goes back through float32 layers is not."""
+    x, target = normal(2, 9, 10, 16).astype(np.float32), normal(2, 5, 5, 8, seed=5)
+    layers = [normal(3, 3, 16, 16, seed=1), normal(1, 1, 16, 16, seed=2), normal(3, 3, 16, 8, seed=3)]
+    gradients = []
+    for kind in (np.float32, np.float64):
+        weights = [Tensor(layer.astype(np.float32), requires_grad=True) for layer in layers]
+        y = conv2d(Tensor(x), weights[0], padding=1)
+        y = conv2d(conv2d(y, weights[1], relu=True), weights[2], stride=2, padding=1)
+        ((y - Tensor(target.astype(kind))) ** 2.0).mean().backward()
+        gradients.append([weight.grad for weight in weights])
+    for got, wanted in zip(*gradients, strict=True):
+        assert got.dtype == wanted.dtype == np.float32
+        assert relative_error(wanted, got) < 1e-5
 
 
 @given(convolutions())

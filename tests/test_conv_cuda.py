@@ -24,7 +24,6 @@ from minimrcnn.functional import conv, conv_cpu, conv_cuda
 from minimrcnn.functional.conv_shapes import transposed_size
 from minimrcnn.kernels.twin import Twin
 from minimrcnn.tensor import Tensor
-from tests.convolution_twin_arguments import ARGUMENTS, THREADS
 from tests.reference_cases import cases, relative_error
 
 IN_SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -277,34 +276,6 @@ def test_transposed_layers_go_this_way(parameters, arrays, on_cuda):
     y.backward(arrays["grad_y"])
     for got, name in ((y.data, "y"), (x.grad, "grad_x"), (weight.grad, "grad_weight"), (bias.grad, "grad_bias")):
         assert relative_error(got, arrays[name]) < 1e-5
-
-
-@pytest.mark.parametrize("name", ARGUMENTS)
-@not_in_simulator
-def test_bodies_take_the_same_arguments(name):
-    twin = Twin.registry[name]
-    cpu, of_cuda = getattr(twin.cpu, "py_func", twin.cpu).__code__, twin.cuda.__code__
-    assert cpu.co_varnames[: cpu.co_argcount] == of_cuda.co_varnames[: of_cuda.co_argcount]
-
-
-@pytest.mark.parametrize("name", ARGUMENTS)
-@not_in_simulator
-def test_launches_as_many_threads_as_there_is_work(name, monkeypatch):
-    twin, grids = Twin.registry[name], []
-
-    class Kernel:
-        def __getitem__(self, grid):
-            grids.append(grid)
-            return lambda *arguments: None
-
-    monkeypatch.setitem(twin.__dict__, "kernel", Kernel())
-    arguments = ARGUMENTS[name][0](np.random.default_rng(0))
-    twin.launch(*arguments)
-    wanted = THREADS.get(name, lambda *a: a[-1].size)(*arguments)
-    block = 256 if name in ("matmul_tiled", "matmul_blocked") else 128
-    assert grids == [(-(-wanted // block), block)]
-    twin.launch(*arguments[:-1], arguments[-1][..., :0])
-    assert len(grids) == 1, "an empty output launched something"
 
 
 @not_in_simulator

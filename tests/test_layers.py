@@ -141,6 +141,8 @@ def test_resize_gradients_and_errors():
     gradcheck(lambda x: functional.resize_bilinear(x, (5, 3)), x)
     with pytest.raises(ValueError, match="wanted two numbers of at least 1"):
         functional.upsample_nearest(x, (0, 3))
+    with pytest.raises(ValueError, match=r"size is \(1, 2, 3\), wanted two numbers"):
+        functional.resize_bilinear(x, (1, 2, 3))
     with pytest.raises(ValueError, match="with at least one pixel"):
         functional.resize_bilinear(Tensor(np.ones((1, 0, 3, 2))), 4)
 

@@ -264,6 +264,10 @@ def test_prediction_keeps_no_graph_and_the_mode():
     assert model.training and not model.eval().training
     model.predict([draw_picture()])
     assert not model.training
+    model.train()
+    model.backbone.eval()  # as whoever keeps its statistics still
+    model.predict([draw_picture()])
+    assert model.training and model.rpn.training and not any(part.training for part in model.backbone.modules())
 
 
 def test_prepare_is_torchvisions_transform():

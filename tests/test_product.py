@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
+from numba import config, njit
+from numba.core.errors import TypingError
 
 from minimrcnn.kernels.product import (
     BLOCK_DEPTH,
@@ -125,3 +126,11 @@ def check_a_few():
         for add in (False, True):
             check(13, 7, 70, np.dtype(dtype), "C", add)
     print("a few are right")
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="types are the compiler's to check")
+def test_types_are_not_mixed():
+    """The instructions read what lies there as numbers of one type: of another, they would be garbage."""
+    x, panels = np.ones((4, 3)), packed(np.ones((3, 5), np.float32))
+    with pytest.raises(TypingError, match="x of float64, panel of float32"):
+        multiply_here(x, panels, 0, np.empty((4, 5)))

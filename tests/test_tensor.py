@@ -1,6 +1,7 @@
 """Tensors, the tape, and gradcheck: gradients against differences, memory, depth, errors."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -69,6 +70,63 @@ def test_gradients_do_not_share_memory():
     z.backward(start)
     x.grad *= 5
     np.testing.assert_array_equal(start, 1)
+
+
+class Halve(Function):
+    """Hands one array to both of its inputs."""
+
+    def forward(self, a, b):
+        return (a + b) / 2
+
+    def backward(self, gradient):
+        half = gradient / 2
+        return half, half
+
+
+def test_gradients_of_one_array():
+    x, y = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    Halve.apply(x, y).backward(np.ones(3))
+    x.grad *= 5
+    np.testing.assert_array_equal(y.grad, 0.5)
+    x.grad = y.grad = None
+    a, b = x * 1.0, y * 1.0
+    (Halve.apply(a, b).sum() + (a * 3.0).sum()).backward()
+    np.testing.assert_array_equal(x.grad, 3.5)
+    np.testing.assert_array_equal(y.grad, 0.5)
+
+
+def test_a_gradient_is_an_array_of_the_tensors_type():
+    x, y = Tensor(np.float32(2)), Tensor(np.ones(3, np.float32), requires_grad=True)
+    x.requires_grad = True
+    for _ in range(2):
+        ((y * Tensor(np.full(3, 2.0))).sum() * x).backward()
+    assert isinstance(x.grad, np.ndarray) and x.grad.shape == () and x.grad.dtype == y.grad.dtype == np.float32
+    assert x.grad == 12
+    np.testing.assert_array_equal(y.grad, 8)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble, ">f4", np.int64, bool])
+def test_kinds_of_numbers_become_float32(kind):
+    assert Tensor(np.ones(3, kind)).dtype == np.float32 and Tensor(np.ones(3, "<f8")).dtype == np.float64
+
+
+def test_recording_is_for_each_thread():
+    inside, leave = threading.Event(), threading.Event()
+
+    def predict():
+        with no_grad():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    inside.wait(10)
+    x = Tensor(np.ones(3), requires_grad=True)
+    with no_grad():
+        leave.set()
+        thread.join()
+        assert (x * 2).function is None
+    assert (x * 2).function is not None
 
 
 def test_gradients_can_be_added_to():

@@ -94,9 +94,10 @@ def conv2d(
 
 def linear(x, weight, bias=None, relu=False) -> Tensor:
     """Fully connected layer, x (R, I) @ weight (I, O) + bias (O,), then ReLU if asked: a convolution of 1x1 maps."""
-    x, weight = tensors(x, weight)
+    x, weight, bias = tensors(x, weight, bias)
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0]:
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape}, wanted (R, I) and (I, O)")
+    _check_like("linear", x, weight=(weight, None), bias=(bias, weight.shape[1:]))
     rows = x.reshape(len(x), 1, 1, x.shape[1])
     result = conv2d(rows, weight.reshape(1, 1, *weight.shape), bias, relu=relu)
     return result.reshape(len(x), weight.shape[1])

@@ -93,6 +93,8 @@ def transpose_convolve(y_gradient, weight, bias, x_shape, stride, padding, group
     _, height, width, channels = x_shape
     size, group_out = y_gradient.shape[1:3], weight.shape[3] // groups
     x_gradient = xp.empty(x_shape, y_gradient.dtype)
+    if not x_gradient.size:  # padding alone made y
+        return x_gradient
     bias = xp.empty(0, y_gradient.dtype) if bias is None else xp.ascontiguousarray(bias)
     kernel = _as_matrices(weight, groups).swapaxes(1, 2)  # (groups, Cout / groups, K)
     y_rows = y_gradient.reshape(-1, groups, group_out).swapaxes(0, 1)  # (groups, R, Cout / groups)

@@ -55,7 +55,7 @@ def resize_bilinear(x, size) -> Tensor:
 
 def _check(function, x, size):
     (x,) = tensors(x)
-    size = tuple(int(side) for side in np.broadcast_to(size, 2))
+    size = tuple(int(side) for side in np.ravel(size)) * (2 if np.size(size) == 1 else 1)
     if x.ndim != 4 or min(x.shape[1:3]) < 1:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C) with at least one pixel")
     if len(size) != 2 or min(size) < 1:

@@ -164,7 +164,7 @@ def pool_rois(
 
 def _check(function, features, rois, output_size, spatial_scale):
     (features,) = tensors(features)
-    size = tuple(int(side) for side in np.broadcast_to(output_size, 2))
+    size = tuple(int(side) for side in np.ravel(output_size)) * (2 if np.size(output_size) == 1 else 1)
     rois = to_device(rois.data if isinstance(rois, Tensor) else rois, "cpu")
     rois = np.ascontiguousarray(rois, dtype=features.dtype)
     if rois.size == 0:

@@ -11,7 +11,7 @@ from minimrcnn.kernels.twin import Twin, cuda
 
 @register_jitable
 def shared_length(a_low, a_high, b_low, b_high, F):
-    """How much of two stretches is common. (Numba's own CUDA target does not know min and max of a plain function.)"""
+    """How much of two stretches is common."""
     low = a_low if a_low > b_low else b_low
     high = a_high if a_high < b_high else b_high
     return F(0) if high < low else high - low

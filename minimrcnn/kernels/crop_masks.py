@@ -20,6 +20,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
+from minimrcnn.kernels.roi_align import find_corners, place_sample
 from minimrcnn.kernels.twin import Twin, cuda, find_cell
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
@@ -38,20 +39,6 @@ def divide_side(low, high, bins, F):
 
 
 @register_jitable
-def find_pixels(low, bin_size, samples, bin, sample, pixels, F):
-    """The two pixels around a sample and the second one's weight; (-1, -1, 0) if it lies outside of the picture."""
-    position = low + F(bin) * bin_size + (F(sample) + F(0.5)) * bin_size / F(samples)
-    if not (position >= F(-1) and position <= F(pixels)):
-        return -1, -1, F(0)
-    if position < F(0):
-        position = F(0)
-    near = int(position)
-    if near >= pixels - 1:
-        return pixels - 1, pixels - 1, F(0)
-    return near, near + 1, position - F(near)
-
-
-@register_jitable
 def weigh_pixels(low, high, bins, pixels, weight):
     """Fill `weight` (bins, pixels) with the share of every pixel in every bin of one axis; also (first, last + 1)."""
     F = weight.dtype.type
@@ -59,7 +46,7 @@ def weigh_pixels(low, high, bins, pixels, weight):
     bin_size, samples = divide_side(low, high, bins, F)
     for bin in range(bins):
         for sample in range(samples):
-            near, far, part = find_pixels(low, bin_size, samples, bin, sample, pixels, F)
+            near, far, part = find_corners(place_sample(low, bin_size, samples, bin, sample, F), pixels, F)
             if near < 0:
                 continue
             weight[bin, near] += (F(1) - part) / F(samples)
@@ -108,9 +95,9 @@ def crop_masks_cuda(masks, rois, matched, output):
     size_x, samples_x = divide_side(rois[r, 0], rois[r, 2], side, F)
     mask, total = masks[matched[r]], F(0)
     for i in range(samples_y):
-        top, bottom, v = find_pixels(rois[r, 1], size_y, samples_y, p, i, height, F)
+        top, bottom, v = find_corners(place_sample(rois[r, 1], size_y, samples_y, p, i, F), height, F)
         for j in range(samples_x if top >= 0 else 0):
-            left, right, u = find_pixels(rois[r, 0], size_x, samples_x, q, j, width, F)
+            left, right, u = find_corners(place_sample(rois[r, 0], size_x, samples_x, q, j, F), width, F)
             if left >= 0:
                 above = (F(1) - u) * F(mask[top, left]) + u * F(mask[top, right])
                 below = (F(1) - u) * F(mask[bottom, left]) + u * F(mask[bottom, right])

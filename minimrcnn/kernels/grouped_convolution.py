@@ -28,6 +28,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, prange, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from minimrcnn.kernels.cells import make_variables
@@ -83,6 +84,8 @@ def make_sum(places: int, together: int):
     def compiled_add_taps(
         typing_context, x, weight, twos, row, column, first_y, last_y, first_x, last_x, block, stride, line, place
     ):
+        if not x.dtype == weight.dtype == line.dtype:
+            raise TypingError(f"taps: x of {x.dtype}, weight of {weight.dtype}, line of {line.dtype}; wanted the same")
         numbers = [types.intp] * 8
         return types.void(x, weight, twos, *numbers, line, types.intp), lambda *given: generate_sum(
             places, together, *given

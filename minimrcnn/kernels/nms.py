@@ -25,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.box_iou import shared_length
 from minimrcnn.kernels.compiled import compiled
 from minimrcnn.kernels.twin import WARP, Twin, cuda, divide, rounded_product
 
@@ -39,14 +40,6 @@ SETTLERS = 512  # threads that settle, of one block; 1024 would get 64 registers
 @register_jitable
 def end_of_block(first, count):
     return first + BLOCK if first + BLOCK < count else count
-
-
-@register_jitable
-def shared_length(a_low, a_high, b_low, b_high, F):
-    """How much of two stretches is common. (Numba's own CUDA target does not know min and max of a plain function.)"""
-    low = a_low if a_low > b_low else b_low
-    high = a_high if a_high < b_high else b_high
-    return F(0) if high < low else high - low
 
 
 @register_jitable

@@ -31,6 +31,7 @@ import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import config, prange, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
@@ -73,6 +74,8 @@ def make_tile(rows: int, vectors: int, fetches: bool = False):
 
     @intrinsic
     def compiled_tile(typing_context, x, row, panel, add, column, y):
+        if not x.dtype == panel.dtype == y.dtype:
+            raise TypingError(f"tile: x of {x.dtype}, panel of {panel.dtype}, y of {y.dtype}; wanted the same")
         signature = types.void(x, types.intp, panel, types.intp, types.intp, y)
         return signature, lambda *given: generate_tile(rows, vectors, fetches, *given)
 

@@ -47,9 +47,9 @@ from minimrcnn.kernels.four import (
 from minimrcnn.kernels.rois import clear_band, count_bands, find_band, find_image, order_across, order_visits
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide, find_cell, find_place
 
-# Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end. Nearly all of
-# its samples lie outside the map, so its average is taken for what it tends to: 0.
-MOST_SAMPLES = 65536
+# Adaptive sampling of a RoI that is NaN, infinite or wider than this many cells a bin would never end: a bin takes the
+# square of so many. Nearly all of its samples lie outside the map, so its average is taken for what it tends to: 0.
+MOST_SAMPLES = 4096
 BAND = 4  # rows of the map in a band of the CPU gradient: 4 x 272 cells of 256 channels are one megabyte, as is L2
 CELLS, WORDS = THREADS_PER_BLOCK // WARP, THREADS_PER_BLOCK // 32  # of a block of the GPU; words of 32 bits
 CHUNK = 1024  # RoIs whose weights are kept at a time: with adaptive sampling one may have a map's width of them a bin

@@ -50,7 +50,7 @@ LEAST_ROWS, MOST_ROWS = 4, 32
 
 @register_jitable
 def clip(value, low, high):
-    """`value` between two whole numbers. (Numba's own CUDA target does not know min and max of a plain function.)"""
+    """`value`, or the one of two whole numbers that it is beyond."""
     if value < low:
         return low
     return high if value > high else value

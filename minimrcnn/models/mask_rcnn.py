@@ -119,7 +119,7 @@ class MaskRCNN(Module):
             There are not as many proposals as pictures, or some are not boxes.
         """
         threshold = self.config.box_score_thresh if score_thresh is None else score_thresh
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with no_grad():
@@ -139,7 +139,8 @@ class MaskRCNN(Module):
                 detections = list(map(restore, detections, masks, image_sizes, original_sizes))
                 record(detections=detections)
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         ids = self.config.category_ids
         return [
             dataclasses.replace(found, category_ids=ids, picture=refer_to(picture))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from minimrcnn.tensor import Tensor
 
-_stages: dict | None = None
+_stages: ContextVar[dict | None] = ContextVar("stages", default=None)
 
 
 @contextmanager
 def trace():
-    """Collect the arrays of every stage by name while the model runs; costs nothing when it is not used.
+    """Collect the arrays of every stage by name while this thread runs the model; costs nothing when it is not used.
 
     Yields
     ------
@@ -27,15 +28,15 @@ def trace():
     ...     model.predict([picture])
     >>> stages["p2"].shape
     """
-    global _stages
-    before, _stages = _stages, {}
+    before = _stages.set({})
     try:
-        yield _stages
+        yield _stages.get()
     finally:
-        _stages = before
+        _stages.reset(before)
 
 
 def record(**arrays) -> None:
     """Leave arrays for whoever traces; Tensors are handed over as host arrays."""
-    if _stages is not None:
-        _stages.update({name: value.numpy() if isinstance(value, Tensor) else value for name, value in arrays.items()})
+    stages = _stages.get()
+    if stages is not None:
+        stages.update({name: value.numpy() if isinstance(value, Tensor) else value for name, value in arrays.items()})
