@@ -3,8 +3,9 @@
 NumPy opens such a file with ``numpy.load`` as any .npz. We read it with checks of our own, because a model may come
 from a stranger:
 
-1. the zip's directory is compared with the file: no compression, no encryption, no name twice, and entries that
-   together are no longer than the file. What is read can so never exceed what lies on the disk: no zip bomb fits in;
+1. the zip's directory is short, and is compared with the file: no compression, no encryption, no name twice, and
+   entries that together are no longer than the file. What is read can so never exceed what lies on the disk: no zip
+   bomb fits in. ``header.json`` is short, too, as what JSON becomes takes many times its length in memory;
 2. an entry is ``header.json`` or ends in ``.npy``; a pickle, which may run code when it is read, is neither;
 3. the zip's checksum of every entry has to fit, and the arrays have to be those that ``header.json`` lists;
 4. a .npy header is matched against the one form NumPy writes, not evaluated; its type is one of a short list, and
@@ -23,6 +24,7 @@ import os
 import re
 import struct
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -32,6 +34,8 @@ from minimrcnn.errors import DataError
 
 HEADER_NAME = "header.json"
 MAX_ENTRIES = 100_000
+MAX_DIRECTORY = 16 * 2**20  # bytes, of which zipfile makes 15 times as many; MAX_ENTRIES with long names take less
+TRIES = 20 if os.name == "nt" else 1
 
 DTYPES = ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
 NPY_START = struct.Struct("<6sBBH")  # magic, version 1.0, length of the header
@@ -59,13 +63,23 @@ def atomic_file(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         if isinstance(error, OSError) and error.errno and error.filename in (None, partial):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _replace(partial: str, path) -> None:
+    """Move one file over another. Windows refuses while somebody reads the other, as a browser: again, for a second."""
+    for _ in range(TRIES - 1):
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            time.sleep(0.05)
+    return os.replace(partial, path)
 
 
 def make_place(path) -> None:
@@ -139,9 +153,11 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
         size = path.stat().st_size
         with open(path, "rb") as file:
             refuse_other_formats(file.read(8))
-            with zipfile.ZipFile(file) as archive:
+            reads = ShortReads(file)
+            with zipfile.ZipFile(reads) as archive:
                 entries = archive.infolist()
                 check_directory(entries, size)
+                reads.most = size
                 contents = {entry.filename: archive.read(entry) for entry in entries}
         match json.loads(contents.pop(HEADER_NAME)):
             case {"header": dict(header), "arrays": list(names)} if sorted(f"{name}.npy" for name in names) == sorted(
@@ -172,6 +188,22 @@ class Refused(ValueError):
     """The file may be whole, but it is not an archive of ours."""
 
 
+class ShortReads:
+    """A file of which at most ``most`` bytes are read at a time: `MAX_DIRECTORY`, until somebody knows better."""
+
+    def __init__(self, file):
+        self.file = file
+        self.most = MAX_DIRECTORY
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def read(self, size=-1):
+        if size > self.most:
+            raise Refused(f"its directory has {size} bytes, more than {self.most}: this file holds no weights")
+        return self.file.read(size)
+
+
 def refuse_other_formats(start: bytes) -> None:
     """Name what people mistake for an archive, from its first bytes."""
     if start[:1] == b"\x80":
@@ -195,6 +227,8 @@ def check_directory(entries, size: int) -> None:
             raise Refused(f"it holds the pickle {name!r}, which can run code when it is read, so it is not read")
         if not is_safe_name(name) or not (name == HEADER_NAME or name.endswith(".npy")):
             raise Refused(f"it holds {name!r}, neither {HEADER_NAME} nor an array (.npy)")
+        if name == HEADER_NAME and entry.file_size > MAX_DIRECTORY:
+            raise Refused(f"its {HEADER_NAME} has {entry.file_size} bytes, more than {MAX_DIRECTORY}")
         if entry.flag_bits & 0x1:
             raise Refused(f"{name} is encrypted")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:

@@ -111,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
         make_parser().error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
 
+    if hasattr(sys.stdout, "reconfigure"):  # a photo's name may have letters that a terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run_command(options, others)
         sys.stdout.flush()

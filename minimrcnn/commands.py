@@ -246,7 +246,7 @@ def explain(options) -> None:
     make_place(output)
     compile_ahead(PREDICTING, progress=True, device=options.device)
     found = trace_picture(model, picture, options.score)
-    page = make_page(tell(found, source.name)).encode()
+    page = make_page(tell(found, source.name)).encode(errors="backslashreplace")  # not every file name is text
     with atomic_file(output) as file:
         file.write(page)
     print(f"{source}: {len(found.detections)} found -> {output} ({len(page) / 1e6:.1f} MB)")

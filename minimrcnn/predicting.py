@@ -56,12 +56,17 @@ def predict_files(
     Raises
     ------
     DataError
-        A folder or pattern has no pictures, or results would replace pictures or what was corrected.
+        A folder or pattern has no pictures, or results would replace anything but earlier results.
     """
     pictures = gather_pictures(names, without=folder)
     outputs = [folder / name for name in name_outputs([picture.name for picture in pictures])]
     if {output.resolve() for output in outputs} & {picture.path.resolve() for picture in pictures}:
         raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
+    there = next((output for output in outputs if output.exists()), None)
+    if there and not (folder / RESULTS).exists():  # by which a folder of earlier results is known
+        raise DataError(
+            f"{there}: is there already, and is not the result of a prediction; name another folder with -o"
+        )
     copies = [
         folder / CORRECTIONS / output.relative_to(folder).with_suffix(picture.path.suffix)
         for output, picture in zip(outputs, pictures, strict=True)

@@ -345,7 +345,8 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
     for axes in (upper, lower):
         axes.grid(alpha=0.25, which="major")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(output, dpi=110)
+    with atomic_file(output) as file:
+        figure.savefig(file, dpi=110, format=Path(output).suffix[1:] or "png")
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -439,5 +440,6 @@ def write_page(
     page = Path(folder) / "index.html"
     again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
     with atomic_file(page) as file:
-        file.write(PAGE.format(title=escape(title), again=again, body="\n".join(filter(None, parts))).encode())
+        html = PAGE.format(title=escape(title), again=again, body="\n".join(filter(None, parts)))
+        file.write(html.encode(errors="backslashreplace"))  # not every file name is text
     return page

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from minimrcnn import archive
 from minimrcnn.archive import DTYPES, atomic_file, make_place, read_archive, write_archive
 from minimrcnn.errors import DataError
 
@@ -223,6 +224,25 @@ def test_a_shape_that_never_ends(tmp_path):
     refuse(tmp_path / "a.npz", "header")
 
 
+def test_what_becomes_objects_is_short(tmp_path):
+    """Of a directory and of JSON memory holds many times their length."""
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as zipped:
+        zipped.writestr(*HEADER_ENTRY)
+        for number in range(300):
+            entry = zipfile.ZipInfo(f"{number}.npy")
+            entry.comment = b"x" * 60_000  # which is in the directory alone
+            zipped.writestr(entry, b"")
+    refuse(tmp_path / "a.npz", "its directory has 18")
+    write_zip(tmp_path / "a.npz", [("header.json", b" " * 17 * 2**20)])
+    refuse(tmp_path / "a.npz", "its header.json has 17825792 bytes, more than 16777216")
+
+
+def test_long_arrays_come_back(tmp_path):
+    long = {"x": np.arange(5 * 2**20)}  # 40 MiB
+    write_archive(tmp_path / "a.npz", long, {})
+    assert_same(read_archive(tmp_path / "a.npz")[0], long)
+
+
 def test_name_twice(tmp_path):
     write_zip(tmp_path / "a.npz", [HEADER_ENTRY, ("x.npy", npy(np.zeros(3))), ("x.npy", npy(np.ones(3)))])
     refuse(tmp_path / "a.npz", "twice")
@@ -254,6 +274,28 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     with atomic_file(path) as file:
         file.write(json.dumps({"new": 1}).encode())
     assert json.loads(path.read_text()) == {"new": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
+    """On Windows a file that is open cannot be replaced."""
+    path, replace, refusals = tmp_path / "a.json", os.replace, []
+
+    def refused(*paths):
+        if len(refusals) < 2:
+            refusals.append(paths)
+            raise PermissionError(errno.EACCES, "Access is denied", paths[0])
+        replace(*paths)
+
+    monkeypatch.setattr(archive, "TRIES", 3)
+    monkeypatch.setattr(os, "replace", refused)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and len(refusals) == 2
+    refusals.clear()
+    monkeypatch.setattr(archive, "TRIES", 2)
+    with pytest.raises(PermissionError, match="denied: '.*a.json'"), atomic_file(path) as file:
+        file.write(b"newer")
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_errors_of_the_system_name_the_file_that_was_asked_for(tmp_path):

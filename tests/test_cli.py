@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 from html import escape
 from pathlib import Path
 from types import SimpleNamespace
@@ -399,6 +400,26 @@ def test_predict_never_replaces_the_pictures(run, data, capsys):
     before = picture.read_bytes()
     assert "another folder" in fail(capsys, "predict", picture, "--model", run / "model.npz", "-o", data / "images")
     assert picture.read_bytes() == before
+
+
+def test_predict_replaces_nothing_but_its_own(run, data, tmp_path, capsys):
+    picture, mine = data / "images" / "000001.png", tmp_path / "000001.png"
+    mine.write_bytes(b"another photo of this name")
+    arguments = "predict", picture, "--model", run / "model.npz", "-o"
+    assert f"{mine}: is there already, and is not the result of" in fail(capsys, *arguments, tmp_path)
+    assert mine.read_bytes() == b"another photo of this name"
+    for _ in range(2):  # earlier results are replaced
+        run_command(*arguments, tmp_path / "found")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere every file name is text")
+def test_file_names_that_are_no_text(run, data, tmp_path, capsys):
+    picture = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    shutil.copy(data / "images" / "000001.png", picture)
+    run_command("predict", picture, "--model", run / "model.npz", "-o", tmp_path / "found")
+    assert "caf\\udce9.png" in capsys.readouterr().out
+    run_command("explain", picture, "--model", run / "model.npz", "-o", tmp_path / "page.html")
+    assert b"caf\\udce9.png" in (tmp_path / "page.html").read_bytes()
 
 
 def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):

@@ -402,3 +402,14 @@ def put(document, path, value):
     for key in path[:-1]:
         document = document[key]
     document[path[-1]] = value
+
+
+def test_a_picture_too_many(tmp_path):
+    for photo in "abcdefghijkl":
+        save(tmp_path / photo / "images" / f"{photo}.png")
+        save_values(tmp_path / photo / "masks" / "1.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    save(tmp_path / "b" / "images" / "thumbnail.png")
+    opened = open_data(tmp_path, gather=True)
+    assert opened.format == "mask-files" and len(opened.dataset) == 11
+    (fault,) = opened.faults.found
+    assert fault.where.endswith("b.png") and "wanted the photo alone; remove b/images/thumbnail.png" in fault.message

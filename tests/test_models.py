@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from minimrcnn import Config, DataError, MaskRCNN, Target, no_grad, trace
+from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.models.box_head import sample_rois
 from minimrcnn.models.mask_rcnn import STRIDES
 from minimrcnn.models.prepare import prepare, resized
@@ -254,6 +255,28 @@ def test_trace_names_every_stage():
     stages.clear()
     model.predict([draw_picture()], 0.0)
     assert not stages  # nothing is recorded outside
+
+
+def test_a_small_file_makes_no_large_model(tmp_path):
+    path = tmp_path / "model.npz"
+    MaskRCNN(**SMALL).save(path)
+    arrays, header = read_archive(path)
+    header["config"]["box_head_channels"] = 10**7  # of which the second layer would take 400 TB
+    write_archive(path, arrays, header)
+    with pytest.raises(DataError, match="have far more weights than the file"):
+        MaskRCNN.load(path)
+
+
+def test_a_loaded_model_trains(tmp_path):
+    MaskRCNN(**SMALL).save(tmp_path / "model.npz")
+    model = MaskRCNN.load(tmp_path / "model.npz")
+    assert type(model.generator) is np.random.Generator
+    assert len({model.generator.standard_normal() for _ in range(3)}) == 3
+
+
+def test_pictures_are_not_made_absurdly_large():
+    with pytest.raises(DataError, match="of 20000 x 20000 pixels, as this model would make them, are more than"):
+        prepare([draw_picture(10, 10)], Config(min_size=20_000, max_size=20_000))
 
 
 def test_prediction_keeps_no_graph_and_the_mode():

@@ -147,7 +147,10 @@ def test_the_plot_says_what_it_shows(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *arguments, **names: seen.append(figure.axes[0]))
     for steps in (1, 59, 150):
-        show.plot_log([{"step": s, "learning_rate": 1e-3, "loss_mask": 0.5 + s % 3} for s in range(1, steps + 1)], "x")
+        show.plot_log(
+            [{"step": s, "learning_rate": 1e-3, "loss_mask": 0.5 + s % 3} for s in range(1, steps + 1)],
+            tmp_path / "x.png",
+        )
     one, short, long = seen
     assert one.get_title() == short.get_title() == "Losses in training"  # nothing is smoothed
     assert "means over 5 steps" in long.get_title()

@@ -13,6 +13,7 @@ import pytest
 
 from minimrcnn.archive import read_archive
 from minimrcnn.errors import DataError
+from minimrcnn.training.lock import lock_folder
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import train
 from tests.tiny_model import TinyData, TinyModel
@@ -94,6 +95,16 @@ def test_resumed_run_has_the_same_bits(tmp_path, optimizer):
     for name in ("model.npz", "checkpoint.npz"):
         assert (tmp_path / "halted" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     assert without_times(read_log(tmp_path / "halted")) == without_times(read_log(tmp_path / "straight"))
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    options = TrainOptions(**OPTIONS)
+    with lock_folder(tmp_path), pytest.raises(DataError, match="another training writes into this folder"):
+        train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    assert os.listdir(tmp_path) == []
+    train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    (tmp_path / "train.lock").touch()  # of a process that was killed: the system knows that it is gone
+    train(TinyModel(), TinyData(), options, tmp_path, progress=False)
 
 
 def test_log_is_cut_to_the_checkpoint(tmp_path):

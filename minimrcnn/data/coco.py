@@ -34,6 +34,7 @@ from minimrcnn.data.rows import learned_from, read_json, wanted_box, wanted_inte
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
+from minimrcnn.progress import tqdm
 from minimrcnn.structures import Target
 
 MOST_MASK_PIXELS = 4 * 10**9  # of all objects of a picture, a byte each
@@ -86,7 +87,7 @@ class CocoDataset:
         find = find or (lambda name: safe_join(picture_folder, name))
         document = read_annotations(annotation_file, faults)
         paths, first_of = {}, {}  # image id -> file, and back
-        for row, image in enumerate(document["images"]):
+        for row, image in enumerate(tqdm(document["images"], desc="reading", unit=" photos", leave=False, delay=2)):
             with faults.at(f"{annotation_file}: {_name('images', row, image)}", image["file_name"]):
                 path = _find_picture(image, find, max_pixels)
                 first = first_of.setdefault(path.resolve(), image["id"])

@@ -79,7 +79,7 @@ def write_coco(dataset: CocoDataset, output) -> Path:
     Raises
     ------
     DataError
-        There is something in the folder, or it lies in one of the photos' folders.
+        There is something in the folder.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

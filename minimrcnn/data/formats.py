@@ -27,7 +27,7 @@ from minimrcnn.errors import DataError
 # By their names for --format: in words, and what makes a folder one of them.
 FORMATS = {
     "coco": ("COCO", "annotations.json with images, annotations and categories, and images/"),
-    "via": ("VIA", "a project or an export of the VGG Image Annotator in JSON"),
+    "via": ("VIA", "a project or an export of the VGG Image Annotator, version 1 or 2, in JSON"),
     "labelme": ("LabelMe", "a JSON file for each photo"),
     "mask-files": ("one PNG an object", "ID/images/ID.png and ID/masks/*.png"),
     "label-images": ("label images", "images/ and masks/, or PNGImages/ and PedMasks/"),

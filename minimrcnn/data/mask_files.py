@@ -15,11 +15,12 @@ from minimrcnn.data.faults import Faults
 from minimrcnn.data.folder import DataFolder
 from minimrcnn.data.photos import Marked, Photo, check_declared
 from minimrcnn.data.pictures import picture_size, read_values
+from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 
 
-def find_photos(folder: DataFolder) -> dict[str, list[str]]:
-    """The masks of every photo of this layout; empty if the folder has another."""
+def find_photos(folder: DataFolder) -> list[tuple[list[str], list[str]]]:
+    """The photo, which should be one, and the masks of every ``ID``; nothing if the folder has another layout."""
     photos, masks = {}, {}
     for name in folder.pictures:
         above, kind = posixpath.split(posixpath.dirname(name))
@@ -27,18 +28,21 @@ def find_photos(folder: DataFolder) -> dict[str, list[str]]:
             photos.setdefault(above, []).append(name)
         elif kind == "masks" and above:
             masks.setdefault(above, []).append(name)
-    if any(len(photos.get(above, [])) > 1 for above in masks):  # a folder of photos with a folder of label images
-        return {}
-    return {names[0]: masks[above] for above, names in photos.items() if above in masks}
+    several = sum(len(photos.get(above, [])) > 1 for above in masks)
+    if 10 * several > len(masks):  # no slip: folders of photos with folders of label images
+        return []
+    return [(names, masks[above]) for above, names in photos.items() if above in masks]
 
 
 def read_mask_files(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
     """The photos, each with its objects."""
-    for name, masks in find_photos(folder).items():
+    for (name, *others), masks in find_photos(folder):
         path = folder.path(name)
         photo = Photo(str(path), name)
         size = None
         with faults.at(str(path), name):
+            if others:
+                raise DataError(f"{len(others)} more are beside it, wanted the photo alone; remove {others[0]}")
             size = picture_size(path)
         for mask in masks if size else []:
             with faults.at(folder.path(mask)):

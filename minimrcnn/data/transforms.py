@@ -41,11 +41,6 @@ def tight_boxes(masks: np.ndarray) -> np.ndarray:
     return boxes * columns.any(axis=1, keepdims=True)
 
 
-def keep_objects(target: Target, keep: np.ndarray) -> Target:
-    """The Target of the objects ``keep`` picks: (G,) bool, or indices."""
-    return Target(target.boxes[keep], target.labels[keep], target.masks[keep])
-
-
 def flip_horizontal(picture: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
     """Mirror left and right."""
     width = picture.shape[1]

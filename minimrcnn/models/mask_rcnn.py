@@ -32,7 +32,7 @@ from minimrcnn.models.mask_head import ConvolutionalMaskHead, MLPMaskHead
 from minimrcnn.models.prepare import prepare, resize_target, restore
 from minimrcnn.models.pyramid import STRIDES, Pyramid
 from minimrcnn.models.rpn import RegionProposalNetwork
-from minimrcnn.models.saved import config_of, read_model
+from minimrcnn.models.saved import Zeros, config_of, read_model
 from minimrcnn.models.stages import record, trace
 from minimrcnn.nn import Module, he_normal, make_norm, uniform
 from minimrcnn.structures import Detections, Target, refer_to
@@ -244,8 +244,9 @@ class MaskRCNN(Module):
         arrays, header = read_model(path)
         config = config_of(path, header)
         try:
-            model = cls(config)
+            model = cls(config, seed=Zeros(arrays))
             model.load_arrays(arrays)
+            model.generator = np.random.default_rng(0)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error
         return model.eval()

@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from minimrcnn import geometry
-from minimrcnn.data.pictures import as_picture
+from minimrcnn.data.pictures import MAX_PIXELS, as_picture
 from minimrcnn.device import module_of, to_device
+from minimrcnn.errors import DataError
 from minimrcnn.functional import resize_bilinear
 from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor, no_grad
+
+MOST_PIXELS = 4 * MAX_PIXELS  # of a batch's picture, resized and padded: beyond, it is a mistake, or meant to harm
 
 
 def resized(size: tuple[int, int], config) -> tuple[int, int]:
@@ -40,6 +43,13 @@ def prepare(pictures, config, device: str = "cpu") -> tuple[np.ndarray, list[tup
         (height, width) of every picture within the batch.
     original_sizes : list of (int, int)
         Before resizing.
+
+    Raises
+    ------
+    DataError
+        A picture cannot be read, or they would be too large.
+    ValueError
+        There is none.
     """
     pictures = [as_picture(picture) for picture in pictures]
     if not pictures:
@@ -48,6 +58,11 @@ def prepare(pictures, config, device: str = "cpu") -> tuple[np.ndarray, list[tup
     image_sizes = [resized(size, config) for size in original_sizes]
     step = config.size_divisible
     height, width = (-(-max(side) // step) * step for side in zip(*image_sizes, strict=True))
+    if height * width > MOST_PIXELS:
+        raise DataError(
+            f"pictures of {width} x {height} pixels, as this model would make them, are more than the {MOST_PIXELS} "
+            "that are allowed; wanted smaller ones, or a smaller min_size, max_size or size_divisible"
+        )
     colors = to_device(np.float32([config.image_mean, config.image_std]), device)  # (2, 3)
     xp = module_of(colors)
     pixels = xp.zeros((len(pictures), height, width, 3), np.float32)

@@ -6,6 +6,8 @@ a note without arrays, and the model beside it has them.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minimrcnn.archive import read_archive
@@ -32,6 +34,30 @@ def read_model(path) -> tuple[dict[str, np.ndarray], dict]:
                 f"{path}: this is the checkpoint of a training that is done; wanted the model.npz beside it"
             )
     return {name.replace(*OLDER): array for name, array in arrays.items()}, header
+
+
+class Zeros(np.random.Generator):
+    """Draws nothing but zeros, for layers whose weights are to be replaced by a file's arrays, and not many more.
+
+    A file of a few bytes can name a Config of layers that no memory holds. Where it is a slip, and not that many, the
+    arrays are left to say what does not fit.
+    """
+
+    def __init__(self, arrays):
+        super().__init__(np.random.PCG64(0))
+        self.left = 4 * sum(array.size for array in arrays.values()) + 10_000_000
+
+    def draw(self, shape) -> np.ndarray:
+        self.left -= math.prod(shape)
+        if self.left < 0:
+            raise ValueError("the layers of its configuration have far more weights than the file")
+        return np.zeros(shape, np.float32)
+
+    def standard_normal(self, shape, dtype=np.float32):
+        return self.draw(shape)
+
+    def uniform(self, low, high, shape):
+        return self.draw(shape)
 
 
 def config_of(path, header: dict) -> Config:

@@ -40,6 +40,7 @@ from minimrcnn.show import plot_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import MODEL, list_photos, restore, save_checkpoint
 from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
+from minimrcnn.training.lock import lock_folder
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.watch import BEST, LOG, SCORES, Watch
@@ -84,12 +85,18 @@ def train(
     ------
     DataError
         A loss or gradient is not finite: step, picture and loss are named, the update is not made and the last
-        checkpoint stays. Or the checkpoint to resume from does not fit.
+        checkpoint stays. Or the checkpoint to resume from does not fit, or another training is in the folder.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        return _train_in(folder, model, dataset, options, resume, progress, watch)
+
+
+def _train_in(folder: Path, model, dataset, options: TrainOptions, resume: bool, progress: bool, watch) -> dict:
+    """`train`, in a folder that nobody else writes into."""
     checkpoint = folder / CHECKPOINT
     optimizer = options.make_optimizer(model.named_parameters())
     model.train()

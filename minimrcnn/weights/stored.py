@@ -18,9 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minimrcnn.archive import MAX_ENTRIES, Refused, is_safe_name
-
-MAX_DIRECTORY = 16 * 2**20  # MAX_ENTRIES of names as long as a layer's take less
+from minimrcnn.archive import MAX_ENTRIES, Refused, ShortReads, is_safe_name
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # magic, then the lengths of the name and of the extra field that follow
 DESCRIPTOR = 24  # bytes at most, that may follow an entry: its checksum and lengths once more
@@ -40,21 +38,6 @@ class Entry:
 
     start: int  # of its bytes, behind its own header
     info: zipfile.ZipInfo
-
-
-class ShortReads:
-    """A file that is read in small pieces only."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def read(self, size=-1):
-        if size > MAX_DIRECTORY:
-            raise Refused(f"its directory has {size} bytes, more than {MAX_DIRECTORY}: this file holds no weights")
-        return self.file.read(size)
 
 
 def read_directory(file, size: int) -> tuple[zipfile.ZipFile, dict[str, Entry]]:
