@@ -99,6 +99,35 @@ def test_a_naughty_file(tmp_path, capfd):
     assert capfd.readouterr().out == ""
 
 
+WRONG_THEN_GONE = """
+import os
+import numpy as np
+from minimrcnn.reference import nms
+
+def box_iou(a, b):
+    if (a[:, 2:] == a[:, :2]).any():  # what a later property asks
+        {end}
+    return np.ones((len(a), len(b)))
+"""
+
+
+@pytest.mark.parametrize("end, says", [("while True: pass", "did not come back"), ("os._exit(3)", "ended Python")])
+def test_the_next_function_is_not_blamed(tmp_path, end, says):
+    """What is wrong first, and ends the process later, leaves none for what comes after it."""
+    path = write(tmp_path, WRONG_THEN_GONE.format(end=end))
+    report = grader.check(path, ["box_iou", "nms"], time_limit=1.5)
+    assert report["nms"].state == "held"
+    assert report["box_iou"].failure.kind == "value" and report["box_iou"].ended[0].name == "no area"
+    assert f"broke: box_iou {says}" in str(report).split("Then", 1)[1]
+
+
+def test_a_folder_that_cannot_be_written_to_hides_no_verdict(tmp_path):
+    (tmp_path / "file").touch()
+    path = write(tmp_path, "def nms(boxes, scores, iou_threshold):\n    return []\n")
+    report = grader.check(path, ["nms"], figures=tmp_path / "file" / "figures")
+    assert report["nms"].state == "broke" and report["nms"].picture is None
+
+
 def test_only_the_students_own_lines_are_shown(tmp_path):
     """Also if the file lies beside the package, or has the name of one of its files."""
 

@@ -8,7 +8,9 @@ function words() {
     sizes:
       `The photo has ${photo} pixels. ` +
       (photo === resized
-        ? "It is not resized: this model takes photos as they are. "
+        ? model.min_size === null
+          ? "It is not resized: this model takes photos as they are. "
+          : "It has the size already that this model resizes to. "
         : `It is resized to ${resized}, by ${show(factor, 3)}: the shorter side to ${model.min_size}, unless the longer would then exceed ${model.max_size}. `) +
       (resized === padded
         ? `Both sides are multiples of ${model.divisible} already, so nothing is padded.`
@@ -43,7 +45,7 @@ function words() {
         : "The value of cell i is taken to sit at i, its upper left corner (aligned=False, as the published weights want it)."),
     classes:
       `The box head turns the crop into ${plural(model.classes, "logit")}, one for each class and one for the background; softmax makes scores of them that ` +
-      `sum to 1. Of ${plural(data.nms.proposals, "RoI")}, ${count(data.heads.candidates)} score more than ${data.score_thresh} in some class; ` +
+      `sum to 1. ${plural(data.nms.proposals, "RoI")} and their classes have ${plural(data.heads.candidates, "score")} of more than ${data.score_thresh}, the background aside; ` +
       `non-maximum suppression within each class leaves ${plural(data.heads.kept, "detection")}` +
       (data.heads.kept > data.found ? `, the best ${count(data.found)} of which are kept.` : "."),
     masks: {

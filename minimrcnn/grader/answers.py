@@ -30,6 +30,7 @@ KINDS = {
     "slow": "did not come back",
     "died": "ended Python itself",
 }
+LOST = ("slow", "died")  # after which there is no process to ask
 
 
 @dataclass(frozen=True)

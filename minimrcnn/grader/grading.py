@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minimrcnn.errors import DataError
-from minimrcnn.grader.answers import Answer
+from minimrcnn.grader.answers import LOST, Answer
 from minimrcnn.grader.claims import SIGNATURES, Subject
 from minimrcnn.grader.process import StudentProcess
 from minimrcnn.grader.properties import PROPERTIES
@@ -16,7 +17,6 @@ from minimrcnn.grader.search import EXAMPLES, Enough, find_failure, leave_no_fol
 
 TIME_LIMIT = 10.0  # seconds for one call; the examples are tiny, but Numba may have to compile
 BUDGET = 60.0  # seconds for all calls of one function; plain loops take one or two
-LOST = ("slow", "died")  # kinds of failures after which there is no process to ask
 
 
 def grade_file(
@@ -50,13 +50,14 @@ def _grade_all(path, names, figures, time_limit, tell, budget) -> Iterator[Verdi
             raise DataError(f"{path}: the file defines none of {', '.join(names)}")
         for name in names:
             verdict = grade(name, process.ask, budget=budget) if name in defined else Verdict(name, "missing")
-            if verdict.failure is not None and verdict.failure.kind in LOST:  # the next function gets a fresh process
+            if process.is_gone:  # the next function gets a fresh one
                 process.close()
                 process = StudentProcess(path, names, time_limit)
             if figures is not None:
                 from minimrcnn.grader.pictures import draw_failure  # matplotlib takes a second
 
-                verdict.picture = draw_failure(verdict, Path(figures))
+                with contextlib.suppress(OSError):  # a folder that cannot be written to: the words are what counts
+                    verdict.picture = draw_failure(verdict, Path(figures))
             if tell is not None:
                 tell(verdict)
             yield verdict

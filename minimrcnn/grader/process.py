@@ -36,9 +36,16 @@ class StudentProcess:
     ----------
     path : Path
     names : list of str
-        The functions to look for; ``defined`` tells which are there.
+        The functions to look for.
     time_limit : float
         Seconds for one call.
+
+    Attributes
+    ----------
+    defined : list of str
+        The functions that are there.
+    is_gone : bool
+        It did not answer once, and must not be asked again.
 
     Raises
     ------
@@ -47,7 +54,7 @@ class StudentProcess:
     """
 
     def __init__(self, path: Path, names: list[str], time_limit: float):
-        self.path, self.time_limit = path, time_limit
+        self.path, self.time_limit, self.is_gone = path, time_limit, False
         self.errors = tempfile.TemporaryFile()
         # -c and not a file's name or -m: what lies beside our file must not hide modules the student imports.
         code = f"import sys; sys.path[:] = {sys.path!r}; from minimrcnn.grader.student import main; main()"
@@ -95,8 +102,10 @@ class StudentProcess:
         except queue.Empty:
             answer = None
             if self.process.poll() is None:  # else it has ended, but one that it had started holds the pipe
+                self.is_gone = True
                 raise Gone(Answer("slow", message=f"took longer than {seconds:g} s")) from None
         if answer is None:
+            self.is_gone = True
             raise Gone(self._explain_end(seconds))
         return answer
 

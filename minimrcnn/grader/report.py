@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimrcnn.grader.answers import KINDS
+from minimrcnn.grader.answers import KINDS, LOST
 from minimrcnn.grader.claims import SIGNATURES, Property
 from minimrcnn.grader.search import Failure
 
@@ -26,13 +26,15 @@ class Verdict:
 
     ``state`` is "held", "broke", "slow" (what was asked in the time held), "todo" (written as `raise
     NotImplementedError`) or "missing"; ``marks`` has every property in order, with "held", "broke" or "skipped";
-    ``failure`` is how the first one broke; ``spent`` the seconds after which the rest was skipped.
+    ``failure`` is how the first one broke, ``ended`` the later one after which nobody could be asked any more, and how;
+    ``spent`` the seconds after which the rest was skipped.
     """
 
     function: str
     state: str = "held"
     marks: list[tuple[Property, str]] = field(default_factory=list)
     failure: Failure | None = None
+    ended: tuple[Property, Failure] | None = None
     picture: Path | None = None
     spent: float | None = None
 
@@ -44,6 +46,8 @@ class Verdict:
         """Note how a property came out."""
         self.marks.append((prop, "held" if failure is None else "broke"))
         if failure is not None:
+            if self.failure is not None and failure.kind in LOST:
+                self.ended = prop, failure
             self.state, self.failure = "broke", self.failure or failure
 
     def skip(self, properties: list[Property], spent: float | None = None) -> None:
@@ -98,6 +102,13 @@ def format_verdict(verdict: Verdict) -> str:
         lines += ["", *format_failure(verdict.function, verdict.broken[0], verdict.failure)]
         if verdict.picture is not None:
             lines.append(f"    picture:  {verdict.picture}")
+    if verdict.ended is not None:
+        prop, failure = verdict.ended
+        lines += [
+            "",
+            f'  Then "{prop.name}" broke: {verdict.function} {KINDS[failure.kind]}, and the rest was skipped.',
+        ]
+        lines += [f"      {line}" for line in failure.trace]
     return "\n".join([*lines, ""])
 
 

@@ -47,7 +47,7 @@ def bilinear_weights(bilinear, draw):
 def bilinear_cells(bilinear, draw):
     features = cells(draw, 3, 3, 1)
     row, column = whole(draw, 0, 1), whole(draw, 0, 1)
-    agree(bilinear(features, row, column), features[row, column])
+    agree(bilinear(features, float(row), float(column)), features[row, column])
 
 
 @holds(
