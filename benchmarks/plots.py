@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -75,15 +76,20 @@ def draw_roofline(records: list[dict], limits: dict | None, ours, theirs):
     points = [record["operations"] / record["bytes"] for record in records]
     edges = [min(points) / 2, limits["gflops"] / limits["gigabytes"], max(points) * 2]
     axes.plot(edges, [min(limits["gflops"], limits["gigabytes"] * x) for x in edges], color=GRAY)
-    axes.text(edges[2], limits["gflops"] * 1.05, f"products {limits['gflops']:.0f} GFLOP/s", ha="right", fontsize=8)
+    axes.text(edges[1] * 1.1, limits["gflops"] * 0.95, f"products {limits['gflops']:.0f} GFLOP/s", va="top", fontsize=8)
     start = limits["gigabytes"] * edges[0]
     axes.text(edges[0], start * 1.3, f"memory {limits['gigabytes']:.0f} GB/s", fontsize=8, rotation=30)
+    labels = {}  # of the places of the points, one for all that lie together
     for number, (x, record) in enumerate(zip(points, records, strict=True), 1):
         height, peer = record["operations"] / ours(record) / 1e9, theirs(record)
         axes.plot(x, height, "o", color=BLUE)
-        axes.annotate(str(number), (x, height), textcoords="offset points", xytext=(5, 3), fontsize=7)
+        place = next((other for other in labels if np.abs(np.log10([x / other[0], height / other[1]])).max() < 0.06),
+                     (x, height))  # fmt: skip
+        labels.setdefault(place, []).append(str(number))
         if peer is not None:
             axes.plot(x, record["operations"] / peer / 1e9, "x", color=ORANGE)
+    for place, numbers in labels.items():
+        axes.annotate(", ".join(numbers), place, textcoords="offset points", xytext=(5, 3), fontsize=7)
     axes.set(xscale="log", yscale="log", xlabel="operations a byte, by the definition", ylabel="GFLOP/s")
     axes.plot([], [], "o", color=BLUE, label="minimrcnn")
     axes.plot([], [], "x", color=ORANGE, label="torch at its fastest")
@@ -140,8 +146,13 @@ def draw_growth(growth: list[dict], lines: list[tuple]):
             points = [(record["curve"][1], 1000 * get(record)) for record in records if get(record) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), mark, color=color, label=label, markersize=4)
-        threads = title.endswith("threads")
-        axes.set(title=title, ylabel="ms", xscale="linear" if threads else "log", yscale="linear" if threads else "log")
+        work, _, along = title.rpartition(": ")
+        axes.set(title=work, xlabel=along, ylabel="ms")
+        threads = along == "threads"
+        if threads:
+            axes.set_xticks([record["curve"][1] for record in records])
+        else:
+            axes.set(xscale="log", yscale="log")
         axes.title.set_fontsize(9)
         axes.set_ylim(bottom=0 if threads else None)
         axes.legend(fontsize=7)

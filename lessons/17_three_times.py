@@ -55,6 +55,8 @@ except RuntimeError as reason:
 section("Box IoU, three times")
 for title, function in (
     ("reference.py", reference.box_iou),
+    ("kernels/box_iou.py, for both", iou_kernels.shared_length),
+    ("kernels/box_iou.py, for both", iou_kernels.overlap),
     ("kernels/box_iou.py, CPU", getattr(iou_kernels.box_iou_cpu, "py_func", iou_kernels.box_iou_cpu)),
     ("kernels/box_iou.py, CUDA", iou_kernels.box_iou_cuda),
 ):
