@@ -49,7 +49,10 @@ def plot_ratios(results: dict):
         axes.text(value * 1.05, place, f"{ratio(record):.1f}", va="center", fontsize=8)
     axes.axvline(1, color=GRAY, linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.margins(y=0.01)
     axes.set_yticks(range(len(records)), [record["name"] for record in records], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("times as fast as torch at its fastest (left of 1: slower)")
@@ -89,7 +92,7 @@ def draw_roofline(records: list[dict], limits: dict | None, ours, theirs):
         if peer is not None:
             axes.plot(x, record["operations"] / peer / 1e9, "x", color=ORANGE)
     for place, numbers in labels.items():
-        axes.annotate(", ".join(numbers), place, textcoords="offset points", xytext=(5, 3), fontsize=7)
+        axes.annotate(",".join(numbers), place, textcoords="offset points", xytext=(5, 3), fontsize=7)
     axes.set(xscale="log", yscale="log", xlabel="operations a byte, by the definition", ylabel="GFLOP/s")
     axes.plot([], [], "o", color=BLUE, label="minimrcnn")
     axes.plot([], [], "x", color=ORANGE, label="torch at its fastest")
