@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -38,8 +40,9 @@ from minimrcnn.models.presets import small_config
 from minimrcnn.predicting import predict_files
 from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, find_earlier, list_parts, make_published, make_recipe, make_small
-from minimrcnn.training.checkpoint import initialize
+from minimrcnn.training.checkpoint import initialize, list_differences, read_checkpoint
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
+from minimrcnn.training.lock import lock_folder
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.page import tell_name
 from minimrcnn.training.trainer import CHECKPOINT, MODEL
@@ -74,9 +77,10 @@ def prepare(options) -> None:
 def demo(options) -> None:
     """Train on generated pictures, score on others, leave a page."""
     pictures, steps, warmup = (10, 30, 5) if options.quick else (50, FULL_STEPS, 100)
-    check_resume(options)
     dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN + (options.seed == UNSEEN))
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
+    if options.resume or not is_shorter_demo(Path(options.output) / CHECKPOINT, config, steps):
+        check_folder(options)
     model = MaskRCNN(config, seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
     say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C saves and stops")
@@ -94,13 +98,7 @@ def demo(options) -> None:
 
 def train(options) -> None:
     """Train on a data folder, validate, leave model, figures and a page."""
-    check_resume(options)
-    folder = Path(options.output)
-    begun = next((name for name in (CHECKPOINT, MODEL) if (folder / name).exists()), None)
-    if begun and not options.resume:
-        raise DataError(
-            f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
-        )
+    begun, folder = check_folder(options), Path(options.output)
     dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
     if options.val:
         (validation,) = others
@@ -162,12 +160,30 @@ def check_objects(options, dataset, validation) -> None:
         )
 
 
-def check_resume(options) -> None:
-    """A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt.
+def is_shorter_demo(path: Path, config, steps: int) -> bool:
+    """Whether a checkpoint is of a demo that is done and has no more steps: nothing is lost if another replaces it."""
+    if not path.exists():
+        return False
+    run = read_checkpoint(path)
+    is_demo = not list_differences(run.config, dataclasses.asdict(config))
+    return run.finished and is_demo and run.options.get("steps", math.inf) <= steps
 
-    Where a model is there and no checkpoint, to begin anew would overwrite the model.
+
+def check_folder(options) -> bool:
+    """Whether a training is in the folder already, which is only fine if it shall go on, and if nobody else does that.
+
+    A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt. Where
+    a model is there and no checkpoint, to begin anew would overwrite the model.
     """
     folder = Path(options.output)
+    if folder.is_dir():
+        with lock_folder(folder):
+            pass
+    begun = next((name for name in (CHECKPOINT, MODEL) if (folder / name).exists()), None)
+    if begun and not options.resume:
+        raise DataError(
+            f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
+        )
     if options.resume and not folder.is_dir():
         raise DataError(f"{folder}: no such folder, so no run to go on with; name its folder, or leave out --resume")
     if options.resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
@@ -175,6 +191,7 @@ def check_resume(options) -> None:
             f"{folder / MODEL}: a model without the {CHECKPOINT} of its training, so there is none to go on with; put "
             "that back, or start in a new folder (train --init takes up a model)"
         )
+    return begun is not None
 
 
 def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:

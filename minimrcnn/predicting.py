@@ -103,10 +103,16 @@ def predict_files(
             counts = [
                 f"{int((detections.labels == k).sum())} {class_names[k]}" for k in np.unique(detections.labels).tolist()
             ]
-            tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'} -> {output}", file=sys.stdout)
+            most = ", the most this model gives" * (len(detections) == model.config.box_detections_per_img)
+            tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'}{most} -> {output}", file=sys.stdout)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped after {bar.n} of {len(pictures)} pictures; {folder / RESULTS} has what was found in these"
+        ) from None
     finally:
         with atomic_file(folder / RESULTS) as file:
             file.write((json.dumps(results, indent=1) + "\n").encode())
+    tqdm.write(f"all of it in COCO's form: {folder / RESULTS}", file=sys.stderr)
     if failed:
         tqdm.write(f"{failed} of {len(pictures)} pictures could not be read; see above", file=sys.stderr)
     if labelme:

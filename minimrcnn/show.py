@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minimrcnn.archive import atomic_file
+from minimrcnn.chart import COLORS
 from minimrcnn.data.transforms import tight_boxes
 from minimrcnn.errors import DataError
 from minimrcnn.structures import Detections, Target
@@ -322,7 +323,7 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
     if not records:
         raise DataError(f"plot_log: no losses in {log if isinstance(log, (str, Path)) else 'the records'}")
     steps = np.array([record["step"] for record in records])
-    terms = sorted({name for record in records for name in record if name.startswith("loss_")})
+    terms = dict.fromkeys(name for record in records for name in record if name.startswith("loss_"))
     curves = {name.removeprefix("loss_"): _column(records, name) for name in terms}
     curves = {"total": np.nansum(list(curves.values()), axis=0), **curves}
     window = smoothing_window(len(steps))
@@ -330,7 +331,7 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
     for number, (name, values) in enumerate(curves.items()):
-        color = "black" if name == "total" else PALETTE[number % len(PALETTE)] / 255
+        color = "black" if name == "total" else COLORS[number % len(COLORS)]  # as on the page of a run
         positive = np.where(values > 0, values, np.nan)  # a logarithm has no place for the mask loss of no objects, 0
         thick, dots = 2.2 if name == "total" else 1.5, "o" if len(steps) <= SHORT else None
         if window > 1:

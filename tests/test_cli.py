@@ -28,6 +28,7 @@ from minimrcnn.models import published
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
+from minimrcnn.training.lock import lock_folder
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import load, save, state_of
 from tests.foreign_weights import tensor, write_pth
@@ -389,7 +390,7 @@ def test_ctrl_c_in_predict_keeps_what_was_found(run, data, tmp_path, monkeypatch
     monkeypatch.setattr(MaskRCNN, "predict", press)
     arguments = ["predict", data / "images", "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0]
     assert main([str(argument) for argument in arguments]) == 130
-    assert "minimrcnn: stopped" in capsys.readouterr().err
+    assert "minimrcnn: stopped after 1 of" in capsys.readouterr().err
     rows = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert rows and {row["file_name"] for row in rows} == {"000001.png"}
     assert sorted(os.listdir(tmp_path / "found")) == ["000001.png", "detections.json"]
@@ -400,6 +401,23 @@ def test_predict_never_replaces_the_pictures(run, data, capsys):
     before = picture.read_bytes()
     assert "another folder" in fail(capsys, "predict", picture, "--model", run / "model.npz", "-o", data / "images")
     assert picture.read_bytes() == before
+
+
+def test_no_training_is_overwritten_or_disturbed(run, data, capsys):
+    before = (run / "model.npz").read_bytes()
+    for command in (["demo", "--quick"], ["train", "--data", data]):
+        assert "a training is in this folder; go on with it (--resume)" in fail(capsys, *command, "-o", run)
+        with lock_folder(run):
+            assert fail(capsys, *command, "-o", run).startswith(f"minimrcnn: error: {run}: another training writes")
+    assert (run / "model.npz").read_bytes() == before
+
+
+def test_a_demo_replaces_a_shorter_one_only(run, tmp_path):
+    config, path = MaskRCNN.load(run / "model.npz").config, run / "checkpoint.npz"  # taken for a demo's, of 3 steps
+    assert read_checkpoint(path).finished and commands.is_shorter_demo(path, config, 3)
+    assert not commands.is_shorter_demo(path, config, 2)
+    assert not commands.is_shorter_demo(path, dataclasses.replace(config, box_batch_size_per_image=63), 3)
+    assert not commands.is_shorter_demo(tmp_path / "checkpoint.npz", config, 1000)
 
 
 def test_predict_replaces_nothing_but_its_own(run, data, tmp_path, capsys):

@@ -413,3 +413,8 @@ def test_a_picture_too_many(tmp_path):
     assert opened.format == "mask-files" and len(opened.dataset) == 11
     (fault,) = opened.faults.found
     assert fault.where.endswith("b.png") and "wanted the photo alone; remove b/images/thumbnail.png" in fault.message
+
+
+def test_a_photo_in_place_of_a_folder(tmp_path):
+    with pytest.raises(DataError, match="a.png: this is a photo; wanted the folder of photos"):
+        open_data(save(tmp_path / "a.png"))

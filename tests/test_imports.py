@@ -35,7 +35,7 @@ ALLOWED = {
     "progress": set(),
     "chart": set(),
     "evaluate": {"geometry", "structures", "errors", "data", "progress"},
-    "show": {"geometry", "structures", "errors", "data", "archive"},
+    "show": {"geometry", "structures", "errors", "data", "archive", "chart"},
     "exports": {"geometry", "structures", "errors", "data", "archive", "evaluate", "show"},
     "explain": {
         *("models", "functional", "tensor", "kernels", "geometry"),

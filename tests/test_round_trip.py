@@ -23,7 +23,9 @@ class Oracle:
 
     def __init__(self, dataset):
         names, ids = dataset.class_names, dataset.category_ids
-        self.config = SimpleNamespace(class_names=names, category_ids=ids, num_classes=len(names))
+        self.config = SimpleNamespace(
+            box_detections_per_img=100, class_names=names, category_ids=ids, num_classes=len(names)
+        )
         self.photos = [dataset[index] for index in range(len(dataset))]
 
     def predict(self, pictures, score_thresh):

@@ -19,7 +19,7 @@ from minimrcnn.data.label_images import find_pairs, read_label_images
 from minimrcnn.data.labelme import is_labelme, read_labelme
 from minimrcnn.data.mask_files import find_photos, read_mask_files
 from minimrcnn.data.photos import Photo, to_coco
-from minimrcnn.data.pictures import MAX_PIXELS, safe_join
+from minimrcnn.data.pictures import MAX_PIXELS, SUFFIXES, safe_join
 from minimrcnn.data.rows import read_json
 from minimrcnn.data.via import is_via, read_via
 from minimrcnn.errors import DataError
@@ -115,6 +115,10 @@ def open_data(
     faults = Faults(gather)
     path = Path(path)
     if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            raise DataError(
+                f"{path}: this is a photo; wanted the folder of photos and annotations, or an annotation file"
+            )
         folder, only = DataFolder(root_of(path)), path
     else:
         folder, only = DataFolder(path), None

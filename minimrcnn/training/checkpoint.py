@@ -160,8 +160,8 @@ def restore(path, model, optimizer, options, photos=None) -> int:
             advice = (
                 f"that run is finished; train on from its model in a new folder, with --init {beside}"
                 if checkpoint.finished
-                else "go on with the command that began it, or start another in a new folder "
-                "(train --init takes up a model)"
+                else "go on with the command that began it, which index.html beside it has, or start another in a new "
+                "folder (train --init takes up a model)"
             )
             raise DataError(
                 f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}"

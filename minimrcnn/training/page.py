@@ -86,7 +86,8 @@ def write_run_page(
             for file, words in picture.files.items()
         ]
         parts.append(f'<h3>{escape(picture.name)}</h3><div class="side">{"".join(figures)}</div>')
-    share = f"Of the training's time, {progress.watching:.1%} went into this page, {progress.evaluating:.1%} into AP."
+    share = f"Of the training's time, {progress.watching:.1%} went into this page, {progress.evaluating:.1%} into AP"
+    share += " on the way."
     parts.append(f"<p><small>{share}</small></p>")
     body = "\n".join(parts)
     return write_page(folder, title, {}, body=body, refresh=refresh if progress.ended is None else None)
