@@ -39,8 +39,7 @@ def lock_folder(folder: Path):
         Another one has it.
     """
     path = folder / NAME
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(path, "ab"))
+    with open(path, "ab") as file:
         try:
             _lock(file)
         except OSError as error:
@@ -49,5 +48,8 @@ def lock_folder(folder: Path):
                     f"{folder}: another training writes into this folder; wait for it, stop it, or name another folder"
                 ) from None
             # else a file system that knows no locks: go on without
-        stack.callback(path.unlink, missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(PermissionError):  # Windows removes no open file; what stays locks nobody out
+                path.unlink(missing_ok=True)
