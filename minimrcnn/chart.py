@@ -60,7 +60,7 @@ def draw_chart(
     for step in columns:
         x = min(across(step), WIDTH - 20)  # the last one is not cut off
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step:g}</text>')
-    for (steps, values), color in zip(curves.values(), _cycle(len(curves)), strict=True):
+    for (steps, values), color in zip(curves.values(), choose_colors(len(curves)), strict=True):
         width = 2.4 if color == COLORS[0] else 1.5
         points = [(across(s), down(v) if np.isfinite(v) else None) for s, v in zip(steps, values, strict=True)]
         path = "".join(
@@ -72,7 +72,7 @@ def draw_chart(
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{color}"/>' for x, y in points if y is not None]
     legend = " ".join(
         f'<span style="white-space:nowrap"><span style="color:{color}">&#9632;</span> {escape(name)}</span>'
-        for name, color in zip(curves, _cycle(len(curves)), strict=True)
+        for name, color in zip(curves, choose_colors(len(curves)), strict=True)
     )
     drawing = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">{"".join(parts)}</svg>'
     return f"<figure>{drawing}<figcaption>{escape(words)}<br>{legend}</figcaption></figure>"
@@ -111,5 +111,6 @@ def logarithmic_ticks(low: float, high: float) -> list[float]:
     return ticks[first : max(last, first + 1) + 1]
 
 
-def _cycle(count: int) -> list[str]:
+def choose_colors(count: int) -> list[str]:
+    """Of so many curves; the first, which stands out, shares its color with none."""
     return [COLORS[k] if k < len(COLORS) else COLORS[1 + (k - 1) % (len(COLORS) - 1)] for k in range(count)]

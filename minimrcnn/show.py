@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minimrcnn.archive import atomic_file
-from minimrcnn.chart import COLORS
+from minimrcnn.chart import choose_colors
 from minimrcnn.data.transforms import tight_boxes
 from minimrcnn.errors import DataError
 from minimrcnn.structures import Detections, Target
@@ -330,8 +330,8 @@ def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    for number, (name, values) in enumerate(curves.items()):
-        color = "black" if name == "total" else COLORS[number % len(COLORS)]  # as on the page of a run
+    for (name, values), color in zip(curves.items(), choose_colors(len(curves)), strict=True):  # as on a run's page
+        color = "black" if name == "total" else color
         positive = np.where(values > 0, values, np.nan)  # a logarithm has no place for the mask loss of no objects, 0
         thick, dots = 2.2 if name == "total" else 1.5, "o" if len(steps) <= SHORT else None
         if window > 1:

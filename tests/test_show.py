@@ -158,6 +158,11 @@ def test_the_plot_says_what_it_shows(tmp_path, monkeypatch):
     assert [axes.lines[0].get_marker() for axes in seen] == ["o", "None", "None"]  # a single step is seen
 
 
+def test_more_losses_than_colors(tmp_path):
+    show.plot_log([{"step": 1, "learning_rate": 1e-3, **{f"loss_{k}": 1.0 for k in range(15)}}], tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size
+
+
 def test_large_pictures_and_their_objects_are_shrunk():
     picture = np.zeros((300, 100, 3), np.uint8)
     picture[100:200] = 200
