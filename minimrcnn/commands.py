@@ -79,8 +79,8 @@ def demo(options) -> None:
     pictures, steps, warmup = (10, 30, 5) if options.quick else (50, FULL_STEPS, 100)
     dataset, unseen = Shapes(pictures, seed=options.seed), Shapes(pictures, seed=UNSEEN + (options.seed == UNSEEN))
     config = small_config(dataset.class_names, dataset.category_ids, rois=DEMO_ROIS)
-    if options.resume or not is_shorter_demo(Path(options.output) / CHECKPOINT, config, steps):
-        check_folder(options)
+    is_less = not options.resume and is_shorter_demo(Path(options.output) / CHECKPOINT, config, steps)
+    check_folder(options, may_replace=is_less)
     model = MaskRCNN(config, seed=options.seed)
     recipe = TrainOptions(steps=steps, batch_size=4, warmup_steps=warmup, seed=options.seed)
     say(f"training on {pictures} generated pictures for {steps} steps; Ctrl-C saves and stops")
@@ -169,18 +169,19 @@ def is_shorter_demo(path: Path, config, steps: int) -> bool:
     return run.finished and is_demo and run.options.get("steps", math.inf) <= steps
 
 
-def check_folder(options) -> bool:
+def check_folder(options, may_replace: bool = False) -> bool:
     """Whether a training is in the folder already, which is only fine if it shall go on, and if nobody else does that.
 
     A run to go on with has its folder, be there a checkpoint in it yet or not; without one, a name was misspelt. Where
-    a model is there and no checkpoint, to begin anew would overwrite the model.
+    a model is there and no checkpoint, to begin anew would overwrite the model. ``may_replace``: what is there is worth
+    nothing.
     """
     folder = Path(options.output)
     if folder.is_dir():
         with lock_folder(folder):
             pass
     begun = next((name for name in (CHECKPOINT, MODEL) if (folder / name).exists()), None)
-    if begun and not options.resume:
+    if begun and not (options.resume or may_replace):
         raise DataError(
             f"{folder / begun}: a training is in this folder; go on with it (--resume), or name another folder with -o"
         )

@@ -11,7 +11,6 @@ from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.published import ON_C4, V2
-from minimrcnn.models.saved import Zeros
 from minimrcnn.structures import Detections
 from minimrcnn.weights import load, recognize
 
@@ -46,9 +45,8 @@ def load_model(path, **fields) -> MaskRCNN:
     """
     state = load(path)
     try:
-        model = MaskRCNN(assume_config(state, **fields), seed=Zeros(state))
+        model = MaskRCNN.unfilled(assume_config(state, **fields), state)
         model.load_state(state, norm_eps=model.config.norm_eps)
-        model.generator = np.random.default_rng(0)
     except (DataError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
     return model.eval()

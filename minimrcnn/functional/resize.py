@@ -53,9 +53,14 @@ def resize_bilinear(x, size) -> Tensor:
     return Resize.apply(x, axes=axes)
 
 
+def as_sides(size) -> tuple[int, ...]:
+    """A size as whole numbers; a single one is both height and width. Whoever asks checks that there are two."""
+    return tuple(int(side) for side in np.ravel(size)) * (2 if np.size(size) == 1 else 1)
+
+
 def _check(function, x, size):
     (x,) = tensors(x)
-    size = tuple(int(side) for side in np.ravel(size)) * (2 if np.size(size) == 1 else 1)
+    size = as_sides(size)
     if x.ndim != 4 or min(x.shape[1:3]) < 1:
         raise ValueError(f"{function}: x has shape {x.shape}, wanted (N, H, W, C) with at least one pixel")
     if len(size) != 2 or min(size) < 1:

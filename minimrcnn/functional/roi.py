@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.device import beside, empty_beside, module_of, to_device
+from minimrcnn.functional.resize import as_sides
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
 from minimrcnn.kernels import roi_pool as pool_kernels
@@ -164,7 +165,7 @@ def pool_rois(
 
 def _check(function, features, rois, output_size, spatial_scale):
     (features,) = tensors(features)
-    size = tuple(int(side) for side in np.ravel(output_size)) * (2 if np.size(output_size) == 1 else 1)
+    size = as_sides(output_size)
     rois = to_device(rois.data if isinstance(rois, Tensor) else rois, "cpu")
     rois = np.ascontiguousarray(rois, dtype=features.dtype)
     if rois.size == 0:

@@ -86,7 +86,11 @@ class StudentProcess:
             self.process.stdin.flush()
         except OSError:  # it has ended since; the listener says so
             pass
-        return self._wait(self.time_limit)
+        try:
+            return self._wait(self.time_limit)
+        except Gone:
+            self.is_gone = True
+            raise
 
     def _listen(self) -> None:
         """Runs in a thread of its own, as a pipe cannot be read with a time limit on every system."""
@@ -102,10 +106,8 @@ class StudentProcess:
         except queue.Empty:
             answer = None
             if self.process.poll() is None:  # else it has ended, but one that it had started holds the pipe
-                self.is_gone = True
                 raise Gone(Answer("slow", message=f"took longer than {seconds:g} s")) from None
         if answer is None:
-            self.is_gone = True
             raise Gone(self._explain_end(seconds))
         return answer
 

@@ -233,6 +233,13 @@ class MaskRCNN(Module):
         write_archive(path, arrays, {"kind": "minimrcnn model", "config": config, **notes})
 
     @classmethod
+    def unfilled(cls, config: Config, arrays) -> MaskRCNN:
+        """A model whose weights are to be replaced by arrays, and cannot be many more than these; see `Zeros`."""
+        model = cls(config, seed=Zeros(arrays))
+        model.generator = np.random.default_rng(0)
+        return model
+
+    @classmethod
     def load(cls, path) -> MaskRCNN:
         """The model that `save` wrote, or that of the checkpoint of a training that was stopped, ready to predict.
 
@@ -244,9 +251,8 @@ class MaskRCNN(Module):
         arrays, header = read_model(path)
         config = config_of(path, header)
         try:
-            model = cls(config, seed=Zeros(arrays))
+            model = cls.unfilled(config, arrays)
             model.load_arrays(arrays)
-            model.generator = np.random.default_rng(0)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error
         return model.eval()
