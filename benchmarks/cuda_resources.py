@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
-from types import SimpleNamespace
-from unittest import mock
 
-import numba
 import numpy as np
 
-from minimrcnn.kernels.twin import Twin, cuda
+from benchmarks.ptx.kernel import CAPABILITIES, Placed, compile_body
+from minimrcnn.kernels.launch import look_at
+from minimrcnn.kernels.twin import Twin
 from tests.twin_arguments import ARGUMENTS
-
-CAPABILITIES = (8, 0), (9, 0)  # GPUs of 2020 (A100) and 2022 (H100, H200)
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,11 @@ class Resources:
     shared: int
 
 
-def compile_ptx(name: str, number: int, capability: tuple[int, int]) -> str:
-    """The PTX of a twin's CUDA body for the types of one of its argument lists in `tests.twin_arguments`."""
-    arguments = ARGUMENTS[name][number](np.random.default_rng(0))
-    types = tuple(numba.float32 if isinstance(argument, float) else numba.typeof(argument) for argument in arguments)
-    # Numba asks the GPU at hand what to compile the shared arithmetic for. Without one, answer for it.
-    device = SimpleNamespace(compute_capability=capability)
-    with mock.patch("numba.cuda.dispatcher.get_current_device", lambda: device):
-        ptx, _ = cuda.compile_ptx(Twin.registry[name].cuda, types, cc=capability)
-    return ptx
+def compile_twin(name: str, capability: tuple[int, int]) -> str:
+    """The PTX of a twin's CUDA body for the types of its first arguments in `tests.twin_arguments`."""
+    arguments = ARGUMENTS[name][0](np.random.default_rng(0))
+    kinds, _ = look_at([Placed(value, 0) if isinstance(value, np.ndarray) else value for value in arguments])
+    return compile_body(Twin.registry[name].cuda, kinds, capability)
 
 
 def measure(ptx: str, capability: tuple[int, int]) -> Resources:
@@ -86,7 +79,7 @@ def main() -> None:
     print(f"{'kernel':30}{'':8}{'registers':>10}{'spilled':>10}{'shared':>10}")
     for name in ARGUMENTS:
         for capability in CAPABILITIES:
-            found = measure(compile_ptx(name, 0, capability), capability)
+            found = measure(compile_twin(name, capability), capability)
             target = f"sm_{capability[0]}{capability[1]}"
             print(f"{name:30}{target:8}{found.registers:10}{found.spilled:10}{found.shared:10}")
 

@@ -88,7 +88,8 @@ agree("CPU form is off from the reference by at most", np.abs(on_cpu - mine).max
 
 # %% What a Twin does
 # `Twin` ties the two fast forms together. It chooses by where the output lives, so that callers need not, and knows all
-# its kind, so that one test checks every pair (tests/test_cuda_simulator.py).
+# its kind, so that one test checks every pair: its CUDA form as Python (tests/test_cuda_simulator.py), and as it was
+# compiled, with an eye on who reads and writes what at the same time (tests/test_ptx_machine.py). Neither needs a GPU.
 section("Twin")
 print(f"{len(Twin.registry)} twins are loaded: {', '.join(map(repr, Twin.registry.values()))}")
 iou_kernels.box_iou(a[:0], b, np.empty((0, 3), np.float32))  # nothing to do: nothing is launched

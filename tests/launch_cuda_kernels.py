@@ -31,7 +31,11 @@ def copy_to_gpu(array: np.ndarray):
 
 def compare(name: str, number: int) -> float:
     """The largest difference of an array, over the largest value, between a twin's bodies for a list of arguments."""
-    here, there = launch(name, number)
+    return difference(name, *launch(name, number))
+
+
+def difference(name: str, here: list, there: list) -> float:
+    """The same, of arguments for the CPU's body and of arguments after a launch of the other."""
     Twin.registry[name].cpu(*here)
     worst = 0.0
     for a, b in zip(here, there, strict=True):
@@ -44,7 +48,8 @@ def compare(name: str, number: int) -> float:
             fine = np.isfinite(a)
             if not np.array_equal(a[~fine], b[~fine], equal_nan=True):
                 return float("inf")
-            worst = max(worst, float(np.abs(a - b)[fine].max(initial=0) / max(np.abs(a[fine]).max(initial=0), 1e-30)))
+            a, b = a[fine], b[fine]
+            worst = max(worst, float(np.abs(a - b).max(initial=0) / max(np.abs(a).max(initial=0), 1e-30)))
     return worst
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numba import config
 
+from benchmarks.ptx.kernel import Placed
 from minimrcnn.kernels import launch
 from minimrcnn.kernels.compiled import hash_sources
 from minimrcnn.kernels.launch import CudaKernel, Packer, look_at, numba_type
@@ -16,20 +16,8 @@ from minimrcnn.kernels.twin import Twin, cuda
 from tests.twin_arguments import ARGUMENTS
 
 
-class DeviceArray:
-    """What `launch` asks of an array on a GPU."""
-
-    __cuda_array_interface__ = None
-
-    def __init__(self, array: np.ndarray):
-        self.array, self.data = array, SimpleNamespace(ptr=array.ctypes.data)
-
-    def __getattr__(self, name):
-        return getattr(self.array, name)
-
-
 def on_device(arguments) -> list:
-    return [DeviceArray(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
+    return [Placed(value, value.ctypes.data) if isinstance(value, np.ndarray) else value for value in arguments]
 
 
 def test_a_launch_writes_what_the_driver_reads():

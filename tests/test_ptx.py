@@ -32,7 +32,7 @@ DECIDING = ("nms_compare",)  # whose last bit decides, so that a product must be
 
 @cache
 def compiled(name: str, capability: tuple[int, int]) -> str:
-    return cuda_resources.compile_ptx(name, 0, capability)
+    return cuda_resources.compile_twin(name, capability)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -56,6 +56,14 @@ def _roi_align_gradient(rng, ratio, aligned, use_max):
     return gradient, winner, ROIS, scale, ratio, aligned, use_max, np.full_like(features, 7)
 
 
+def _roi_align_gradient_of_many(rng):
+    """More RoIs than a block of CUDA threads looks at in one turn."""
+    corners, sides = rng.uniform(0, 2, (150, 2)), rng.uniform(0.1, 1, (150, 2))
+    rois = np.concatenate([np.zeros((150, 1)), corners, corners + sides], axis=1).astype(np.float32)
+    winner = np.zeros((0, 0, 0, 0), np.int32)
+    return normal(rng, 150, 1, 1, 3), winner, rois, 1.0, 1, True, False, unset(1, 2, 3, 3)
+
+
 def _roi_pool(rng, rule):
     features = rng.standard_normal((2, 7, 6, 3)).astype(np.float32)
     output = np.full((len(ROIS), 2, 3, 3), 7, np.float32)
@@ -249,7 +257,7 @@ def each(make, *cases):
 ARGUMENTS = {
     "roi_align": each(_roi_align, *ALIGN),
     "roi_align_gradient": each(_roi_align_gradient, *ALIGN),
-    "roi_align_gradient_in_order": each(_roi_align_gradient, *ALIGN),
+    "roi_align_gradient_in_order": [*each(_roi_align_gradient, *ALIGN), _roi_align_gradient_of_many],
     "roi_pool": each(_roi_pool, (0,), (1,), (2,)),
     "roi_pool_gradient": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "roi_pool_gradient_in_order": each(_roi_pool_gradient, (0,), (1,), (2,)),

@@ -167,7 +167,6 @@ def nms_settle_cuda(suppresses, first, gone, kept):
                         cuda.atomic.or_(out, later - own, bits)
                     else:
                         cuda.atomic.or_(gone, later, bits)
-        cuda.syncthreads()
     if thread == 0:
         kept[0] = before
 
