@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 import os
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.ptx import __main__ as of_typical_sizes
 from benchmarks.ptx.kernel import MachineKernel, run_in_machine
 from benchmarks.ptx.machine import Counts, run
 from benchmarks.ptx.memory import Fault, Memory, Region
@@ -384,16 +386,45 @@ def test_views_of_one_array_are_one():
     x = np.arange(2 * BLOCK, dtype=np.float32)
     with pytest.raises(Fault, match="which thread"):
         MachineKernel(reads_beyond)[1, BLOCK](x, x[:-1])
-
-
-def test_what_a_run_takes():
-    """Copying: a warp reads and writes 128 bytes, in four pieces each; every second number, it reads eight."""
-    for stride, sectors in ((1, 4 + 4), (2, 8 + 4)):
-        x, y, counts = np.ones(128, np.float32)[::stride], np.zeros(BLOCK, np.float32), Counts()
-        MachineKernel(copies, counts=counts)[1, BLOCK](x, y)
-        assert (counts.requests, counts.sectors, counts.numbers) == (2 * 2, 2 * sectors, 2 * 2 * 128)
-        assert counts.instructions > 2 * 2
+    with pytest.raises(ValueError, match="argument 1 is not one piece of memory"):
+        MachineKernel(copies)[1, BLOCK](x, np.lib.stride_tricks.as_strided(x, (BLOCK,), (8,)))
 
 
 def copies(x, y):
     y[cuda.grid(1)] = x[cuda.grid(1)]
+
+
+@pytest.mark.parametrize("stride, pieces", [(1, 8 + 8), (2, 16 + 8)])
+def test_what_a_run_takes(stride, pieces):
+    """Two warps read and write 128 bytes each; for every second number they read twice that."""
+    x, y, counts = np.ones(stride * BLOCK, np.float32)[::stride], np.zeros(BLOCK, np.float32), Counts()
+    MachineKernel(copies, counts=counts)[1, BLOCK](x, y)
+    assert (counts.asked, counts.bytes) == (2 * 4 * BLOCK, 32 * pieces)
+    assert counts.instructions > 10 * BLOCK
+
+
+# Of one thread for each number of the output; with places of 64 bits, 58, 274, 118, 335 and 340.
+MOST = {"epilogue": 53, "max_pool": 220, "gather_patches": 106, "roi_align": 290, "roi_pool": 255}
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_places_are_found_in_few_instructions(name):
+    instructions, moved, used = of_typical_sizes.count(name)
+    assert instructions < MOST[name]
+    assert moved > 4 and used > 0.9  # neighbors read what lies side by side
+
+
+def test_what_a_product_reads():
+    """Threads that share tiles read an eighth of the bytes, and with sixteen outputs each a third of that."""
+    simple, tiled, blocked = (of_typical_sizes.count(f"matmul_{name}") for name in ("simple", "tiled", "blocked"))
+    assert simple[1] > 8 * tiled[1] and tiled[1] == 3 * blocked[1]
+    assert simple[0] > 4 * tiled[0] and tiled[0] > 1.5 * blocked[0]
+
+
+def test_the_table(monkeypatch, capsys):
+    monkeypatch.setattr(of_typical_sizes, "TYPICAL", {"relu_gradient": of_typical_sizes.TYPICAL["relu_gradient"]})
+    monkeypatch.setattr(sys, "argv", ["ptx"])
+    of_typical_sizes.main()
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split()[-5:] == ["instructions", "read", "and", "written", "used"]
+    assert row.split()[0] == "relu_gradient" and row.split()[3] == "bytes"

@@ -49,7 +49,8 @@ def place(array: np.ndarray, memory: Memory, addresses: dict[int, int], name: st
         owner = owner.base
     if id(owner) not in addresses:
         numbers = owner.ravel(order="K").view(np.uint8)
-        assert numbers.size == 0 or np.shares_memory(numbers, owner), f"{name} is not in one piece"
+        if numbers.size > 0 and not np.shares_memory(numbers, owner):
+            raise ValueError(f"{name} is not one piece of memory")
         addresses[id(owner)] = memory.add(Region(name, numbers, array.itemsize))
     return Placed(array, addresses[id(owner)] + array.ctypes.data - owner.ctypes.data)
 

@@ -66,6 +66,7 @@ ELEMENTWISE = {
     "xor": np.bitwise_xor, "min": np.fmin, "max": np.fmax, "mad": multiply_and_add, "fma": multiply_and_add,
 }  # fmt: skip
 COUNTS = "popc", "clz"  # give 32 bits
+MOVES = "ld", "st", "atom", "bra", "ret", "bar"  # of any width
 COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
                "ge": np.greater_equal}  # fmt: skip
 ATOMICS = {"add": operator.add, "or": operator.or_, "and": operator.and_, "max": max, "min": min}
@@ -74,29 +75,31 @@ ROUNDINGS = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 @dataclass
 class Counts:
-    """What a run took.
+    """What a run took, of all threads.
 
     Attributes
     ----------
     instructions : int
-        Of warps: 32 threads together count as one.
-    requests, sectors : int
-        How often a warp read or wrote the GPU's memory, and the pieces of 32 bytes that this took.
-    numbers : int
-        Bytes that the threads asked for; less than those of all sectors where neighbors' are not side by side.
+        Carried out; arithmetic with 64 bits counts twice, as a GPU has 32.
+    asked, bytes : int
+        Bytes of memory that threads read or wrote, and those of all pieces of 32 that the requests of their warps took:
+        more, where neighbors' are not side by side, and less, where they are the same.
     """
 
     instructions: int = 0
-    requests: int = 0
-    sectors: int = 0
-    numbers: int = 0
+    asked: int = 0
+    bytes: int = 0
 
-    def add(self, threads: np.ndarray, addresses: np.ndarray, itemsize: int) -> None:
-        """An instruction in which these threads access these addresses."""
+    def add(self, instruction: Instruction, threads: np.ndarray) -> None:
+        """These threads carry it out."""
+        is_wide = instruction.name not in MOVES and instruction.dtype.itemsize == 8
+        self.instructions += threads.size * (2 if is_wide else 1)
+
+    def add_access(self, threads: np.ndarray, addresses: np.ndarray, itemsize: int) -> None:
+        """These threads access these addresses, in one instruction."""
         warps = (threads // WARP).astype(np.uint64)
-        self.requests += np.unique(warps).size
-        self.sectors += np.unique((warps << np.uint64(44)) + addresses // np.uint64(SECTOR)).size
-        self.numbers += threads.size * itemsize
+        self.asked += threads.size * itemsize
+        self.bytes += SECTOR * np.unique((warps << np.uint64(44)) + addresses // np.uint64(SECTOR)).size
 
 
 def run(program: Program, numbers: bytes, memory: Memory, blocks: int, block_size: int, counts: Counts | None = None):
@@ -168,16 +171,15 @@ class Machine:
     def go_on(self, place: int, group: np.ndarray) -> None:
         """Threads that are at the same place, until they part, wait or end, or others may be met."""
         ends = self.program.ends
-        warps = np.unique(self.threads[group] // WARP).size if self.counts is not None else 0
         everybody = slice(None) if group.size == self.threads.size else group
         while True:
             instruction = self.program.instructions[place]
-            if self.counts is not None:
-                self.counts.instructions += warps
             those = everybody
             if instruction.guard:
                 holds = self.registers[instruction.guard][group] == instruction.wanted
                 those = group[holds]
+            if self.counts is not None:
+                self.counts.add(instruction, self.threads[group])
             self.places[group] = place + 1
             try:
                 if self.threads[those].size:
@@ -295,7 +297,7 @@ class Machine:
         found = self.memory.access(kind, addresses, dtype, threads, self.epochs[those])
         for region, _, chosen in found:
             if self.counts is not None and region.blocks is None:
-                self.counts.add(threads[chosen], addresses[chosen], dtype.itemsize)
+                self.counts.add_access(threads[chosen], addresses[chosen], dtype.itemsize)
         return [(region.data.view(dtype), items, chosen) for region, items, chosen in found]
 
     def ld(self, instruction: Instruction, those) -> None:

@@ -22,6 +22,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
+from minimrcnn.kernels.places import multiply_add, read_at, write_at
 from minimrcnn.kernels.twin import WARP, divide, find_cell
 
 FOUR = 4
@@ -61,17 +62,42 @@ def choose_four(first, lanes, channels):
 
 
 @register_jitable
+def places_of_channels(shape, n, row, column, four):
+    """Where four channels of a cell are in an array (N, H, W, C)."""
+    cell = multiply_add(multiply_add(n, shape[1], row), shape[2], column)
+    return (
+        multiply_add(cell, shape[3], four[0]),
+        multiply_add(cell, shape[3], four[1]),
+        multiply_add(cell, shape[3], four[2]),
+        multiply_add(cell, shape[3], four[3]),
+    )
+
+
+@register_jitable
+def read_places(x, places):
+    """Four numbers."""
+    return read_at(x, places[0]), read_at(x, places[1]), read_at(x, places[2]), read_at(x, places[3])
+
+
+@register_jitable
+def write_places(values, places, y):
+    """Four numbers."""
+    write_at(y, places[0], values[0])
+    write_at(y, places[1], values[1])
+    write_at(y, places[2], values[2])
+    write_at(y, places[3], values[3])
+
+
+@register_jitable
 def read_four(x, n, row, column, four):
-    """The numbers of four channels of x (N, H, W, C); the place must be inside."""
-    cell = x[np.uint32(n), np.uint32(row), np.uint32(column)]
-    return cell[four[0]], cell[four[1]], cell[four[2]], cell[four[3]]
+    """The numbers of four channels of x (N, H, W, C); the cell must be inside."""
+    return read_places(x, places_of_channels(x.shape, n, row, column, four))
 
 
 @register_jitable
 def write_four(values, four, n, row, column, y):
     """The numbers of four channels, into y (N, H, W, C)."""
-    cell = y[np.uint32(n), np.uint32(row), np.uint32(column)]
-    cell[four[0]], cell[four[1]], cell[four[2]], cell[four[3]] = values[0], values[1], values[2], values[3]
+    write_places(values, places_of_channels(y.shape, n, row, column, four), y)
 
 
 @register_jitable
@@ -148,13 +174,23 @@ def find_rows(thread, count, channels):
 
 
 @register_jitable
+def places_of_rows(shape, rows, channel):
+    """Where a channel of four rows is in a matrix (R, C)."""
+    return (
+        multiply_add(rows[0], shape[1], channel),
+        multiply_add(rows[1], shape[1], channel),
+        multiply_add(rows[2], shape[1], channel),
+        multiply_add(rows[3], shape[1], channel),
+    )
+
+
+@register_jitable
 def read_rows(matrix, rows, channel):
     """A channel's numbers in four rows."""
-    return matrix[rows[0], channel], matrix[rows[1], channel], matrix[rows[2], channel], matrix[rows[3], channel]
+    return read_places(matrix, places_of_rows(matrix.shape, rows, channel))
 
 
 @register_jitable
 def write_rows(values, rows, channel, matrix):
     """A channel's numbers, into four rows."""
-    matrix[rows[0], channel], matrix[rows[1], channel] = values[0], values[1]
-    matrix[rows[2], channel], matrix[rows[3], channel] = values[2], values[3]
+    write_places(values, places_of_rows(matrix.shape, rows, channel), matrix)

@@ -29,10 +29,14 @@ from minimrcnn.kernels.four import (
     choose_four,
     find_lane,
     find_rows,
+    places_of_channels,
+    read_places,
     rectify_four,
     threads_of_cells,
+    write_places,
     write_rows,
 )
+from minimrcnn.kernels.places import multiply_add, read_at
 from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
 
 
@@ -66,7 +70,8 @@ def read_patch(x, n, y, column, channel):
     """A number of the map, 0 outside. Without sign, what lies above or left of it is far below and right of it."""
     n, y, column = np.uint32(n), np.uint32(y & 0xFFFFFFFF), np.uint32(column & 0xFFFFFFFF)
     inside = n < np.uint32(x.shape[0]) and y < np.uint32(x.shape[1]) and column < np.uint32(x.shape[2])
-    return x[n, y, column, channel] if inside else x.dtype.type(0)
+    cell = multiply_add(multiply_add(n, x.shape[1], y), x.shape[2], column)
+    return read_at(x, multiply_add(cell, x.shape[3], channel)) if inside else x.dtype.type(0)
 
 
 @register_jitable
@@ -140,13 +145,14 @@ def scatter_patches_cpu(patches, first, kernel_size, stride, padding, out_size, 
 @register_jitable
 def read_four_columns(patches, row, groups, columns, tap):
     """Numbers of one row, each of a group and a column of its own; ``tap``: the column where a tap begins."""
-    row = np.uint32(row)
-    return (
-        patches[groups[0], row, np.uint32(tap + columns[0])],
-        patches[groups[1], row, np.uint32(tap + columns[1])],
-        patches[groups[2], row, np.uint32(tap + columns[2])],
-        patches[groups[3], row, np.uint32(tap + columns[3])],
+    count, inner = patches.shape[1], patches.shape[2]
+    places = (
+        multiply_add(multiply_add(groups[0], count, row), inner, tap + columns[0]),
+        multiply_add(multiply_add(groups[1], count, row), inner, tap + columns[1]),
+        multiply_add(multiply_add(groups[2], count, row), inner, tap + columns[2]),
+        multiply_add(multiply_add(groups[3], count, row), inner, tap + columns[3]),
     )
+    return read_places(patches, places)
 
 
 def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size, height, first_line, bias, relu, lines):
@@ -179,8 +185,7 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
             total = add_four(total, F(1), (bias[four[0]], bias[four[1]], bias[four[2]], bias[four[3]]))
         if relu:
             total = rectify_four(total, F)
-        target = lines[np.uint32(line), np.uint32(column)]
-        target[four[0]], target[four[1]], target[four[2]], target[four[3]] = total[0], total[1], total[2], total[3]
+        write_places(total, places_of_channels((1,) + lines.shape, 0, line, column, four), lines)
         start += FOUR * lanes
 
 

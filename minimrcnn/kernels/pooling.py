@@ -78,11 +78,13 @@ def max_pool_gradient_cpu(y_gradient, taps, kernel, stride, padding, x_gradient)
 @register_jitable
 def keep_larger(best, winner, values, tap):
     """The largest so far and their taps, after ``values``, which all are of this tap."""
-    a = winner[0] < 0 or values[0] > best[0] or values[0] != values[0]
-    b = winner[1] < 0 or values[1] > best[1] or values[1] != values[1]
-    c = winner[2] < 0 or values[2] > best[2] or values[2] != values[2]
-    d = winner[3] < 0 or values[3] > best[3] or values[3] != values[3]
-    return select_four((a, b, c, d), values, best), select_four((a, b, c, d), (tap, tap, tap, tap), winner)
+    which = (
+        values[0] > best[0] or values[0] != values[0],
+        values[1] > best[1] or values[1] != values[1],
+        values[2] > best[2] or values[2] != values[2],
+        values[3] > best[3] or values[3] != values[3],
+    )
+    return select_four(which, values, best), select_four(which, (tap, tap, tap, tap), winner)
 
 
 def max_pool_cuda(x, kernel, stride, padding, taps, y):
@@ -93,15 +95,18 @@ def max_pool_cuda(x, kernel, stride, padding, taps, y):
     if n >= len(y):
         return
     top, left = oy * stride - padding, ox * stride - padding
+    first_row, last_row = np.int32(max(0, top)), np.int32(min(top + kernel, x.shape[1]))
+    first_column, last_column = np.int32(max(0, left)), np.int32(min(left + kernel, x.shape[2]))
     first = lane
     while first < channels:
         four = choose_four(first, lanes, channels)
-        none = np.int32(-1)
-        best, winner = (F(0), F(0), F(0), F(0)), (none, none, none, none)
-        for row in range(max(0, top), min(top + kernel, x.shape[1])):
-            for column in range(max(0, left), min(left + kernel, x.shape[2])):
-                values = read_four(x, n, row, column, four)
-                best, winner = keep_larger(best, winner, values, np.int32((row - top) * kernel + column - left))
+        least, tap = F(-np.inf), np.int32((first_row - top) * kernel + first_column - left)
+        best, winner = (least, least, least, least), (tap, tap, tap, tap)
+        for row in range(first_row, last_row):
+            tap = np.int32((row - top) * kernel + first_column - left)
+            for column in range(first_column, last_column):
+                best, winner = keep_larger(best, winner, read_four(x, n, row, column, four), tap)
+                tap = np.int32(tap + 1)
         write_four(best, four, n, oy, ox, y)
         write_four(winner, four, n, oy, ox, taps)
         first += FOUR * lanes

@@ -388,17 +388,17 @@ def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_m
         four = choose_four(first, lanes, channels)
         total, none = (F(0), F(0), F(0), F(0)), np.int32(-1)
         best = (none, none, none, none)
-        for number in range(samples_y * samples_x):
-            i, j = divide(number, samples_x)
+        for i in range(samples_y):
             corners_y = find_corners(place_sample(y, size_y, samples_y, p, i, F), height, F)
-            corners_x = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
-            value = sample_four(features, image, corners_y, corners_x, four, F)
-            if not use_max:
-                total = add_four(total, share, value)
-            elif number == 0:
-                total, best = value, (np.int32(0), np.int32(0), np.int32(0), np.int32(0))
-            else:
-                total, best = keep_greater(total, best, value, np.int32(number))
+            for j in range(samples_x):
+                corners_x = find_corners(place_sample(x, size_x, samples_x, q, j, F), width, F)
+                value, number = sample_four(features, image, corners_y, corners_x, four, F), i * samples_x + j
+                if not use_max:
+                    total = add_four(total, share, value)
+                elif number == 0:
+                    total, best = value, (np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+                else:
+                    total, best = keep_greater(total, best, value, np.int32(number))
         write_four(total, four, r, p, q, output)
         if use_max:
             write_four(best, four, r, p, q, winner)

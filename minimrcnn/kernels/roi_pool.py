@@ -208,9 +208,10 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
         none = np.int32(-1)
         best, winning = (nothing, nothing, nothing, nothing), (none, none, none, none)
         for row in range(top, bottom):
-            for column in range(left, right):
-                values = read_four(features, image, row, column, four)
-                best, winning = keep_greater(best, winning, values, np.int32(row * width + column))
+            cell, last = np.int32(row * width + left), np.int32(row * width + right)  # counted through all rows
+            while cell < last:
+                best, winning = keep_greater(best, winning, read_four(features, image, 0, cell, four), cell)
+                cell = np.int32(cell + 1)
         write_four(best, four, r, p, q, output)
         write_four(winning, four, r, p, q, winner)
         first += FOUR * lanes

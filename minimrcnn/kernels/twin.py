@@ -40,6 +40,7 @@ if config.ENABLE_CUDASIM or find_spec("numba_cuda") is not None:
         from numba import cuda
 
 THREADS_PER_BLOCK = 128
+COUNTABLE = 2**32  # threads are counted in 32 bits, and so are places in an array (`kernels.places`)
 WARP = 32  # threads that run in step and whose loads of neighboring numbers are one
 
 # Where a GPU can it rounds a * b + c once, a CPU twice. A body that must decide exactly as its CPU twin does, in that a
@@ -143,10 +144,11 @@ class Twin:
         if self.adds:
             arguments[-1].fill(0)
         threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
-        if max(threads, *arguments[-1].shape) >= 2**32:
-            shape = f"{threads} threads for {arguments[-1].shape}"
-            raise ValueError(f"{self.name}: {shape}, wanted less than 2^32 of each; take fewer pictures at a time")
         if threads > 0:
+            largest = max((value for value in arguments if hasattr(value, "shape")), key=operator.attrgetter("size"))
+            if max(threads, largest.size) >= COUNTABLE:
+                what = f"{threads} threads and an array of shape {largest.shape}"
+                raise ValueError(f"{self.name}: {what}, wanted less than 2^32 of each; take fewer pictures at a time")
             self.kernel[(threads + self.block - 1) // self.block, self.block](*arguments)
 
     @cached_property
