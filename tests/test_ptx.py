@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,11 +29,6 @@ OF_SUMS = ("fold_sums", "fold_gradient_sums")  # a thread for each group, whose 
 DECIDING = ("nms_compare",)  # whose last bit decides, so that a product must be rounded as on a CPU
 
 
-@cache
-def compiled(name: str, capability: tuple[int, int]) -> str:
-    return cuda_resources.compile_twin(name, capability)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def compiler():
     """NVIDIA's compiler library, which `numba-cuda[cu13]` brings; the test extra has it on Linux."""
@@ -47,7 +41,7 @@ def compiler():
 @pytest.mark.parametrize("capability", cuda_resources.CAPABILITIES, ids=["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_compiles_without_float64(name, capability):
-    ptx = compiled(name, capability)
+    ptx = cuda_resources.compile_twin(name, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in ptx
     assert name in OF_SUMS or ptx.count(".f64") == 0
     if name in DECIDING:
@@ -58,7 +52,7 @@ def test_compiles_without_float64(name, capability):
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_fits_into_registers(name, capability):
     pytest.importorskip("cuda.bindings.nvjitlink", reason="the linker that counts registers comes with numba-cuda")
-    found = cuda_resources.measure(compiled(name, capability), capability)
+    found = cuda_resources.measure(cuda_resources.compile_twin(name, capability), capability)
     assert found.spilled == 0, found
     most = min(REGISTERS, OF_AN_SM // Twin.registry[name].block)
     assert 0 < found.registers <= most and found.shared <= SHARED, found
@@ -66,7 +60,7 @@ def test_fits_into_registers(name, capability):
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_takes_what_a_launch_hands_over(name):
-    declared = re.findall(r"\.param (?:\.align \d+ )?\.(\w+) ", compiled(name, (9, 0)).split("{")[0])
+    declared = re.findall(r"\.param (?:\.align \d+ )?\.(\w+) ", cuda_resources.compile_twin(name, (9, 0)).split("{")[0])
     arguments = on_device(ARGUMENTS[name][0](np.random.default_rng(0)))
     words = "".join(map(word_format, look_at(arguments)[0]))
     assert [WORDS[kind] for kind in declared] == re.findall("|".join(map(re.escape, WORDS.values())), words)

@@ -55,6 +55,7 @@ def place(array: np.ndarray, memory: Memory, addresses: dict[int, int], name: st
     return Placed(array, addresses[id(owner)] + array.ctypes.data - owner.ctypes.data)
 
 
+@cache
 def compile_body(body, kinds: tuple, capability: tuple[int, int]) -> str:
     """The PTX of a CUDA body, as a launch of it would compile it.
 

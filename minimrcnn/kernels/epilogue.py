@@ -11,7 +11,15 @@ a row together. With a single group the product may lie in the output itself.
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.four import add_four, find_rows, read_rows, rectify_four, threads_of_rows, write_rows
+from minimrcnn.kernels.four import (
+    add_four,
+    find_rows,
+    places_of_rows,
+    read_places,
+    rectify_four,
+    threads_of_rows,
+    write_places,
+)
 from minimrcnn.kernels.twin import Twin, cuda, divide
 
 
@@ -43,15 +51,16 @@ def epilogue_cuda(product, bias, residual, relu, output):
     if rows[0] >= output.shape[0]:
         return
     group, at = divide(channel, product.shape[2])
-    values = read_rows(product[group], rows, at)
+    places = places_of_rows((1,) + output.shape, 0, rows, channel)
+    values = read_places(product, places_of_rows(product.shape, group, rows, at))
     if residual.size > 0:
-        values = add_four(values, F(1), read_rows(residual, rows, channel))
+        values = add_four(values, F(1), read_places(residual, places))
     if bias.size > 0:
         b = bias[channel]
         values = add_four((b, b, b, b), F(1), values)
     if relu:
         values = rectify_four(values, F)
-    write_rows(values, rows, channel, output)
+    write_places(values, places, output)
 
 
 # epilogue(product (groups, R, Cout / groups), bias (Cout,) or (0,), residual (R, Cout) or (0, 0), relu: bool,

@@ -174,23 +174,11 @@ def find_rows(thread, count, channels):
 
 
 @register_jitable
-def places_of_rows(shape, rows, channel):
-    """Where a channel of four rows is in a matrix (R, C)."""
+def places_of_rows(shape, n, rows, channel):
+    """Where a channel of four rows of a matrix is, the n-th of an array (N, R, C)."""
     return (
-        multiply_add(rows[0], shape[1], channel),
-        multiply_add(rows[1], shape[1], channel),
-        multiply_add(rows[2], shape[1], channel),
-        multiply_add(rows[3], shape[1], channel),
+        multiply_add(multiply_add(n, shape[1], rows[0]), shape[2], channel),
+        multiply_add(multiply_add(n, shape[1], rows[1]), shape[2], channel),
+        multiply_add(multiply_add(n, shape[1], rows[2]), shape[2], channel),
+        multiply_add(multiply_add(n, shape[1], rows[3]), shape[2], channel),
     )
-
-
-@register_jitable
-def read_rows(matrix, rows, channel):
-    """A channel's numbers in four rows."""
-    return read_places(matrix, places_of_rows(matrix.shape, rows, channel))
-
-
-@register_jitable
-def write_rows(values, rows, channel, matrix):
-    """A channel's numbers, into four rows."""
-    write_places(values, places_of_rows(matrix.shape, rows, channel), matrix)

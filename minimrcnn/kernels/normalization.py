@@ -28,11 +28,12 @@ from minimrcnn.kernels.four import (
     add_four,
     count_row_threads,
     find_rows,
-    read_rows,
+    places_of_rows,
+    read_places,
     rectify_four,
     select_four,
     threads_of_rows,
-    write_rows,
+    write_places,
 )
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide
 
@@ -195,13 +196,13 @@ def scale_channels_cuda(x, scale, shift, residual, relu, y):
     n, rows, c = find_rows_of_picture(cuda.grid(1), x.shape)
     if n >= len(x):
         return
-    s, values = shift[n, c], read_rows(x[n], rows, c)
-    values = add_four((s, s, s, s), scale[n, c], values)
+    s, places = shift[n, c], places_of_rows(x.shape, n, rows, c)
+    values = add_four((s, s, s, s), scale[n, c], read_places(x, places))
     if residual.size:
-        values = add_four(values, F(1), read_rows(residual[n], rows, c))
+        values = add_four(values, F(1), read_places(residual, places))
     if relu:
         values = rectify_four(values, F)
-    write_rows(values, rows, c, y[n])
+    write_places(values, places, y)
 
 
 def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradient, x_gradient):
@@ -210,14 +211,15 @@ def normalization_gradient_cuda(x, y_gradient, y, relu, a, b, d, residual_gradie
     n, rows, c = find_rows_of_picture(cuda.grid(1), x.shape)
     if n >= len(x):
         return
-    g, values = read_rows(y_gradient[n], rows, c), read_rows(x[n], rows, c)
+    places = places_of_rows(x.shape, n, rows, c)
+    g, values = read_places(y_gradient, places), read_places(x, places)
     if relu:
-        g = set_zero_unless_positive(g, read_rows(y[n], rows, c), F)
+        g = set_zero_unless_positive(g, read_places(y, places), F)
     s = d[n, c]
     values = add_four(add_four((s, s, s, s), b[n, c], values), a[n, c], g)
     if residual_gradient.size:
-        write_rows(g, rows, c, residual_gradient[n])
-    write_rows(values, rows, c, x_gradient[n])
+        write_places(g, places, residual_gradient)
+    write_places(values, places, x_gradient)
 
 
 def fold_statistics_cpu(weight, bias, mean, variance, eps, folded):

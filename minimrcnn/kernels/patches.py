@@ -30,11 +30,11 @@ from minimrcnn.kernels.four import (
     find_lane,
     find_rows,
     places_of_channels,
+    places_of_rows,
     read_places,
     rectify_four,
     threads_of_cells,
     write_places,
-    write_rows,
 )
 from minimrcnn.kernels.places import multiply_add, read_at
 from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
@@ -106,7 +106,7 @@ def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patche
     n, oy, ox = next_position(n, oy, ox, out_size)
     d = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
     values = a, b if rows[1] > rows[0] else a, c if rows[2] > rows[0] else a, d if rows[3] > rows[0] else a
-    write_rows(values, rows, column, patches[group])
+    write_places(values, places_of_rows(patches.shape, group, rows, column), patches)
 
 
 @register_jitable
