@@ -158,9 +158,16 @@ def spell_command(arguments: list[str]) -> str:
     return join([*start, *arguments])
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would say after all options what a line had been enough for."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}\n({self.prog} --help has all options, and examples)\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minimrcnn", description="Mask R-CNN: find the objects in a picture, each with its mask."
     )
     parser.add_argument("--version", action="version", version=f"minimrcnn {minimrcnn.__version__}")
