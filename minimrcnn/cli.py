@@ -167,9 +167,7 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = Parser(
-        prog="minimrcnn", description="Mask R-CNN: find the objects in a picture, each with its mask."
-    )
+    parser = Parser(prog="minimrcnn", description="Mask R-CNN: find the objects in a picture, each with its mask.")
     parser.add_argument("--version", action="version", version=f"minimrcnn {minimrcnn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -125,8 +125,10 @@ def test_the_page_refreshes_itself_until_the_run_is_over(tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "PAGE_SECONDS", 1e9)
     monkeypatch.setattr(watching, "write_run_page", lambda *a: (write(*a), pages.append(page(tmp_path))))
     figures = run(tmp_path)
-    *during, last = pages
+    announced, *during, last = pages
+    assert "0 of 12 steps" in announced and "kernels are compiled" in announced and "<img" not in announced
     assert [re.search(r"(\d+) of 12 steps", text)[1] for text in during] == ["0", "3", "6", "9"]
+    assert all("kernels" not in text for text in (*during[1:], last))
     for text in during:
         assert '<meta http-equiv="refresh" content="10">' in text and "minimrcnn train --resume" in text
         assert "Things &amp; &lt;more&gt;" in text and 'name="viewport"' in text and "color-scheme: light dark" in text

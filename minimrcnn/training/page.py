@@ -99,7 +99,8 @@ def describe_progress(progress: Progress) -> list[str]:
     again = f"<code>{escape(progress.again)}</code>"
     if progress.ended is None:
         left = f", {tell_time(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-        parts = [f"<p>{at}{left}, at {now}.</p>"]
+        waits = "" if progress.step else " Before the first one kernels are compiled, a minute where they never were."
+        parts = [f"<p>{at}{left}, at {now}.{waits}</p>"]
         if progress.again:
             parts.append(
                 "<p><small>Ctrl-C stops after the step at hand. If the time above stands still, the run was ended from "

@@ -140,6 +140,8 @@ def run_steps(
         open(folder / LOG, "a", encoding="utf-8") as log,
     ):
         first = next(loader)
+        if watch and not done:
+            watch.announce(options.steps)
         start = time.perf_counter()
         compile_ahead(TRAINING, progress, device=next(iter(optimizer.parameters.values())).device)
         rehearse(model, optimizer, options, first)

@@ -99,6 +99,12 @@ class Watch:
             with suppress(OSError):  # of the full disk that ended the run
                 self.write_page(str(error) or "stopped")
 
+    def announce(self, steps: int) -> None:
+        """Leave a page with nothing on it yet: it is looked for while the kernels are compiled, which takes a while."""
+        self.steps = steps
+        if self.every:
+            self.write_page()
+
     def begin(self, done: int, steps: int) -> None:
         """Take up a run of which ``done`` of ``steps`` steps are done."""
         self.step = self.first = done
