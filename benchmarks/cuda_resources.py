@@ -1,7 +1,8 @@
 """``python -m benchmarks.cuda_resources``: what every CUDA kernel takes of a GPU, found out without one.
 
 A kernel is compiled as its first launch would compile it: Numba and NVIDIA's libNVVM make PTX, the linker of
-`numba-cuda` (nvJitLink, which ``pip install 'minimrcnn[cuda]'`` brings) makes machine code, and reports
+`numba-cuda` (nvJitLink, which ``pip install 'minimrcnn[cuda]'`` brings) makes machine code, and reports (a launch lets
+it optimize once more, which changes registers by up to a tenth)
 
 - registers a thread: an SM has 65,536, so that with up to 32 it holds all the threads it can, with 64 half of them;
 - bytes spilled: what did not fit into registers, and goes through memory instead;
@@ -76,12 +77,12 @@ def read_report(report: str) -> Resources:
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.cuda_resources", description=__doc__,
                             formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()  # fmt: skip
-    print(f"{'kernel':30}{'':8}{'registers':>10}{'spilled':>10}{'shared':>10}")
+    print(f"{'kernel':32}{'':8}{'registers':>10}{'spilled':>10}{'shared':>10}")
     for name in ARGUMENTS:
         for capability in CAPABILITIES:
             found = measure(compile_twin(name, capability), capability)
             target = f"sm_{capability[0]}{capability[1]}"
-            print(f"{name:30}{target:8}{found.registers:10}{found.spilled:10}{found.shared:10}")
+            print(f"{name:32}{target:8}{found.registers:10}{found.spilled:10}{found.shared:10}")
 
 
 if __name__ == "__main__":

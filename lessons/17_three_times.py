@@ -1,7 +1,8 @@
 """The same kernel three times: as the textbook says it, for the CPU with Numba, and for the GPU with CUDA.
 
-You read box IoU and RoIAlign in all three forms, check them against one another, see which thread computes what, and
-measure what the fast forms gain. A kernel is the inner loop of an operation: it fills an array, and does nothing else.
+You read box IoU in all three forms, check them and those of RoIAlign against one another, see which thread computes
+what, how threads that share numbers must wait for one another, and measure what the fast forms gain. A kernel is the
+inner loop of an operation: it fills an array, and does nothing else.
 
 In the article: section 5 (RoIAlign); the article has no code. In the papers: He et al. 2017 (Mask R-CNN), section 3.
 In the package: minimrcnn/kernels/twin.py (open it now), kernels/box_iou.py, kernels/roi_align.py and reference.py. To
@@ -10,8 +11,8 @@ block work together.
 Before: IoU (6), RoIAlign (10).
 
 Without an NVIDIA GPU the CUDA forms run in Numba's simulator: ordinary Python that plays one GPU thread after another.
-It shows that the results are right. How fast they come says nothing, so they are timed on a real GPU only (and with
-more care by benchmarks/gpu.py).
+It shows that the arithmetic is right, not that no thread gets in the way of another: see "Threads that work together".
+How fast it is says nothing, so they are timed on a real GPU only (and with more care by benchmarks/gpu.py).
 """
 
 # %% Setup
@@ -88,8 +89,8 @@ agree("CPU form is off from the reference by at most", np.abs(on_cpu - mine).max
 
 # %% What a Twin does
 # `Twin` ties the two fast forms together. It chooses by where the output lives, so that callers need not, and knows all
-# its kind, so that one test checks every pair: its CUDA form as Python (tests/test_cuda_simulator.py), and as it was
-# compiled, with an eye on who reads and writes what at the same time (tests/test_ptx_machine.py). Neither needs a GPU.
+# its kind, so that one test checks every pair: its CUDA form as Python (tests/test_cuda_simulator.py) and as it was
+# compiled (tests/test_cuda_compiled.py), with an eye on who reads what while others write it. Neither needs a GPU.
 section("Twin")
 print(f"{len(Twin.registry)} twins are loaded: {', '.join(map(repr, Twin.registry.values()))}")
 iou_kernels.box_iou(a[:0], b, np.empty((0, 3), np.float32))  # nothing to do: nothing is launched
@@ -177,6 +178,30 @@ section(f"CUDA forms, {'on the GPU' if HAS_GPU else 'in the simulator'}")
 by_cuda = (run_on_gpu if HAS_GPU else run_in_simulator)(a=a, b=b, features=features, rois=roi)
 agree("CUDA RoIAlign", by_cuda["crops"][0, :, :, 0], answer)
 agree("CUDA box IoU is off from the CPU form by at most", np.abs(by_cuda["iou"] - on_cpu).max(), 0)
+
+
+# %% Threads that work together
+# The threads of a block can share an array, as near to them as a register, which is how a product of matrices gets fast
+# (kernels/matmul_tiled.py). Who reads there what another thread writes must know that it is written:
+# `cuda.syncthreads()` lets no thread go on before all of its block have come to it. Where one is forgotten the numbers
+# are right or wrong by chance. benchmarks/ptx, a machine for compiled kernels, watches who writes and reads each of
+# them, without a GPU. Here is a kernel that turns 128 numbers around, without its barrier.
+def turn(x, y):
+    part = cuda.shared.array(128, np.float32)
+    part[cuda.threadIdx.x] = x[cuda.grid(1)]
+    y[cuda.grid(1)] = part[127 - cuda.threadIdx.x]
+
+
+section("A missing barrier")
+try:
+    sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is beside lessons/, not in the package
+    from benchmarks.ptx import Fault, MachineKernel
+
+    MachineKernel(turn)[2, 128](np.arange(256, dtype=np.float32), np.zeros(256, np.float32))  # two blocks of 128
+except (ImportError, RuntimeError) as reason:
+    print(f"not run: {reason}")  # the compiler of CUDA kernels is not here
+except Fault as fault:
+    print(fault)
 
 # %% How fast?
 # The first call of a compiled function includes compiling it (or loading it from disk), so it is timed apart. After
@@ -273,3 +298,5 @@ if mine is not None:
 # 2. How many blocks of 128 does it need, and how many threads are idle? (735, none.) And IoU 300 x 300? (704, 112)
 # 3. Write roi_align in my_functions.py, compile it with numba.njit, time it with `best_of`, and have it checked:
 #    minimrcnn check my_functions.py
+# 4. Give `turn` its barrier, and see that the machine has nothing to say. Then let it sum up 128 numbers, half as many
+#    threads adding in every round: how many barriers are needed? (kernels/optimizer.py, square_sums_cuda, has them.)

@@ -1,7 +1,7 @@
 """What calls CUDA bodies, against the textbook: for a file of tests that says where the bodies run, `on_cuda`.
 
 So a CPU body and a CUDA body with the same mistake are found out, and so is a caller that asks the GPU for the wrong
-thing. `tests.test_cuda_simulator` runs them as Python, `tests.test_ptx_machine` as they were compiled.
+thing. `tests.test_cuda_simulator` runs them as Python, `tests.test_cuda_compiled` as they were compiled.
 """
 
 from __future__ import annotations

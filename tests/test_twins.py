@@ -104,6 +104,9 @@ def test_launch_counts_blocks():
         twin.threads = lambda first, output: first
         with pytest.raises(ValueError, match="test_launch: 4294967296 threads"):
             twin(2**32, _OnDevice(5))
+        twin.threads = lambda first, *others: first
+        with pytest.raises(ValueError, match=r"an array of shape \(4294967296,\), wanted less than 2\^32"):
+            twin(3, _OnDevice(2**32), _OnDevice(5))
     finally:
         del Twin.registry["test_launch"]
     launches = twin.kernel.launches

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.ptx.memory import ATOMIC, READ, WRITE, Fault, Memory, Region
-from benchmarks.ptx.program import DTYPES, Instruction, Program, read_number
+from benchmarks.ptx.program import DTYPES, Instruction, Program, Unknown, find_dtype, read_number
 
 WARP = 32  # threads that make one request
 SECTOR = 32  # bytes that memory is read by
 WORD = 8  # bytes of a parameter
 AT_ONCE = 1 << 14  # threads side by side
+LONGEST = 3_000_000  # instructions of threads side by side: minutes, where our kernels take seconds
 
 
 def divide(a, b):
@@ -44,11 +45,37 @@ def rest(a, b):
     return np.fmod(a, b)
 
 
+def find_least(a, b):
+    """NaN is no number, and -0 is less than 0."""
+    zeros = np.where(np.signbit(a), a, b) if a.dtype.kind == "f" else a
+    return np.where((a == 0) & (b == 0), zeros, np.fmin(a, b))
+
+
+def find_most(a, b):
+    """NaN is no number, and 0 is more than -0."""
+    zeros = np.where(np.signbit(a), b, a) if a.dtype.kind == "f" else a
+    return np.where((a == 0) & (b == 0), zeros, np.fmax(a, b))
+
+
 def multiply_and_add(a, b, c):
     """Rounded once, or nearly: in float64 a product of two float32 is exact."""
     if a.dtype == np.float32:
         a, b, c = a.astype(np.float64), b.astype(np.float64), c.astype(np.float64)
     return a * b + c
+
+
+def cut_off(values, to: np.dtype):
+    """Whole floats as integers. NaN is 0, but where either has 64 bits, the highest bit."""
+    least, most = np.iinfo(to).min, np.iinfo(to).max
+    wide, is_nan = values.astype(np.float64), np.isnan(values)
+    is_above, is_below = (
+        wide >= float(most) + (to.itemsize < 8),
+        wide <= float(least),
+    )  # of 64 bits, float(most) is more
+    inside = np.where(is_above | is_below | is_nan, 0, wide).astype(to)
+    highest = to.type(1 << 8 * to.itemsize - 1) if to.kind == "u" else to.type(least)
+    of_nan = highest if 8 in (to.itemsize, values.itemsize) else to.type(0)
+    return np.select([is_nan, is_above, is_below], [of_nan, to.type(most), to.type(least)], inside)
 
 
 def count_leading_zeros(a):
@@ -63,13 +90,14 @@ ELEMENTWISE = {
     "abs": np.abs, "neg": np.negative, "not": np.invert, "sqrt": np.sqrt, "rcp": np.reciprocal,
     "popc": np.bitwise_count, "clz": count_leading_zeros,
     "add": np.add, "sub": np.subtract, "div": divide, "rem": rest, "and": np.bitwise_and, "or": np.bitwise_or,
-    "xor": np.bitwise_xor, "min": np.fmin, "max": np.fmax, "mad": multiply_and_add, "fma": multiply_and_add,
+    "xor": np.bitwise_xor, "min": find_least, "max": find_most, "mad": multiply_and_add, "fma": multiply_and_add,
 }  # fmt: skip
 COUNTS = "popc", "clz"  # give 32 bits
-MOVES = "ld", "st", "atom", "bra", "ret", "bar"  # of any width
+MOVES = "ld", "st", "atom", "red", "bra", "ret", "bar"  # of any width
 COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
                "ge": np.greater_equal}  # fmt: skip
-ATOMICS = {"add": operator.add, "or": operator.or_, "and": operator.and_, "max": max, "min": min}
+ATOMICS = {"add": operator.add, "or": operator.or_, "and": operator.and_, "xor": operator.xor, "max": max, "min": min,
+           "exch": lambda before, value: value}  # fmt: skip
 ROUNDINGS = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 
@@ -80,10 +108,10 @@ class Counts:
     Attributes
     ----------
     instructions : int
-        Carried out; arithmetic with 64 bits counts twice, as a GPU has 32.
+        Carried out, by all threads; arithmetic with 64 bits counts twice, as a GPU has 32.
     asked, bytes : int
-        Bytes of memory that threads read or wrote, and those of all pieces of 32 that the requests of their warps took:
-        more, where neighbors' are not side by side, and less, where they are the same.
+        Bytes of arrays (not of shared ones) that threads read or wrote, and those of all pieces of 32 that the requests
+        of their warps took: more, where neighbors' are not side by side, and less, where they are the same.
     """
 
     instructions: int = 0
@@ -97,12 +125,12 @@ class Counts:
 
     def add_access(self, threads: np.ndarray, addresses: np.ndarray, itemsize: int) -> None:
         """These threads access these addresses, in one instruction."""
-        warps = (threads // WARP).astype(np.uint64)
+        warps = (threads // WARP).astype(np.uint64)  # where a block is not of whole warps, near enough
         self.asked += threads.size * itemsize
         self.bytes += SECTOR * np.unique((warps << np.uint64(44)) + addresses // np.uint64(SECTOR)).size
 
 
-def run(program: Program, numbers: bytes, memory: Memory, blocks: int, block_size: int, counts: Counts | None = None):
+def run(program: Program, numbers: bytes, memory: Memory, counts: Counts | None = None) -> None:
     """Run a kernel to its end.
 
     Parameters
@@ -111,9 +139,7 @@ def run(program: Program, numbers: bytes, memory: Memory, blocks: int, block_siz
     numbers : bytes
         What a launch hands over, eight bytes for each parameter.
     memory : Memory
-        With all arrays that these have addresses of.
-    blocks, block_size : int
-        Of the grid, and threads of each block.
+        With all arrays that these have addresses of, and the grid.
     counts : Counts, optional
         To be added to, which takes as long again.
 
@@ -121,32 +147,43 @@ def run(program: Program, numbers: bytes, memory: Memory, blocks: int, block_siz
     ------
     Fault
         A thread did what it must not do.
+    Unknown
+        An instruction that is not here.
     """
-    together = max(1, AT_ONCE // block_size)
-    for first in range(0, blocks, together):
-        Machine(program, numbers, memory, range(first, min(first + together, blocks)), block_size, counts).run()
+    together = max(1, AT_ONCE // memory.grid.block_size)
+    count = len(memory.regions)
+    for first in range(0, memory.grid.count, together):
+        blocks = range(first, min(first + together, memory.grid.count))
+        Machine(program, numbers, memory, blocks, counts).run()
+        del memory.regions[count:]  # what the threads of these blocks shared
 
 
 class Machine:
     """Some blocks of a grid, in the middle of a kernel; parameters are those of `run`."""
 
-    def __init__(self, program: Program, numbers: bytes, memory: Memory, blocks: range, block_size: int, counts):
-        self.program, self.memory, self.blocks, self.block_size = program, memory, blocks, block_size
-        self.words, self.counts = np.frombuffer(numbers, np.uint8).reshape(-1, WORD), counts
-        self.threads = np.arange(blocks.start * block_size, blocks.stop * block_size)
-        own, count = np.divmod(self.threads, block_size), self.threads.size
-        self.registers: dict[str, np.ndarray] = {
-            "%ctaid.x": own[0].astype(np.uint32),
-            "%tid.x": own[1].astype(np.uint32),
-            "%ntid.x": np.full(count, block_size, np.uint32),
-        }
-        for name, (itemsize, size) in program.shared.items():
-            region = Region(name, np.zeros(size * len(blocks), np.uint8), itemsize, blocks)
-            beginnings = memory.add(region) + (own[0] - blocks.start) * size
-            self.registers[name] = beginnings.astype(np.uint64)
-        self.places = np.zeros(count, np.int64)  # of each thread in the program
-        self.is_running, self.is_waiting = np.ones(count, bool), np.zeros(count, bool)
-        self.epochs = np.zeros(count, np.int64)  # how many barriers each has passed
+    def __init__(self, program: Program, numbers: bytes, memory: Memory, blocks: range, counts: Counts | None):
+        self.program, self.memory, self.blocks, self.counts = program, memory, blocks, counts
+        self.words = np.frombuffer(numbers, np.uint8).reshape(-1, WORD)
+        grid = memory.grid
+        self.threads = np.arange(blocks.start * grid.block_size, blocks.stop * grid.block_size)
+        block, own = np.divmod(self.threads, grid.block_size)
+        self.registers: dict[str, np.ndarray] = {"%laneid": (own % WARP).astype(np.uint32)}
+        for name, number, sides in (("tid", own, grid.threads), ("ctaid", block, grid.blocks)):
+            for axis, along, side in zip("xyz", grid.split(number, sides), sides, strict=True):
+                self.registers[f"%{name}.{axis}"] = along.astype(np.uint32)
+                self.registers[f"%n{name}.{axis}"] = np.full(own.size, side, np.uint32)
+        for number, (name, (itemsize, size)) in enumerate(program.shared.items(), 1):
+            data = np.zeros(size * len(blocks), np.uint8)
+            region = Region(f"shared array {number}", data, itemsize, blocks, grid.block_size)
+            self.registers[name] = (memory.add(region) + region.find_own(self.threads)).astype(np.uint64)
+        for name, (itemsize, size) in program.local.items():
+            data, owners = np.zeros(size * own.size, np.uint8), range(self.threads[0], self.threads[-1] + 1)
+            region = Region("its local array", data, itemsize, owners)
+            self.registers[name] = (memory.add(region) + region.find_own(self.threads)).astype(np.uint64)
+        self.counters = np.zeros(own.size, np.int64)  # which instruction is each thread's next
+        self.is_running, self.is_waiting = np.ones(own.size, bool), np.zeros(own.size, bool)
+        self.epochs = np.zeros(own.size, np.int64)  # how many barriers each has passed
+        self.steps = 0
 
     def run(self) -> None:
         """All threads, to the end."""
@@ -154,40 +191,57 @@ class Machine:
             while self.is_running.any():
                 is_ready = self.is_running & ~self.is_waiting
                 if is_ready.any():
-                    place = int(self.places[is_ready].min())
-                    self.go_on(place, np.flatnonzero(is_ready & (self.places == place)))
+                    counter = int(self.counters[is_ready].min())
+                    self.go_on(counter, np.flatnonzero(is_ready & (self.counters == counter)))
                 else:
                     self.pass_barriers()
 
     def pass_barriers(self) -> None:
         """Nobody can go on: all blocks wait."""
-        places = np.where(self.is_running, self.places, -1).reshape(len(self.blocks), self.block_size)
-        is_apart = (places != places[:, :1]).any(axis=1)
+        counters = np.where(self.is_running, self.counters, -1).reshape(len(self.blocks), -1)
+        is_apart = counters != counters[:, :1]
         if is_apart.any():
-            raise Fault(f"not all threads of block {self.blocks[is_apart.argmax()]} come to a barrier")
+            block, thread = np.unravel_index(is_apart.argmax(), counters.shape)
+            told = [self.tell(block * counters.shape[1] + some) for some in (thread, 0)]
+            raise Fault(f"{told[0]}, and {told[1]}: a barrier is for all threads of a block")
         self.is_waiting[:] = False
         self.epochs[self.is_running] += 1
 
-    def go_on(self, place: int, group: np.ndarray) -> None:
-        """Threads that are at the same place, until they part, wait or end, or others may be met."""
+    def tell(self, number: int) -> str:
+        """Where one of the threads is."""
+        name = self.memory.grid.name(self.threads[number])
+        if not self.is_running[number]:
+            return f"{name} has ended"
+        return f"{name} waits at {self.program.instructions[self.counters[number] - 1].where}"
+
+    def go_on(self, counter: int, group: np.ndarray) -> None:
+        """Threads that have the same instruction before them, until they part, wait or end, or others may be met."""
         ends = self.program.ends
         everybody = slice(None) if group.size == self.threads.size else group
         while True:
-            instruction = self.program.instructions[place]
+            instruction = self.program.instructions[counter]
             those = everybody
             if instruction.guard:
                 holds = self.registers[instruction.guard][group] == instruction.wanted
                 those = group[holds]
             if self.counts is not None:
-                self.counts.add(instruction, self.threads[group])
-            self.places[group] = place + 1
+                self.counts.add(instruction, self.threads[those])
+            self.counters[group] = counter + 1
+            self.steps += 1
             try:
+                if self.steps > LONGEST:
+                    raise Fault(
+                        f"{self.memory.grid.name(self.threads[group[0]])} still runs after {LONGEST} instructions"
+                    )
                 if self.threads[those].size:
                     getattr(self, instruction.name, self.compute)(instruction, those)
             except Fault as fault:
-                raise Fault(f"{self.program.name}: {fault}; in {instruction.text}") from None
-            place += 1
-            if place in ends:
+                raise Fault(f"{fault}; in {instruction}") from None
+            except (Unknown, KeyError, ValueError) as error:  # a type, or a number of operands, that is not here
+                what = f" ({error})" if isinstance(error, Unknown) and error.args else ""
+                raise Unknown(f"the machine does not know {instruction}{what}: it has what our kernels need") from error
+            counter += 1
+            if counter in ends:
                 return
 
     # Numbers of threads.
@@ -203,7 +257,7 @@ class Machine:
 
     def write(self, operand: str, values, those) -> None:
         """Into a register; a number that has less bytes is extended."""
-        kind = self.program.registers[re.match("%[a-z]+", operand)[0]]
+        kind = self.program.registers[re.match("%[A-Za-z]+", operand)[0]]
         if operand not in self.registers:
             self.registers[operand] = np.zeros(self.threads.size, kind)
         values = np.asarray(values)
@@ -223,7 +277,7 @@ class Machine:
         name, dtype = instruction.name, instruction.dtype
         destination, *sources = instruction.operands
         if name not in ELEMENTWISE or not {"rn", "lo"}.issuperset(instruction.modifiers[:-1]):
-            raise NotImplementedError(f"PTX: what {instruction.text!r} does is still to be written")
+            raise Unknown
         values = ELEMENTWISE[name](*[self.read(source, dtype, those) for source in sources])
         self.write(destination, values.astype(DTYPES["u32"] if name in COUNTS else dtype), those)
 
@@ -241,7 +295,7 @@ class Machine:
     def setp(self, instruction: Instruction, those) -> None:
         destination, *sources = instruction.operands
         a, b = (self.read(source, instruction.dtype, those) for source in sources)
-        comparison = instruction.modifiers[0]
+        comparison, _ = instruction.modifiers
         is_unordered = (a != a) | (b != b)  # NaN
         if comparison in ("nan", "num"):
             holds = is_unordered == (comparison == "nan")
@@ -252,15 +306,19 @@ class Machine:
         self.write(destination, holds, those)
 
     def mul(self, instruction: Instruction, those) -> None:
-        """Of integers, the lower half of a product, or all of it."""
+        """Of integers, the lower half of a product, the upper half, or all of it."""
         destination, *sources = instruction.operands
         a, b = (self.read(source, instruction.dtype, those) for source in sources)
         if instruction.modifiers[0] == "wide":
             wide = np.dtype(f"{instruction.dtype.kind}{2 * instruction.dtype.itemsize}")
-            a, b = a.astype(wide), b.astype(wide)
-        elif instruction.modifiers[0] == "hi":
-            raise NotImplementedError(f"PTX: what {instruction.text!r} does is still to be written")
-        self.write(destination, a * b, those)
+            product = a.astype(wide) * b.astype(wide)
+        elif instruction.modifiers[0] == "hi" and instruction.dtype.kind != "f":
+            product = (a.astype(object) * b.astype(object) >> 8 * a.itemsize).astype(instruction.dtype)
+        elif {"lo", "rn"}.issuperset(instruction.modifiers[:-1]):
+            product = a * b
+        else:
+            raise Unknown
+        self.write(destination, product, those)
 
     def shift(self, instruction: Instruction, those) -> None:
         destination, source, amount = instruction.operands
@@ -273,30 +331,27 @@ class Machine:
     shl = shr = shift
 
     def cvt(self, instruction: Instruction, those) -> None:
-        """From one type to another; a float beyond an integer's range becomes its end, NaN becomes 0."""
+        """From one type to another; a float beyond an integer's range becomes its end. NaN: see `cut_off`."""
         *how, to, origin = instruction.modifiers
         if not {"rn", *ROUNDINGS}.issuperset(how):
-            raise NotImplementedError(f"PTX: what {instruction.text!r} does is still to be written")
-        to, (destination, source) = DTYPES[to], instruction.operands
-        values = self.read(source, DTYPES[origin], those)
+            raise Unknown
+        to, (destination, source) = find_dtype(to), instruction.operands
+        values = self.read(source, find_dtype(origin), those)
         if values.dtype.kind == "f" and how and how[0] in ROUNDINGS:
             values = ROUNDINGS[how[0]](values)
         if values.dtype.kind == "f" and to.kind != "f":
-            ends = np.iinfo(to)
-            wide = np.nan_to_num(values.astype(np.float64), nan=0)
-            inside = np.clip(wide, float(ends.min), np.nextafter(float(ends.max) + 1, 0)).astype(to)
-            values = np.where(wide > float(ends.max), to.type(ends.max), inside)
+            values = cut_off(values, to)
         self.write(destination, values.astype(to), those)
 
     # Memory.
 
-    def reach(self, kind: int, operand: str, dtype: np.dtype, those):
-        """What `Memory.access` finds."""
+    def reach(self, kind: int, operand: str, dtype: np.dtype, those, number: int = 0):
+        """What `Memory.access` finds at an address, so many numbers further."""
         threads = self.threads[those]
-        addresses = np.broadcast_to(self.address(operand, those), threads.shape)
+        addresses = np.broadcast_to(self.address(operand, those), threads.shape) + np.uint64(number * dtype.itemsize)
         found = self.memory.access(kind, addresses, dtype, threads, self.epochs[those])
         for region, _, chosen in found:
-            if self.counts is not None and region.blocks is None:
+            if self.counts is not None and region.owners is None:
                 self.counts.add_access(threads[chosen], addresses[chosen], dtype.itemsize)
         return [(region.data.view(dtype), items, chosen) for region, items, chosen in found]
 
@@ -307,35 +362,64 @@ class Machine:
             word = self.words[self.program.parameters[source]]
             self.write(destination, word[: dtype.itemsize].view(dtype)[0], those)
             return
-        values = np.empty(self.threads[those].shape, dtype)
-        for numbers, items, chosen in self.reach(READ, source, dtype, those):
-            values[chosen] = numbers[items]
-        self.write(destination, values, those)
+        kind = ATOMIC if instruction.modifiers[0] == "volatile" else READ
+        registers = self.components(destination, source, dtype, those)
+        values = np.empty((len(registers), self.threads[those].size), dtype)
+        for number in range(len(registers)):
+            for numbers, items, chosen in self.reach(kind, source, dtype, those, number):
+                values[number, chosen] = numbers[items]
+        for register, loaded in zip(registers, values, strict=True):
+            self.write(register, loaded, those)
 
     def st(self, instruction: Instruction, those) -> None:
         target, source = instruction.operands
-        values = np.broadcast_to(self.read(source, instruction.dtype, those), self.threads[those].shape)
-        for numbers, items, chosen in self.reach(WRITE, target, instruction.dtype, those):
-            numbers[items] = values[chosen]
+        dtype = instruction.dtype
+        kind = ATOMIC if instruction.modifiers[0] == "volatile" else WRITE
+        for number, register in enumerate(self.components(source, target, dtype, those)):
+            values = np.broadcast_to(self.read(register, dtype, those), self.threads[those].shape)
+            for numbers, items, chosen in self.reach(kind, target, dtype, those, number):
+                numbers[items] = values[chosen]
+
+    def components(self, operand: str, address: str, dtype: np.dtype, those) -> list[str]:
+        """One register, or those of a vector, which must lie where a vector may."""
+        names = operand.strip("{}").replace(" ", "").split(",")
+        if len(names) > 1 and (self.address(address, those) % np.uint64(len(names) * dtype.itemsize)).any():
+            raise Fault(
+                f"a thread wants {len(names)} numbers at once, from an address that is no multiple of their bytes"
+            )
+        return names
 
     def atom(self, instruction: Instruction, those) -> None:
-        destination, target, source = instruction.operands
-        change = ATOMICS[instruction.modifiers[-2]]
-        values = np.broadcast_to(self.read(source, instruction.dtype, those), self.threads[those].shape)
-        before = np.empty_like(values)
+        """Thread after thread, in the order of their numbers: one of those that a GPU may choose."""
+        destination, target, *sources = instruction.operands
+        values = [
+            np.broadcast_to(self.read(source, instruction.dtype, those), self.threads[those].shape)
+            for source in sources
+        ]
+        before = np.empty_like(values[0])
         for numbers, items, chosen in self.reach(ATOMIC, target, instruction.dtype, those):
             for item, one in zip(items, chosen, strict=True):
                 before[one] = numbers[item]
-                numbers[item] = change(numbers[item], values[one])
-        self.write(destination, before, those)
+                if instruction.modifiers[-2] != "cas":
+                    numbers[item] = ATOMICS[instruction.modifiers[-2]](numbers[item], values[0][one])
+                elif numbers[item] == values[0][one]:
+                    numbers[item] = values[1][one]
+        if destination:
+            self.write(destination, before, those)
+
+    def red(self, instruction: Instruction, those) -> None:
+        """The same where nobody asks what was there before."""
+        self.atom(replace(instruction, operands=("", *instruction.operands)), those)
 
     # The way through the program.
 
     def bra(self, instruction: Instruction, those) -> None:
-        self.places[those] = self.program.labels[instruction.operands[0]]
+        self.counters[those] = self.program.labels[instruction.operands[0]]
 
     def ret(self, instruction: Instruction, those) -> None:
         self.is_running[those] = False
 
     def bar(self, instruction: Instruction, those) -> None:
+        if instruction.modifiers != ("sync",) or instruction.operands != ("0",):
+            raise Unknown  # of a warp, or of some threads
         self.is_waiting[those] = True

@@ -208,8 +208,8 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
         none = np.int32(-1)
         best, winning = (nothing, nothing, nothing, nothing), (none, none, none, none)
         for row in range(top, bottom):
-            cell, last = np.int32(row * width + left), np.int32(row * width + right)  # counted through all rows
-            while cell < last:
+            cell, last = np.int32(row * width + left), np.int32(row * width + right)
+            while cell < last:  # a column of one long row; a range would count twice
                 best, winning = keep_greater(best, winning, read_four(features, image, 0, cell, four), cell)
                 cell = np.int32(cell + 1)
         write_four(best, four, r, p, q, output)
