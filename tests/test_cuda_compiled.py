@@ -7,9 +7,7 @@ and what they take of a GPU.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,31 +18,17 @@ from benchmarks.ptx import Fault, MachineKernel
 from benchmarks.ptx import __main__ as of_typical_sizes
 from benchmarks.ptx.kernel import CAPABILITIES, run_in_machine
 from minimrcnn import device, functional, reference
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin
 from tests import cuda_functions, stand_in_cupy, test_conv_cuda, test_device
+from tests.cuda_functions import *  # noqa: F403
 from tests.cuda_functions import forward_and_backward, launch_all
 from tests.launch_cuda_kernels import difference
 from tests.twin_arguments import ARGUMENTS
 
-IN_SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-pytestmark = [
-    pytest.mark.skipif(find_spec("numba_cuda") is None, reason="CUDA kernels are compiled with numba-cuda"),
-    pytest.mark.skipif(IN_SIMULATOR, reason="the simulator compiles nothing"),
-]
-if not IN_SIMULATOR:
-    from tests.cuda_functions import *  # noqa: F403
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
 
 CASES = [(name, i) for name, makers in ARGUMENTS.items() for i in range(len(makers))]
 OF_ALL_PARAMETERS = ("sgd", "adamw", "square_sums")  # of 11 million, one like the other
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """NVIDIA's compiler library, which `numba-cuda[cu13]` brings; the test extra has it on Linux."""
-    try:
-        cuda.compile_ptx(lambda: None, (), cc=(8, 0))
-    except Exception as error:
-        pytest.skip(f"no CUDA compiler here (pip install 'numba-cuda[cu13]' brings one): {type(error).__name__}")
 
 
 @pytest.fixture

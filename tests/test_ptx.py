@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from benchmarks import cuda_resources
 from minimrcnn.kernels.launch import look_at, word_format
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.twin import Twin
 from tests.test_launch import on_device
 from tests.twin_arguments import ARGUMENTS
 
-pytestmark = [
-    pytest.mark.skipif(find_spec("numba_cuda") is None, reason="CUDA kernels are compiled with numba-cuda"),
-    pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="the simulator compiles nothing"),
-]
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
 
 REGISTERS = 96  # a thread; with more than that, less than a third of the threads that an SM can hold fit into it
 OF_AN_SM = 65536  # a block that needs more is not started
@@ -27,15 +22,6 @@ SHARED = 16384  # bytes a block: ten fit into an SM of 2020
 WORDS = {"u64": "q", "u32": "f4x", "f32": "f4x", "u8": "?7x", "b8": "?7x"}  # of PTX, and in `struct`'s words
 OF_SUMS = ("fold_sums", "fold_gradient_sums")  # a thread for each group, whose sums are float64
 DECIDING = ("nms_compare",)  # whose last bit decides, so that a product must be rounded as on a CPU
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """NVIDIA's compiler library, which `numba-cuda[cu13]` brings; the test extra has it on Linux."""
-    try:
-        cuda.compile_ptx(lambda: None, (), cc=(8, 0))
-    except Exception as error:
-        pytest.skip(f"no CUDA compiler here (pip install 'numba-cuda[cu13]' brings one): {type(error).__name__}")
 
 
 @pytest.mark.parametrize("capability", cuda_resources.CAPABILITIES, ids=["sm_80", "sm_90"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import operator
-import os
 import re
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,20 +16,7 @@ from benchmarks.ptx.memory import Grid, Memory, Region
 from benchmarks.ptx.program import DTYPES, parse
 from minimrcnn.kernels.twin import cuda
 
-IN_SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-pytestmark = [
-    pytest.mark.skipif(find_spec("numba_cuda") is None, reason="CUDA kernels are compiled with numba-cuda"),
-    pytest.mark.skipif(IN_SIMULATOR, reason="the simulator compiles nothing"),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """NVIDIA's compiler library, which `numba-cuda[cu13]` brings; the test extra has it on Linux."""
-    try:
-        cuda.compile_ptx(lambda: None, (), cc=(8, 0))
-    except Exception as error:
-        pytest.skip(f"no CUDA compiler here (pip install 'numba-cuda[cu13]' brings one): {type(error).__name__}")
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
 
 
 # What instructions mean, by Python's own numbers.
