@@ -13,7 +13,8 @@
     y = np.empty_like(x)
     MachineKernel(relu)[8, 128](x, y)       # blocks, threads of each
 
-``kernel`` compiles and launches, ``program`` reads what was compiled, ``machine`` carries it out, ``memory`` watches.
+``kernel`` compiles and launches, ``program`` reads what was compiled, ``machine`` carries it out with ``arithmetic`` of
+its own, ``memory`` watches.
 """
 
 from benchmarks.ptx.kernel import MachineKernel

@@ -6,19 +6,20 @@ furthest behind, until they have caught up. At a barrier a thread waits for its 
 GPU may choose. What the kernel must not do in any order, `memory` finds out.
 
 So a kernel is checked as it was compiled, with the widths of its integers and the rounding of its sums, which Numba's
-simulator, where a kernel is Python, cannot see. Not exact is what a GPU does by tables: there are no sines and powers
-here. A fused multiplication and addition of float32 is rounded to float64 on its way, which in one of 2^29 cases is
-the last bit.
+simulator, where a kernel is Python, cannot see. A fused multiplication and addition of float32 is rounded to float64 on
+its way, which in one of 2^29 cases is the last bit; one of float64 is rounded twice. What a GPU does by tables, sines
+and powers, is not here, nor are words among the threads of a warp; and a thread that waits in a loop for what another
+will write waits until `LONGEST`.
 """
 
 from __future__ import annotations
 
-import operator
 import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.ptx.arithmetic import ATOMICS, COMPARISONS, ELEMENTWISE, ROUNDINGS, cut_off
 from benchmarks.ptx.memory import ATOMIC, READ, WRITE, Fault, Memory, Region
 from benchmarks.ptx.program import DTYPES, Instruction, Program, Unknown, find_dtype, read_number
 
@@ -27,78 +28,8 @@ SECTOR = 32  # bytes that memory is read by
 WORD = 8  # bytes of a parameter
 AT_ONCE = 1 << 14  # threads side by side
 LONGEST = 3_000_000  # instructions of threads side by side: minutes, where our kernels take seconds
-
-
-def divide(a, b):
-    """Integers are cut off towards zero."""
-    if a.dtype.kind == "f":
-        return a / b
-    if not np.all(b):
-        raise Fault("an integer is divided by zero")
-    return (a - np.fmod(a, b)) // b
-
-
-def rest(a, b):
-    """Of that division, with the sign of what was divided."""
-    if not np.all(b):
-        raise Fault("an integer is divided by zero")
-    return np.fmod(a, b)
-
-
-def find_least(a, b):
-    """NaN is no number, and -0 is less than 0."""
-    zeros = np.where(np.signbit(a), a, b) if a.dtype.kind == "f" else a
-    return np.where((a == 0) & (b == 0), zeros, np.fmin(a, b))
-
-
-def find_most(a, b):
-    """NaN is no number, and 0 is more than -0."""
-    zeros = np.where(np.signbit(a), b, a) if a.dtype.kind == "f" else a
-    return np.where((a == 0) & (b == 0), zeros, np.fmax(a, b))
-
-
-def multiply_and_add(a, b, c):
-    """Rounded once, or nearly: in float64 a product of two float32 is exact."""
-    if a.dtype == np.float32:
-        a, b, c = a.astype(np.float64), b.astype(np.float64), c.astype(np.float64)
-    return a * b + c
-
-
-def cut_off(values, to: np.dtype):
-    """Whole floats as integers. NaN is 0, but where either has 64 bits, the highest bit."""
-    least, most = np.iinfo(to).min, np.iinfo(to).max
-    wide, is_nan = values.astype(np.float64), np.isnan(values)
-    is_above, is_below = (
-        wide >= float(most) + (to.itemsize < 8),
-        wide <= float(least),
-    )  # of 64 bits, float(most) is more
-    inside = np.where(is_above | is_below | is_nan, 0, wide).astype(to)
-    highest = to.type(1 << 8 * to.itemsize - 1) if to.kind == "u" else to.type(least)
-    of_nan = highest if 8 in (to.itemsize, values.itemsize) else to.type(0)
-    return np.select([is_nan, is_above, is_below], [of_nan, to.type(most), to.type(least)], inside)
-
-
-def count_leading_zeros(a):
-    """Of unsigned numbers."""
-    bits, zeros = 8 * a.itemsize, np.zeros(a.shape, np.int64)
-    for bit in range(bits):
-        zeros += (a >> a.dtype.type(bit)) == 0
-    return zeros
-
-
-ELEMENTWISE = {
-    "abs": np.abs, "neg": np.negative, "not": np.invert, "sqrt": np.sqrt, "rcp": np.reciprocal,
-    "popc": np.bitwise_count, "clz": count_leading_zeros,
-    "add": np.add, "sub": np.subtract, "div": divide, "rem": rest, "and": np.bitwise_and, "or": np.bitwise_or,
-    "xor": np.bitwise_xor, "min": find_least, "max": find_most, "mad": multiply_and_add, "fma": multiply_and_add,
-}  # fmt: skip
 COUNTS = "popc", "clz"  # give 32 bits
 MOVES = "ld", "st", "atom", "red", "bra", "ret", "bar"  # of any width
-COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-               "ge": np.greater_equal}  # fmt: skip
-ATOMICS = {"add": operator.add, "or": operator.or_, "and": operator.and_, "xor": operator.xor, "max": max, "min": min,
-           "exch": lambda before, value: value}  # fmt: skip
-ROUNDINGS = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 
 @dataclass
