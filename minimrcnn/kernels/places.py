@@ -1,10 +1,10 @@
 """An array's numbers by their places in memory, counted in 32 bits; for CUDA bodies.
 
 A GPU calculates with 32 bits, and takes two to five instructions where there are 64, as in ``x[n, row, column, c]``.
-Kernels that do little with what they read, which are most, spent up to half of their instructions on where to read it:
-RoI pooling took 340 for each number, and takes 233 (`python -m benchmarks.ptx` counts them). `Twin.launch` sees to it
-that 32 bits are enough. A sum is written in the GPU's own language, as the compiler would make it one of 64 bits again;
-the Python twins of these words run in the simulator.
+Kernels that do little with what they read, which are most, spent up to a third of their instructions on that: RoI
+pooling took 335 for each number, and takes 228 (`python -m benchmarks.ptx` counts them). `Twin.launch` sees to it that
+32 bits are enough. A sum is written in the GPU's own language, as the compiler would make it one of 64 bits again; the
+Python twins of these words run in the simulator.
 """
 
 from __future__ import annotations
