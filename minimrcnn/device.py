@@ -12,6 +12,7 @@ import math
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,7 +28,7 @@ INSTALL = (
     "(nvidia-smi says which)"
 )
 
-_transfers: list[Transfer] | None = None
+_transfers: ContextVar[list[Transfer] | None] = ContextVar("transfers", default=None)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Transfer:
 
 @contextmanager
 def count_transfers():
-    """List what crosses between host and GPU inside the block; costs nothing when it is not used.
+    """List what this thread moves between host and GPU inside the block; costs nothing when it is not used.
 
     Yields
     ------
@@ -64,12 +65,12 @@ def count_transfers():
     ...     model.predict([picture])
     >>> sum(transfer.bytes for transfer in transfers)
     """
-    global _transfers
-    before, _transfers = _transfers, []
+    transfers: list[Transfer] = []
+    before = _transfers.set(transfers)
     try:
-        yield _transfers
+        yield transfers
     finally:
-        _transfers = before
+        _transfers.reset(before)
 
 
 def device_of(array) -> str:
@@ -100,8 +101,8 @@ def to_device(array, device: str):
     if device_of(array) == device:
         return array
     array = _cupy().asarray(np.asarray(array)) if device == "cuda" else array.get()
-    if _transfers is not None:
-        _transfers.append(Transfer(f"to {device}", _caller(), f"{array.dtype} {array.shape}", array.nbytes))
+    if (transfers := _transfers.get()) is not None:
+        transfers.append(Transfer(f"to {device}", _caller(), f"{array.dtype} {array.shape}", array.nbytes))
     return array
 
 

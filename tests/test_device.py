@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 import types
 
 import numpy as np
@@ -254,6 +255,9 @@ def test_what_is_beside_what(gpu):
         assert transfers == []
         assert np.array_equal(beside([1, 2], there).get(), [1, 2])
         assert np.array_equal(beside(there, np.zeros(1)), np.zeros(3))
+        other = threading.Thread(target=to_device, args=(there, "cpu"))  # whose transfers are its own
+        other.start()
+        other.join()
     assert [(t.direction, t.bytes) for t in transfers] == [("to cuda", 16), ("to cpu", 12)]
     to_device(there, "cpu")
     assert len(transfers) == 2, "counted after the block"
