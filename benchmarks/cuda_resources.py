@@ -46,7 +46,7 @@ def compile_twin(name: str, capability: tuple[int, int]) -> str:
     """The PTX of a twin's CUDA body for the types of its first arguments in `tests.twin_arguments`."""
     arguments = ARGUMENTS[name][0](np.random.default_rng(0))
     kinds, _ = look_at([Placed(value, 0) if isinstance(value, np.ndarray) else value for value in arguments])
-    return compile_body(Twin.registry[name].cuda, kinds, capability)
+    return compile_body(Twin.registry[name].cuda, kinds, capability, False)
 
 
 def measure(ptx: str, capability: tuple[int, int]) -> Resources:

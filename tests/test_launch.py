@@ -1,4 +1,4 @@
-"""What the driver is handed at a launch, without a driver. `tests.test_ptx` holds it to what the kernels declare."""
+"""What the driver is handed at a launch, without a driver. `tests.test_cuda_ptx` holds it to what kernels declare."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def place_arrays(arguments: dict, memory: Memory) -> list:
 
 
 @cache
-def compile_body(body, kinds: tuple, capability: tuple[int, int], with_lines: bool = False) -> str:
+def compile_body(body, kinds: tuple, capability: tuple[int, int], with_lines: bool) -> str:
     """The PTX of a CUDA body, as a launch of it would compile it, before it is linked.
 
     What the body takes from outside itself is as it was when it was first compiled.
