@@ -108,9 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, others = make_parser().parse_known_args(arguments)
     options.command_to_resume = spell_command([*arguments, *(() if "--resume" in arguments else ("--resume",))])
     if others and options.command != "lessons":  # which are for the lesson
-        make_parser().error(
-            f"unrecognized arguments: {' '.join(others)}; minimrcnn {options.command} --help lists what there is"
-        )
+        Parser(prog=f"minimrcnn {options.command}").error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
 
     if hasattr(sys.stdout, "reconfigure"):  # a photo's name may have letters that a terminal has not

@@ -11,15 +11,11 @@ from benchmarks.ptx.memory import Fault
 
 def divide(a, b):
     """Integers are cut off towards zero."""
-    if a.dtype.kind == "f":
-        return a / b
-    if not np.all(b):
-        raise Fault("an integer is divided by zero")
-    return (a - np.fmod(a, b)) // b
+    return a / b if a.dtype.kind == "f" else (a - rest(a, b)) // b
 
 
 def rest(a, b):
-    """Of that division, with the sign of what was divided."""
+    """Of a division of integers, with the sign of what was divided."""
     if not np.all(b):
         raise Fault("an integer is divided by zero")
     return np.fmod(a, b)

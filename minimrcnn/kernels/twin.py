@@ -145,9 +145,9 @@ class Twin:
             arguments[-1].fill(0)
         threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
         if threads > 0:
-            largest = max((value for value in arguments if hasattr(value, "shape")), key=operator.attrgetter("size"))
-            if max(threads, largest.size) >= COUNTABLE:
-                what = f"{threads} threads and an array of shape {largest.shape}"
+            arrays = [value for value in arguments if hasattr(value, "size")]
+            if max([threads, *[array.size for array in arrays]]) >= COUNTABLE:
+                what = f"{threads} threads and an array of shape {max(arrays, key=operator.attrgetter('size')).shape}"
                 raise ValueError(f"{self.name}: {what}, wanted less than 2^32 of each; take fewer pictures at a time")
             self.kernel[(threads + self.block - 1) // self.block, self.block](*arguments)
 
