@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimrcnn.kernels import direct_convolution, epilogue, matmul_tiled, patches, winograd_transforms  # noqa: F401
+from minimrcnn.kernels import (  # importing registers the twins
+    direct_convolution,  # noqa: F401
+    epilogue,  # noqa: F401
+    matmul_tiled,  # noqa: F401
+    narrow_groups,  # noqa: F401
+    patches,  # noqa: F401
+    winograd_transforms,  # noqa: F401
+)
 
 
 def normal(rng, *shape):
@@ -61,6 +68,16 @@ def _direct(rng, stride, padding):
     return normal(rng, 2, 7, 6, 3), normal(rng, 3, 3, 3, 4), stride, padding, sevens(2, *size, 4)
 
 
+def _narrow_groups(rng, kernel, channels_in, stride, padding, is_full):
+    """Lines that no four places divide; with a padding of 3, some see nothing of the map."""
+    size = [(side + 2 * padding - taps) // stride + 1 for side, taps in zip((7, 6), kernel[:2], strict=True)]
+    shape = 2, *size, kernel[3]
+    bias, residual = (normal(rng, kernel[3]), normal(rng, *shape)) if is_full else (sevens(0), sevens(0, 0, 0, 0))
+    x = normal(rng, 2, 7, 6, channels_in)
+    x[1, 3, 2, 1] = np.nan
+    return x, normal(rng, *kernel), bias, residual, is_full, stride, padding, sevens(*shape)
+
+
 def _matmul(rng, rows, inner, columns):
     """Sizes that no tile divides."""
     return normal(rng, rows, inner), normal(rng, inner, columns), sevens(rows, columns)
@@ -82,6 +99,15 @@ ARGUMENTS = {
     "winograd_transform_kernel": [lambda rng, t=t: _transform_kernel(rng, t) for t in (False, True)],
     "winograd_transform_kernel_back": [lambda rng: (normal(rng, 36, 2, 3), sevens(3, 3, 2, 3))],
     "direct_convolution": [lambda rng, a=a: _direct(rng, *a) for a in [(1, 1), (2, 0)]],
+    "convolve_narrow_groups": [
+        lambda rng, a=a: _narrow_groups(rng, *a)
+        for a in [
+            ((3, 3, 4, 8), 8, 1, 1, True),
+            ((3, 2, 8, 6), 16, 2, 0, False),
+            ((2, 3, 16, 2), 32, 1, 3, True),
+            ((1, 1, 4, 9), 12, 2, 0, False),
+        ]
+    ],
     "matmul_simple": [lambda rng: _matmul(rng, 5, 7, 6)],
     "matmul_tiled": [lambda rng: _matmul(rng, 18, 19, 17), lambda rng: _matmul(rng, 3, 40, 2)],
     "matmul_blocked": [lambda rng: _matmul(rng, 66, 17, 5)],
@@ -101,6 +127,7 @@ THREADS = {
     "gather_patches": lambda *a: a[-1].shape[0] * -(-a[-1].shape[1] // 4) * a[-1].shape[2],
     "scatter_patches": lambda *a: a[-1].shape[0] * a[-1].shape[1] * min(-(-a[-1].shape[2] // 4), 32),
     "epilogue": lambda *a: -(-a[-1].shape[0] // 4) * a[-1].shape[1],
+    "convolve_narrow_groups": lambda *a: a[-1].shape[0] * a[-1].shape[1] * -(-a[-1].shape[2] // 4) * a[-1].shape[3],
     "winograd_transform_input": _components_last,
     "winograd_transform_gradient": _components_last,
     "winograd_transform_kernel": _components_last,

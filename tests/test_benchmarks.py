@@ -45,7 +45,7 @@ WHOLE = ("inference", "training_step", "demo_step")
 COMPARED = {"matmul_simple", "matmul_tiled", "matmul_blocked", "direct_convolution"}
 ONLY_ON_A_GPU = COMPARED | {
     *("gather_patches", "scatter_patches", "epilogue", "winograd_transform_input", "winograd_transform_output"),
-    *("nms_compare", "nms_settle"),
+    *("convolve_narrow_groups", "nms_compare", "nms_settle"),
     *("winograd_transform_gradient", "winograd_transform_kernel", "winograd_transform_kernel_back"),
 }
 # Gradients in a fixed order have the CPU's body; the whole networks take them on a GPU, and fold statistics.
@@ -99,10 +99,13 @@ def test_every_cuda_body_is_timed_on_a_gpu(monkeypatch):
     monkeypatch.setattr(Twin, "launch", launch)
     works = [work for work in WORK if work.kind not in WHOLE and "spread" not in work.name]
     large = Work("large", "conv", TINY["conv"] | dict(height=24, width=24, inner=16, outer=16), both=True)
-    for work in (large, *works):
+    grouped = Work("in narrow groups", "conv", TINY["conv"] | dict(inner=8, outer=8, groups=2), both=True)
+    small = [large, grouped]
+    for work in works:
         size = TINY[work.kind] | {"soft": work.size["soft"]} if work.kind == "paste_masks" else TINY[work.kind]
-        small = work if work is large else Work(work.name, work.kind, size, backward=work.backward, both=work.both)
-        record = measure_on_stand_in(monkeypatch, small)
+        small.append(Work(work.name, work.kind, size, backward=work.backward, both=work.both))
+    for work in small:
+        record = measure_on_stand_in(monkeypatch, work)
         assert record["failed"] == {} and record["error"] < 1e-4, record
         moved = not (work.backward or work.both)
         assert set(record["times"]) == {"cpu", "gpu", *(["with transfers"] if moved else [])}

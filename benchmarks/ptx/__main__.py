@@ -56,6 +56,8 @@ TYPICAL = {
     "max_pool_gradient": lambda: (normal(1, 16, 16, 64), TAPS, 3, 2, 1, zeros(1, 32, 32, 64)),
     "gather_patches": lambda: (normal(1, 16, 16, 64), 0, *PATCHES, zeros(1, 256, 9 * 64)),
     "scatter_patches": lambda: (normal(1, 256, 9 * 64), 0, *PATCHES, 16, 0, NONE, False, zeros(16, 16, 64)),
+    "convolve_narrow_groups": lambda: (normal(1, 16, 16, 64), normal(3, 3, 8, 64), NONE, NO_RESIDUAL, True, 1, 1,
+                                       zeros(1, 16, 16, 64)),
     "winograd_transform_input": lambda: (normal(1, 16, 16, 64), 1, 0, 4, 4, zeros(36, 16, 64)),
     "winograd_transform_output": lambda: (normal(36, 16, 64), 0, NONE, NO_RESIDUAL, True,
                                           zeros(1, 16, 16, 64)),
@@ -72,8 +74,7 @@ TYPICAL = {
 def count(name: str) -> tuple[float, float, float]:
     """Instructions and bytes for each number of a kernel's output, and the share of the bytes that was asked for."""
     twin, arguments, counts = Twin.registry[name], TYPICAL[name](), Counts()
-    blocks = -(-twin.threads(*arguments) // twin.block)
-    MachineKernel(twin.cuda, counts=counts, with_lines=False)[blocks, twin.block](*arguments)
+    MachineKernel(twin.cuda, counts=counts, with_lines=False)[twin.grid(*arguments)](*arguments)
     size = arguments[-1].size
     return counts.instructions / size, counts.bytes / size, counts.asked / counts.bytes
 

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from minimrcnn.device import empty_beside, workspace
-from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled, turn_kernel
 from minimrcnn.kernels import convolution, winograd
 from minimrcnn.kernels.grouped_convolution import convolve_groups, cut_into_vectors, fits_a_vector
 from minimrcnn.kernels.product import pack_weight, panels_shape
@@ -162,13 +162,6 @@ def merge_groups(weight, groups):
     for k in range(together):
         merged[:, :, k, :, :, k] = own[:, :, :, :, k]
     return merged.reshape(kernel_height, kernel_width, together * group_in, channels), groups // together
-
-
-def turn_kernel(weight, groups):
-    """The kernel (KH, KW, Cout / groups, Cin) that carries the gradient of (KH, KW, Cin / groups, Cout) back."""
-    kernel_height, kernel_width, group_in, channels = weight.shape
-    turned = weight[::-1, ::-1].reshape(kernel_height, kernel_width, group_in, groups, channels // groups)
-    return turned.transpose(0, 1, 4, 3, 2).reshape(kernel_height, kernel_width, channels // groups, groups * group_in)
 
 
 def block_rows(rows: int, columns: int, threads: int, itemsize: int) -> int:

@@ -7,8 +7,9 @@ for all of the map, and what passes from one step to the next goes through memor
     patches     patches = gather_patches(x)              y = patches @ kernel                  epilogue(y)
     winograd    V = transform_input(x)                   M = V @ transform_kernel(weight)      y = transform_output(M)
     pointwise   nothing: x is its own patch matrix       y = x @ kernel                        epilogue(y)
+    narrow      groups of few channels: all of it in one kernel, y = convolve_narrow_groups(x, weight, bias, ..)
 
-    gradient of x        patches = dy @ kernel'          scatter_patches(patches)           or winograd, kernel turned
+    gradient of x        patches = dy @ kernel'          scatter_patches(patches)           or these, kernel turned
     gradient of weight   patches = gather_patches(x)     patches' @ dy                      or winograd, backwards
 
 Bias, residual and ReLU are done in the last step of each row (`kernels.epilogue`), or in `transform_output`. Products
@@ -27,8 +28,9 @@ import math
 from collections.abc import Iterator
 
 from minimrcnn.device import module_of
-from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled
+from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, output_size, scaled, turn_kernel
 from minimrcnn.kernels.epilogue import epilogue
+from minimrcnn.kernels.narrow_groups import convolve_narrow_groups, is_narrow
 from minimrcnn.kernels.patches import gather_patches, scatter_patches
 from minimrcnn.kernels.winograd import COMPONENTS, TILE
 from minimrcnn.kernels.winograd_transforms import (
@@ -55,6 +57,9 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     if choose_algorithm(algorithm, weight.shape, stride, groups, len(x), size) == "winograd":
         _winograd(x, weight, False, bias, residual, relu, padding, y)
         return y
+    if groups > 1 and is_narrow(weight.shape[2]):
+        convolve_narrow_groups(x, weight, bias, residual, relu, stride, padding, y)
+        return y
     kernel = _as_matrices(weight, groups)  # (groups, K, Cout / groups)
     y_rows, residual_rows = y.reshape(-1, channels), residual.reshape(-1, channels)  # (R, Cout)
     is_direct = groups == 1  # a single product can go where it belongs
@@ -74,6 +79,9 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
     """What must flow back into x (N, H, W, Cin)."""
     xp, weight = module_of(y_gradient), scaled(weight, scale)
     fits = weight.shape[0] == weight.shape[1] and padding < len(weight)
+    if fits and stride == 1 and groups > 1 and is_narrow(weight.shape[3] // groups):
+        turned = turn_kernel(weight, groups)
+        return convolve(y_gradient, turned, None, None, 1, len(weight) - 1 - padding, groups, algorithm, False)
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
         y_gradient, weight = xp.ascontiguousarray(y_gradient), xp.ascontiguousarray(weight)
         x_gradient, none = xp.empty(x_shape, y_gradient.dtype), xp.empty(0, y_gradient.dtype)

@@ -45,6 +45,13 @@ def scaled(weight, scale):
     return weight if scale is None else weight * scale
 
 
+def turn_kernel(weight, groups):
+    """The kernel (KH, KW, Cout / groups, Cin) that carries the gradient of (KH, KW, Cin / groups, Cout) back."""
+    kernel_height, kernel_width, group_in, channels = weight.shape
+    turned = weight[::-1, ::-1].reshape(kernel_height, kernel_width, group_in, groups, channels // groups)
+    return turned.transpose(0, 1, 4, 3, 2).reshape(kernel_height, kernel_width, channels // groups, groups * group_in)
+
+
 def count_tiles(shape) -> int:
     count, height, width = shape
     return count * -(-height // TILE) * -(-width // TILE)

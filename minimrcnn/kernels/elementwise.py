@@ -1,9 +1,11 @@
 """Loops over every number of a large map, for which NumPy would use one thread, or not stop where it could."""
 
 from numba import prange
+from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.twin import Twin, cuda
+from minimrcnn.kernels.four import FOUR, choose_four, read_places, select_four, write_places
+from minimrcnn.kernels.twin import WARP, Twin, cuda
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
@@ -41,12 +43,25 @@ def relu_gradient_cpu(y_gradient, y, x_gradient):
         keep_positive(y_gradient[some], y[some], x_gradient[some])
 
 
+@register_jitable
+def count_quarter(size):
+    """Threads that take four numbers each, in whole warps, so that what a warp reads at a time begins where a piece of
+    memory does."""
+    return (size + FOUR * WARP - 1) // (FOUR * WARP) * WARP
+
+
 def relu_gradient_cuda(y_gradient, y, x_gradient):
-    i = cuda.grid(1)
-    if i < x_gradient.size:
+    """Four numbers for each thread, a quarter of the array from one to the next."""
+    quarter, first = count_quarter(x_gradient.size), cuda.grid(1)
+    if first < quarter and first < x_gradient.size:
         F = y.dtype.type
-        x_gradient[i] = y_gradient[i] if y[i] > F(0) else F(0)
+        four = choose_four(first, quarter, x_gradient.size)
+        a, b, c, d = read_places(y, four)
+        which = a > F(0), b > F(0), c > F(0), d > F(0)
+        write_places(select_four(which, read_places(y_gradient, four), (F(0), F(0), F(0), F(0))), four, x_gradient)
 
 
 # relu_gradient(y_gradient (n,), y (n,), x_gradient (n,))
-relu_gradient = Twin("relu_gradient", relu_gradient_cpu, relu_gradient_cuda)
+relu_gradient = Twin(
+    "relu_gradient", relu_gradient_cpu, relu_gradient_cuda, threads=lambda *arguments: count_quarter(arguments[-1].size)
+)

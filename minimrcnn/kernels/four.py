@@ -1,4 +1,4 @@
-"""Four numbers for each CUDA thread: four channels of a cell, or four rows of a channel.
+"""Four numbers for each CUDA thread: four channels of a cell, or four rows or columns of a channel.
 
 Where a cell is, what lies around it and how much that counts is the same for all of its channels, and finding it out
 takes a thread longer than the sum of a few numbers. So a thread takes four channels of a cell, and its neighbors the
@@ -70,6 +70,29 @@ def places_of_channels(shape, n, row, column, four):
         multiply_add(cell, shape[3], four[1]),
         multiply_add(cell, shape[3], four[2]),
         multiply_add(cell, shape[3], four[3]),
+    )
+
+
+@register_jitable
+def places_of_columns(shape, n, row, columns, channel):
+    """Where a channel of four cells of a line is, in an array (N, H, W, C)."""
+    line = multiply_add(n, shape[1], row)
+    return (
+        multiply_add(multiply_add(line, shape[2], columns[0]), shape[3], channel),
+        multiply_add(multiply_add(line, shape[2], columns[1]), shape[3], channel),
+        multiply_add(multiply_add(line, shape[2], columns[2]), shape[3], channel),
+        multiply_add(multiply_add(line, shape[2], columns[3]), shape[3], channel),
+    )
+
+
+@register_jitable
+def move_places(places, step):
+    """Four places, so many numbers further on."""
+    return (
+        multiply_add(step, 1, places[0]),
+        multiply_add(step, 1, places[1]),
+        multiply_add(step, 1, places[2]),
+        multiply_add(step, 1, places[3]),
     )
 
 

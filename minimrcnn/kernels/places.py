@@ -18,12 +18,17 @@ from numba.extending import intrinsic
 
 def multiply_add(a, b, c):
     """a * b + c, without sign."""
-    return np.uint32(a * b + c)
+    return np.uint32(int(a) * int(b) + int(c) & 0xFFFFFFFF)
 
 
 def read_at(x, place):
     """The number at a place of a C-contiguous array."""
     return x.reshape(x.size)[place]
+
+
+def read_run(x, place):
+    """The four numbers from a place on: the compiler works out one address for all of them."""
+    return read_at(x, place), read_at(x, place + 1), read_at(x, place + 2), read_at(x, place + 3)
 
 
 def write_at(y, place, value):
@@ -63,6 +68,18 @@ def compiled_read_at(typing_context, x, place):
 
 
 @intrinsic
+def compiled_read_run(typing_context, x, place):
+    def generate(context, builder, signature, arguments):
+        first = find_address(context, builder, x, *arguments)
+        addresses = [builder.gep(first, [ir.Constant(ir.IntType(64), k)]) for k in range(4)]
+        numbers = [context.unpack_value(builder, x.dtype, address) for address in addresses]
+        return context.make_tuple(builder, signature.return_type, numbers)
+
+    check(x)
+    return types.UniTuple(x.dtype, 4)(x, types.uint32), generate
+
+
+@intrinsic
 def compiled_write_at(typing_context, y, place, value):
     def generate(context, builder, signature, arguments):
         array, place, value = arguments
@@ -74,4 +91,6 @@ def compiled_write_at(typing_context, y, place, value):
 
 
 if not (config.ENABLE_CUDASIM or config.DISABLE_JIT):
-    multiply_add, read_at, write_at = compiled_multiply_add, compiled_read_at, compiled_write_at
+    multiply_add, read_at, read_run, write_at = (
+        compiled_multiply_add, compiled_read_at, compiled_read_run, compiled_write_at
+    )  # fmt: skip

@@ -99,7 +99,7 @@ class Twin:
         The body for NumPy arrays, usually `compiled`.
     cuda : callable, optional
         The body of a CUDA kernel as a plain function; it asks for its thread's number with ``cuda.grid(1)`` and returns
-        if that is beyond its work. None where it is still to be written.
+        if that is beyond its work. None where a GPU does it in other steps (`functional.conv_cuda`).
     threads : callable, optional
         ``threads(*arguments)`` is the number of CUDA threads wanted; by default the size of the last argument.
     block : int
@@ -143,19 +143,24 @@ class Twin:
         """Run the CUDA body, wherever the arrays live (the simulator takes NumPy's)."""
         if self.adds:
             arguments[-1].fill(0)
-        threads = self.threads(*arguments) if arguments[-1].size > 0 else 0
-        if threads > 0:
+        blocks, threads = self.grid(*arguments) if arguments[-1].size > 0 else (0, 0)
+        if blocks > 0:
             arrays = [value for value in arguments if hasattr(value, "size")]
-            if max([threads, *[array.size for array in arrays]]) >= COUNTABLE:
-                what = f"{threads} threads and an array of shape {max(arrays, key=operator.attrgetter('size')).shape}"
+            if max([blocks * threads, *[array.size for array in arrays]]) >= COUNTABLE:
+                biggest = max(arrays, key=operator.attrgetter("size"))
+                what = f"{blocks * threads} threads and an array of shape {biggest.shape}"
                 raise ValueError(f"{self.name}: {what}, wanted less than 2^32 of each; take fewer pictures at a time")
-            self.kernel[(threads + self.block - 1) // self.block, self.block](*arguments)
+            self.kernel[blocks, threads](*arguments)
+
+    def grid(self, *arguments) -> tuple[int, int]:
+        """The blocks of a launch, and the threads of each."""
+        return -(-self.threads(*arguments) // self.block), self.block
 
     @cached_property
     def kernel(self):
         """The CUDA body, ready to be compiled for the types of its first launch."""
         if self.cuda is None:
-            raise NotImplementedError(f"{self.name}: no CUDA body yet; move the arrays to the CPU")
+            raise NotImplementedError(f"{self.name}: no CUDA body; move the arrays to the CPU")
         if cuda is None:
             raise NotImplementedError(f"{self.name}: CUDA kernels are compiled with numba-cuda; install it")
         if config.ENABLE_CUDASIM:
