@@ -8,7 +8,7 @@ what the words "object" and "mask" mean: `lessons/README.md`.)
 In the article: section 5.1, bilinear interpolation. In the papers: Mask R-CNN (He et al. 2017), section 3, "RoIAlign",
 which reads feature maps this way (lesson 10).
 In the package: `minimrcnn/reference.py` (interpolate_linear, interpolate_bilinear, resize_bilinear),
-`minimrcnn/functional/resize.py`, `minimrcnn/kernels/resize.py`, and `find_corners` in `minimrcnn/kernels/roi_align.py`.
+`minimrcnn/functional/resize.py`, `minimrcnn/kernels/resize.py`, and `find_corners` in `minimrcnn/kernels/samples.py`.
 Before: NumPy, nothing else.
 """
 
@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from style import BLUE, GRAY, GREEN, HEAT, ORANGE, PURPLE, RED, agree, draw_arrow, draw_grid, draw_points, save, section
 
 from minimrcnn import functional, reference
-from minimrcnn.kernels.roi_align import find_corners
+from minimrcnn.kernels.samples import find_corners
 
 # %% Linear interpolation: between two numbers
 section("Linear interpolation")

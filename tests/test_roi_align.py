@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimrcnn import reference
-from minimrcnn.kernels.roi_align import BAND, CHUNK, roi_align, roi_align_gradient
+from minimrcnn.kernels.roi_align import roi_align
+from minimrcnn.kernels.roi_align_gradient import BAND, CHUNK, roi_align_gradient
 from tests.reference_cases import cases, relative_error
 from tests.twin_arguments import ROIS
 

@@ -15,6 +15,7 @@ from minimrcnn.kernels import (  # importing registers the twins
     pooling,  # noqa: F401
     resize,  # noqa: F401
     roi_align,
+    roi_align_gradient,  # noqa: F401
     roi_pool,
 )
 from tests.convolution_twin_arguments import ARGUMENTS as OF_CONVOLUTION

@@ -14,8 +14,8 @@ import numpy as np
 
 from minimrcnn.config import Config
 from minimrcnn.functional.roi import RULES, whole_cells
-from minimrcnn.kernels.roi_align import divide_axis, find_corners, place_sample
 from minimrcnn.kernels.roi_pool import divide_cells, find_bin
+from minimrcnn.kernels.samples import divide_axis, find_corners, place_sample
 
 F = np.float32
 

@@ -6,7 +6,7 @@ Three ways lead to the same numbers; ``algorithm`` picks one, "auto" the one mea
 - "pointwise": a 1x1 kernel with stride 1 is one matrix product;
 - "winograd": a 3x3 kernel with stride 1 needs a quarter of the multiplications (`kernels.winograd`);
 - "patches": anything, by blocks of patches, gathered or, where few channels are seen, in place (`kernels.convolution`);
-  on a CPU, narrow groups go without patches (`kernels.grouped_convolution`).
+  narrow groups go without patches (`kernels.grouped_convolution`, on a GPU `kernels.narrow_groups`).
 
 This file checks arguments, and records what the way back needs. The work on arrays is done by `functional.conv_cpu`, a
 small block at a time, from end to end, and by `functional.conv_cuda`, every step for the whole map; gradients that are

@@ -8,6 +8,7 @@ from minimrcnn.device import beside, empty_beside, module_of, to_device
 from minimrcnn.functional.resize import as_sides
 from minimrcnn.geometry import assign_levels
 from minimrcnn.kernels import roi_align as align_kernels
+from minimrcnn.kernels import roi_align_gradient as align_gradients
 from minimrcnn.kernels import roi_pool as pool_kernels
 from minimrcnn.tensor import Function, Tensor, tensors
 
@@ -194,7 +195,7 @@ class AlignCut:
         self.output_size = output_size
         self.settings = sampling_ratio, aligned, use_max
         self.use_max = use_max
-        in_order, as_it_comes = align_kernels.roi_align_gradient_in_order, align_kernels.roi_align_gradient
+        in_order, as_it_comes = align_gradients.roi_align_gradient_in_order, align_gradients.roi_align_gradient
         self.gradient = in_order if deterministic else as_it_comes
 
     def forward(self, features, rois, scale, crops):

@@ -20,7 +20,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.roi_align import find_corners, place_sample
+from minimrcnn.kernels.samples import find_corners, place_sample
 from minimrcnn.kernels.twin import Twin, cuda, find_cell
 
 LARGEST = 1e6  # pixels; a RoI wider than this, infinite or NaN gives an empty target
