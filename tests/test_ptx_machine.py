@@ -14,6 +14,7 @@ from benchmarks.ptx import Counts, Fault, MachineKernel, Unknown, kernel, machin
 from benchmarks.ptx.machine import run
 from benchmarks.ptx.memory import Grid, Memory, Region
 from benchmarks.ptx.program import DTYPES, parse
+from minimrcnn.kernels.places import read_fours
 from minimrcnn.kernels.twin import cuda
 
 pytestmark = pytest.mark.usefixtures("cuda_compiler")
@@ -268,6 +269,11 @@ def writes_before(x, y):
     y[i - np.uint64(1)] = x[i]
 
 
+def reads_four_from_anywhere(x, y):
+    numbers = read_fours(x, np.uint32(cuda.threadIdx.x))
+    y[cuda.grid(1)] = numbers[0] + numbers[3]
+
+
 def draws_numbers(x, y):
     y[cuda.grid(1)] = cuda.atomic.add(x, 0, 1)  # what was there before
 
@@ -289,6 +295,7 @@ FAULTS = {
     blocks_share: "thread 0 of block 0 reads number 64 of y, which thread 0 of block 1 writes: nothing says which",
     one_reads_what_all_add: "thread 0 of block 0 reads number 0 of y, which thread 63 of block 1 changes: nothing says",
     some_do_not_come: "thread 3 of block 0 waits at test_ptx_machine.py, line .*, and thread 0 of block 0 has ended",
+    reads_four_from_anywhere: "a thread wants 4 numbers at once, from an address that is no multiple of their bytes",
     never_ends: f"thread 0 of block 0 still runs after 1000 instructions; {HERE}",
 }
 

@@ -146,7 +146,7 @@ THREADS = {
     "roi_pool_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
     "nms_settle": lambda *_: nms.SETTLERS,
     "fold_statistics": lambda *a: a[-1].shape[1],
-    "relu_gradient": lambda *a: blocks(a[-1].size, 4 * WARP) * WARP,
+    "relu_gradient": lambda *a: blocks(a[-1].size, 4),
     **dict.fromkeys(("roi_align", "roi_pool", "max_pool", "max_pool_gradient", "resize", "resize_gradient"), of_cells),
     **dict.fromkeys(("scale_channels", "normalization_gradient"), of_rows),
     **dict.fromkeys(("fold_sums", "fold_gradient_sums"), lambda sums, _, groups, *__: len(sums) * groups),

@@ -15,7 +15,7 @@ import numpy as np
 from numba import config
 
 from benchmarks.ptx.machine import Counts, run
-from benchmarks.ptx.memory import Fault, Grid, Memory, Region
+from benchmarks.ptx.memory import ALIGNED, Fault, Grid, Memory, Region
 from benchmarks.ptx.program import Program, parse
 from minimrcnn.kernels.launch import Packer, look_at, numba_type
 from minimrcnn.kernels.twin import Twin, cuda
@@ -41,6 +41,7 @@ def place_arrays(arguments: dict, memory: Memory) -> list:
     """The arguments with their arrays in the machine's memory: themselves, not copies.
 
     Views of one array are views of one there, too, and what lies between them is theirs; what lies around them is not.
+    One that begins at no multiple of `ALIGNED` bytes does so there.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def place_arrays(arguments: dict, memory: Memory) -> list:
         data.flags.writeable = any(array.flags.writeable for array in some)
         shape = some[0].shape if len(some) == 1 and some[0].flags.c_contiguous else ()
         name = " or ".join(name for name in arrays if name in group)
-        address = memory.add(Region(name, data, some[0].itemsize, shape=shape))
+        address = memory.add(Region(name, data, some[0].itemsize, shape=shape, over=low % ALIGNED))
         for name in group:
             placed[name] = Placed(arrays[name], address + ends[name][0] - low)
     return [placed.get(name, value) for name, value in arguments.items()]

@@ -54,10 +54,10 @@ class Counts:
         is_wide = instruction.name not in MOVES and instruction.dtype.itemsize == 8
         self.instructions += threads.size * (2 if is_wide else 1)
 
-    def add_access(self, threads: np.ndarray, addresses: np.ndarray, itemsize: int) -> None:
-        """These threads access these addresses, in one instruction."""
+    def add_access(self, threads: np.ndarray, addresses: np.ndarray, size: int) -> None:
+        """These threads access so many bytes from these addresses on, in one instruction; none is in two pieces."""
         warps = (threads // WARP).astype(np.uint64)  # where a block is not of whole warps, near enough
-        self.asked += threads.size * itemsize
+        self.asked += threads.size * size
         self.bytes += SECTOR * np.unique((warps << np.uint64(44)) + addresses // np.uint64(SECTOR)).size
 
 
@@ -276,14 +276,14 @@ class Machine:
 
     # Memory.
 
-    def reach(self, kind: int, operand: str, dtype: np.dtype, those, number: int = 0):
-        """What `Memory.access` finds at an address, so many numbers further."""
+    def reach(self, kind: int, operand: str, dtype: np.dtype, those, number: int = 0, count: int = 1):
+        """What `Memory.access` finds at an address, ``number`` numbers further, of ``count`` that are asked for."""
         threads = self.threads[those]
         addresses = np.broadcast_to(self.address(operand, those), threads.shape) + np.uint64(number * dtype.itemsize)
         found = self.memory.access(kind, addresses, dtype, threads, self.epochs[those])
         for region, _, chosen in found:
-            if self.counts is not None and region.owners is None:
-                self.counts.add_access(threads[chosen], addresses[chosen], dtype.itemsize)
+            if self.counts is not None and region.owners is None and number == 0:  # all of a vector are one request
+                self.counts.add_access(threads[chosen], addresses[chosen], count * dtype.itemsize)
         return [(region.data.view(dtype), items, chosen) for region, items, chosen in found]
 
     def ld(self, instruction: Instruction, those) -> None:
@@ -297,7 +297,7 @@ class Machine:
         registers = self.components(destination, source, dtype, those)
         values = np.empty((len(registers), self.threads[those].size), dtype)
         for number in range(len(registers)):
-            for numbers, items, chosen in self.reach(kind, source, dtype, those, number):
+            for numbers, items, chosen in self.reach(kind, source, dtype, those, number, len(registers)):
                 values[number, chosen] = numbers[items]
         for register, loaded in zip(registers, values, strict=True):
             self.write(register, loaded, those)
@@ -306,9 +306,10 @@ class Machine:
         target, source = instruction.operands
         dtype = instruction.dtype
         kind = ATOMIC if instruction.modifiers[0] == "volatile" else WRITE
-        for number, register in enumerate(self.components(source, target, dtype, those)):
+        registers = self.components(source, target, dtype, those)
+        for number, register in enumerate(registers):
             values = np.broadcast_to(self.read(register, dtype, those), self.threads[those].shape)
-            for numbers, items, chosen in self.reach(kind, target, dtype, those, number):
+            for numbers, items, chosen in self.reach(kind, target, dtype, those, number, len(registers)):
                 numbers[items] = values[chosen]
 
     def components(self, operand: str, address: str, dtype: np.dtype, those) -> list[str]:

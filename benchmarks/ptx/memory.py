@@ -29,6 +29,7 @@ from benchmarks.ptx.program import Unknown
 SPACING = 40  # bits: each array has 1 TiB of addresses, so that an address says which one is meant
 MIDDLE = 1 << SPACING - 1  # where it begins there, so that what lies before one is not another's
 SKEW = 1 << 32  # and so much later than the one before: an index of 2^32 - 1 that was to be -1 may be 1 TiB off
+ALIGNED = 16  # bytes: arrays begin at multiples of so many, unless they are parts of others
 READ, WRITE, ATOMIC = range(3)
 RACES = {READ: (WRITE, ATOMIC), WRITE: (READ, WRITE, ATOMIC), ATOMIC: (READ, WRITE)}
 DEEDS = {READ: "reads", WRITE: "writes", ATOMIC: "changes"}
@@ -85,12 +86,14 @@ class Region:
         Of each owner.
     shape : tuple of int, optional
         Of the array, where it is this and nothing else.
+    over : int
+        Bytes by which its address is no multiple of `ALIGNED`.
     """
 
     def __init__(self, name: str, data: np.ndarray, itemsize: int, owners: range | None = None, threads: int = 1,
-                 shape: tuple[int, ...] = ()):  # fmt: skip
+                 shape: tuple[int, ...] = (), over: int = 0):  # fmt: skip
         self.name, self.data, self.itemsize, self.owners, self.threads = name, data, itemsize, owners, threads
-        self.shape, count = shape, data.size // itemsize
+        self.shape, self.over, count = shape, over, data.size // itemsize
         self.part = data.size // (1 if owners is None else len(owners))  # bytes
         self.first, self.last = (np.full((3, count), thread, np.int64) for thread in NOBODY)
         self.epoch = np.zeros((3, count), np.int64)  # how many barriers the block had passed
@@ -139,10 +142,9 @@ class Memory:
         self.regions.append(region)
         return self.beginning(len(self.regions))
 
-    @staticmethod
-    def beginning(number: int) -> int:
+    def beginning(self, number: int) -> int:
         """Where the so-manieth region begins."""
-        return (number << SPACING) + MIDDLE + number * SKEW
+        return (number << SPACING) + MIDDLE + number * SKEW + self.regions[number - 1].over
 
     def access(self, kind: int, addresses, dtype: np.dtype, threads, epochs):
         """(region, which numbers of that type, by which of the threads), for each region that is accessed.

@@ -1,11 +1,10 @@
 """Loops over every number of a large map, for which NumPy would use one thread, or not stop where it could."""
 
 from numba import prange
-from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
-from minimrcnn.kernels.four import FOUR, choose_four, read_places, select_four, write_places
-from minimrcnn.kernels.twin import WARP, Twin, cuda
+from minimrcnn.kernels.four import FOUR, choose_four, read_cell, select_four, write_cell
+from minimrcnn.kernels.twin import Twin, cuda
 
 CHUNK = 16384  # numbers a task takes: enough to be worth it, few enough to share well
 
@@ -43,25 +42,17 @@ def relu_gradient_cpu(y_gradient, y, x_gradient):
         keep_positive(y_gradient[some], y[some], x_gradient[some])
 
 
-@register_jitable
-def count_quarter(size):
-    """Threads that take four numbers each, in whole warps, so that what a warp reads at a time begins where a piece of
-    memory does."""
-    return (size + FOUR * WARP - 1) // (FOUR * WARP) * WARP
-
-
 def relu_gradient_cuda(y_gradient, y, x_gradient):
-    """Four numbers for each thread, a quarter of the array from one to the next."""
-    quarter, first = count_quarter(x_gradient.size), cuda.grid(1)
-    if first < quarter and first < x_gradient.size:
-        F = y.dtype.type
-        four = choose_four(first, quarter, x_gradient.size)
-        a, b, c, d = read_places(y, four)
+    """Four numbers for each thread."""
+    first = cuda.grid(1) * FOUR
+    if first < x_gradient.size:
+        F, four = y.dtype.type, choose_four(first, 1, x_gradient.size)
+        a, b, c, d = read_cell(y, 0, four)
         which = a > F(0), b > F(0), c > F(0), d > F(0)
-        write_places(select_four(which, read_places(y_gradient, four), (F(0), F(0), F(0), F(0))), four, x_gradient)
+        write_cell(select_four(which, read_cell(y_gradient, 0, four), (F(0), F(0), F(0), F(0))), four, 0, x_gradient)
 
 
 # relu_gradient(y_gradient (n,), y (n,), x_gradient (n,))
 relu_gradient = Twin(
-    "relu_gradient", relu_gradient_cpu, relu_gradient_cuda, threads=lambda *arguments: count_quarter(arguments[-1].size)
+    "relu_gradient", relu_gradient_cpu, relu_gradient_cuda, threads=lambda *arguments: -(-arguments[-1].size // FOUR)
 )

@@ -6,9 +6,9 @@ cuDNN 0.130. Here a thread has one output channel at four places of a line, and 
 that its group sees
 
 - reads their four weights, which serve all four places; those of its neighbors lie beside them,
-- reads the four numbers of each place, which lie side by side, so that one address is enough (`places.read_run`),
+- reads the four numbers of each place, which lie side by side, at once (`four.read_side_by_side`),
 
-which are 20 numbers for 16 multiplications, nearly all of them from a cache. Bias, residual and ReLU follow before
+which are 8 loads for 16 multiplications, nearly all of them from a cache. Bias, residual and ReLU follow before
 the sums are written. What the kernel sees beyond the map is left out.
 
 On a CPU it is done by `kernels.grouped_convolution`, in vectors.
@@ -30,10 +30,11 @@ from minimrcnn.kernels.four import (
     move_places,
     places_of_columns,
     read_places,
+    read_side_by_side,
     rectify_four,
     write_places,
 )
-from minimrcnn.kernels.places import multiply_add, read_at, read_run
+from minimrcnn.kernels.places import multiply_add, read_at
 from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
 
 # The widest groups that are done so. A group of 32 channels is a product that a library does well.
@@ -118,13 +119,13 @@ def convolve_narrow_groups_cuda(x, weight, bias, residual, relu, stride, padding
             for _ in range(np.int32(group_in) // FOUR):
                 weights = read_weights(weight, weight_at, channels)
                 if sees_a:
-                    a = add_products(a, weights, read_run(x, seen[0]))
+                    a = add_products(a, weights, read_side_by_side(x, seen[0]))
                 if sees_b:
-                    b = add_products(b, weights, read_run(x, seen[1]))
+                    b = add_products(b, weights, read_side_by_side(x, seen[1]))
                 if sees_c:
-                    c = add_products(c, weights, read_run(x, seen[2]))
+                    c = add_products(c, weights, read_side_by_side(x, seen[2]))
                 if sees_d:
-                    d = add_products(d, weights, read_run(x, seen[3]))
+                    d = add_products(d, weights, read_side_by_side(x, seen[3]))
                 seen, weight_at = move_places(seen, FOUR), multiply_add(channels, FOUR, weight_at)
             left = multiply_add(left, 1, 1)
         row += np.int32(1)

@@ -29,14 +29,14 @@ from minimrcnn.kernels.four import (
     choose_four,
     find_lane,
     find_rows,
-    places_of_channels,
     places_of_rows,
     read_places,
     rectify_four,
     threads_of_cells,
+    write_cell,
     write_places,
 )
-from minimrcnn.kernels.places import multiply_add, read_at
+from minimrcnn.kernels.places import lies_in_fours, multiply_add, read_at, read_fours
 from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
 
 
@@ -165,9 +165,10 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
     n, y = divide(first_line + line, height)
     last_oy, first_ky = divide(y + padding, stride)
     last_ox, first_kx = divide(column + padding, stride)
-    start = lane
+    together = group_in % FOUR == 0 and lies_in_fours(patches)  # the four are of one group, and side by side
+    start = FOUR * lane
     while start < channels:
-        four = choose_four(start, lanes, channels)
+        four = choose_four(start, 1, channels)
         groups = four[0] // group_in, four[1] // group_in, four[2] // group_in, four[3] // group_in
         columns = four[0] % group_in, four[1] % group_in, four[2] % group_in, four[3] % group_in
         total = (F(0), F(0), F(0), F(0))
@@ -178,14 +179,19 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
                 if 0 <= oy and oy < out_size[0] and 0 <= ox and ox < out_size[1]:
                     row = (n * out_size[0] + oy) * out_size[1] + ox - first
                     tap = np.uint32((ky * kernel_size[1] + kx) * group_in)
-                    total = add_four(total, F(1), read_four_columns(patches, row, groups, columns, tap))
+                    if together:
+                        at = multiply_add(groups[0], patches.shape[1], row)
+                        seen = read_fours(patches, multiply_add(at, patches.shape[2], tap + columns[0]))
+                    else:
+                        seen = read_four_columns(patches, row, groups, columns, tap)
+                    total = add_four(total, F(1), seen)
                 kx, ox = kx + stride, ox - 1
             ky, oy = ky + stride, oy - 1
         if bias.size > 0:
             total = add_four(total, F(1), (bias[four[0]], bias[four[1]], bias[four[2]], bias[four[3]]))
         if relu:
             total = rectify_four(total, F)
-        write_places(total, places_of_channels((1,) + lines.shape, 0, line, column, four), lines)
+        write_cell(total, four, multiply_add(line, lines.shape[1], column), lines)
         start += FOUR * lanes
 
 

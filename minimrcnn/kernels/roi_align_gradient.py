@@ -261,9 +261,9 @@ def roi_align_gradient_in_order_cuda(
                     continue
                 first_y, last_y = samples_near(row, rows, bins_y, F)
                 first_x, last_x = samples_near(column, columns, bins_x, F)
-                first = lane if lane < lanes else channels
+                first = FOUR * lane if lane < lanes else channels
                 while first < channels:
-                    four = choose_four(first, lanes, channels)
+                    four = choose_four(first, 1, channels)
                     total = (F(0), F(0), F(0), F(0))
                     for y in range(first_y, last_y):
                         p, i, along_y = weigh_cell(row, rows, y, height, F)

@@ -202,9 +202,9 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
     if image < 0 or left >= right:
         bottom = top
     nothing = F(-np.inf) if top < bottom else F(0)
-    first = lane
+    first = FOUR * lane
     while first < channels:
-        four = choose_four(first, lanes, channels)
+        four = choose_four(first, 1, channels)
         none = np.int32(-1)
         best, winning = (nothing, nothing, nothing, nothing), (none, none, none, none)
         for row in range(top, bottom):
