@@ -54,11 +54,14 @@ class Module:
             yield from part.modules()
 
     def named_parameters(self) -> dict[str, Parameter]:
-        """Every Parameter by its name, in order of definition."""
+        """Every Parameter by its name, in order of definition; one that several parts share by its first name."""
         found = {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
         for prefix, part in self.parts():
             found.update({f"{prefix}.{name}": value for name, value in part.named_parameters().items()})
-        return found
+        first: dict[int, tuple[str, Parameter]] = {}
+        for name, value in found.items():
+            first.setdefault(id(value), (name, value))
+        return dict(first.values())
 
     def parameters(self) -> list[Parameter]:
         return list(self.named_parameters().values())

@@ -95,6 +95,9 @@ class Tensor:
     def __len__(self) -> int:
         return len(self.data)
 
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
+
     def __repr__(self) -> str:
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({self.data!r}{grad})"
@@ -170,6 +173,9 @@ class Tensor:
     def __matmul__(self, other):
         return MatrixProduct.apply(self, other)
 
+    def __rmatmul__(self, other):
+        return MatrixProduct.apply(other, self)
+
     def __getitem__(self, index):
         return Take.apply(self, index=index)
 
@@ -181,10 +187,16 @@ class Tensor:
         return self.sum(axis, keepdims) * (1 / max(int(np.prod([self.shape[a] for a in axes])), 1))
 
     def reshape(self, *shape):
-        return Reshape.apply(self, shape=shape[0] if isinstance(shape[0], tuple) else shape)
+        return Reshape.apply(self, shape=_spread(shape))
 
     def transpose(self, *axes):
-        return Transpose.apply(self, axes=axes or tuple(reversed(range(self.ndim))))
+        axes = _spread(axes) or range(self.ndim)[::-1]
+        return Transpose.apply(self, axes=tuple(axis % max(self.ndim, 1) for axis in axes))
+
+
+def _spread(numbers: tuple) -> tuple:
+    """``f(2, 3)``, ``f((2, 3))`` and ``f([2, 3])`` mean the same."""
+    return tuple(numbers[0]) if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)) else numbers
 
 
 def as_tensor(value, like: Tensor) -> Tensor:
@@ -220,7 +232,9 @@ class Function:
     @classmethod
     def apply(cls, *inputs, **options) -> Tensor:
         """Run the operation on Tensors; a number or array among them is a constant, None stays None."""
-        like = next(x for x in inputs if isinstance(x, Tensor))
+        like = next((x for x in inputs if isinstance(x, Tensor)), None)
+        if like is None:
+            raise ValueError(f"{cls.__name__}: no Tensor among its inputs, wanted at least one")
         inputs = [None if x is None else as_tensor(x, like) for x in inputs]
         devices = {x.device for x in inputs if x is not None}
         if len(devices) > 1:
@@ -358,6 +372,8 @@ class Power(Function):
         return a**exponent
 
     def backward(self, gradient):
+        if self.exponent == 0:  # a constant, also where a is 0
+            return module_of(gradient).zeros_like(gradient)
         return gradient * self.exponent * self.a ** (self.exponent - 1)
 
 
@@ -419,6 +435,8 @@ class Take(Function):
         if not self.is_plain:  # arrays go where a is
             parts = tuple(beside(part, a) if hasattr(part, "dtype") else part for part in parts)
         self.shape, self.index = a.shape, parts
+        if self.needs[0]:  # whoever has the arrays may change them before the way back
+            self.index = tuple(part.copy() if hasattr(part, "copy") else part for part in parts)
         return a[parts]
 
     def backward(self, gradient):

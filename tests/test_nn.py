@@ -117,3 +117,12 @@ def test_initial_weights_keep_the_size_of_the_signal():
     assert nn.he_normal(rng, (1000, 100), 50).std() == pytest.approx(0.2, rel=0.02)
     assert nn.uniform(rng, (1000, 100), 25).std() == pytest.approx(0.2, rel=0.02)
     assert nn.normal(0.01)(rng, (1000, 100), 25).std() == pytest.approx(0.01, rel=0.02)
+
+
+def test_a_shared_part_is_learned_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            self.first = nn.Linear(2, 2, generator=np.random.default_rng(0))
+            self.second = self.first
+
+    assert list(Twice().named_parameters()) == list(Twice().arrays()) == ["first.weight", "first.bias"]

@@ -252,3 +252,37 @@ def test_functions_of_arrays_take_tensors():
     assert geometry.box_iou(boxes, boxes)[0, 0] == 1
     np.testing.assert_array_equal(np.asarray(boxes), boxes.data)
     assert isinstance(np.ones(4, np.float32) + boxes, Tensor)  # arithmetic stays with the Tensor
+
+
+def test_axes_from_the_end():
+    x = draw((2, 3, 4))
+    gradcheck(lambda x: x.transpose(0, -1, 1) ** 2, x)
+    assert x.transpose([2, 0, 1]).shape == x.transpose((2, 0, 1)).shape == (4, 2, 3)
+    assert x.reshape([6, 4]).shape == (6, 4) and x.transpose().shape == (4, 3, 2)
+
+
+def test_the_zeroth_power_is_a_constant():
+    x = Tensor([0.0, 2.0], requires_grad=True)
+    (x**0).sum().backward()
+    assert np.array_equal(x.grad, [0, 0])
+
+
+def test_an_index_may_change_before_the_way_back():
+    x, rows = draw((3, 3)), np.arange(2)
+    y = x[rows, rows]
+    rows[:] = 2
+    y.backward(np.ones(2))
+    assert np.array_equal(x.grad, np.diag([1, 1, 0]))
+
+
+def test_arrays_on_the_left():
+    a, x = np.ones((2, 3)), draw((3, 4))
+    gradcheck(lambda x: a @ x, x)
+    assert Tensor(1.0) and not Tensor([0.0])
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(x)
+
+
+def test_nothing_to_concatenate():
+    with pytest.raises(ValueError, match="Concatenate: no Tensor among its inputs"):
+        functional.concatenate([])
