@@ -53,13 +53,16 @@ def atomic_file(path):
     """Open a binary file that appears under ``path`` only when the block has ended well.
 
     It is written as ``path`` + ``.partial`` in the same folder, brought to the disk and moved over ``path``; when the
-    block raises, it is removed and ``path`` stays as it was. What a killed process left is overwritten next time.
+    block raises, it is removed and ``path`` stays as it was. What a killed process left is removed next time, and so is
+    a link that somebody put there for us to write through.
 
     Errors of the system name ``path``.
     """
     partial = f"{os.fspath(path)}.partial"
     try:
-        with open(partial, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -160,9 +163,9 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
                 reads.most = size
                 contents = {entry.filename: archive.read(entry) for entry in entries}
         match json.loads(contents.pop(HEADER_NAME)):
-            case {"header": dict(header), "arrays": list(names)} if sorted(f"{name}.npy" for name in names) == sorted(
-                contents
-            ):
+            case {"header": dict(header), "arrays": list(names)} if all(
+                isinstance(name, str) for name in names
+            ) and sorted(f"{name}.npy" for name in names) == sorted(contents):
                 # pop: an entry's bytes go as its array comes
                 return {name: parse_npy(name, contents.pop(f"{name}.npy")) for name in names}, header
         raise Refused(f"its {HEADER_NAME} does not fit its other entries")

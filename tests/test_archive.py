@@ -196,6 +196,7 @@ def test_bombs(tmp_path):
         ([("x.npy", npy(np.zeros(3)))], ["header.json"]),
         ([("header.json", "[1]")], ["header.json", "fit"]),
         ([("header.json", json.dumps({"header": {}, "arrays": ["x", "x"]})), ("x.npy", b"")], ["header.json", "fit"]),
+        ([("header.json", json.dumps({"header": {}, "arrays": [["x"]]})), ("['x'].npy", b"")], ["header.json", "fit"]),
         ([HEADER_ENTRY], ["header.json", "fit"]),
         ([HEADER_ENTRY, ("x.npy", npy(np.zeros(3))), ("y.npy", npy(np.zeros(3)))], ["header.json", "fit"]),
         ([("header.json", "{")], ["damaged"]),
@@ -274,6 +275,15 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     with atomic_file(path) as file:
         file.write(json.dumps({"new": 1}).encode())
     assert json.loads(path.read_text()) == {"new": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links want rights there")
+def test_no_link_is_written_through(tmp_path):
+    (tmp_path / "victim").write_text("dear")
+    os.symlink(tmp_path / "victim", tmp_path / "a.json.partial")
+    with atomic_file(tmp_path / "a.json") as file:
+        file.write(b"{}")
+    assert (tmp_path / "victim").read_text() == "dear" and not (tmp_path / "a.json").is_symlink()
 
 
 def test_a_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
