@@ -1,5 +1,6 @@
 """The training loop with a tiny model: nothing is lost, and a resumed run computes the same bits."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -105,6 +107,39 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
     train(TinyModel(), TinyData(), options, tmp_path, progress=False)
     (tmp_path / "train.lock").touch()  # of a process that was killed: the system knows that it is gone
     train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+
+
+def test_a_lock_that_its_owner_removed_locks_nobody_out(tmp_path):
+    """B opens the file, A leaves and removes it, B locks what it opened: C must not get in beside B."""
+    path = tmp_path / "train.lock"
+    opened, removed = open, []
+
+    def open_slowly(*arguments, **options):
+        file = opened(*arguments, **options)
+        if not removed:
+            removed.append(path.unlink())
+        return file
+
+    with mock.patch("builtins.open", open_slowly), lock_folder(tmp_path):
+        assert removed and path.exists()
+        with pytest.raises(DataError, match="another training"), lock_folder(tmp_path):
+            pass
+
+
+def test_a_log_may_lack_steps(tmp_path):
+    """After a power cut it may be behind the checkpoint, or gone."""
+    options = TrainOptions(**OPTIONS, checkpoint_seconds=0.0)
+    with pytest.raises(Stop):
+        train(stop_after(TinyModel(), 8), TinyData(), options, tmp_path, progress=False)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))
+    done = read_archive(tmp_path / "checkpoint.npz")[1]["step"]
+    for stop in (10, 99):
+        with contextlib.suppress(Stop):
+            train(stop_after(TinyModel(), stop - done), TinyData(), options, tmp_path, resume=True, progress=False)
+    assert [record["step"] for record in read_log(tmp_path)] == [1, 2, 3, *range(done + 1, 13)]
+    log.unlink()
+    assert train(TinyModel(), TinyData(), options, tmp_path, resume=True, progress=False)["seconds"] == 0
 
 
 def test_log_is_cut_to_the_checkpoint(tmp_path):

@@ -106,7 +106,7 @@ def read_checkpoint(path) -> Checkpoint:
         checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
         photos = header.get("photos")
         checkpoint = dataclasses.replace(
-            checkpoint, finished=header.get("finished") is True, photos=photos if isinstance(photos, dict) else None
+            checkpoint, finished=header.get("finished") is True, photos=photos if are_photos(photos) else None
         )
     except KeyError as error:
         raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
@@ -185,6 +185,12 @@ def list_photos(dataset, validation: Sequence[str] | None) -> dict[str, list[str
     if hasattr(dataset, "annotations"):
         photos["training"] = sorted(image["file_name"] for image in dataset.annotations()["images"])
     return photos
+
+
+def are_photos(value) -> bool:
+    """Whether it is what `list_photos` gives."""
+    lists = value.values() if isinstance(value, dict) else [None]
+    return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
 
 
 def count_changes(there: dict | None, here: dict | None) -> list[str]:

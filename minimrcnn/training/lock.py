@@ -39,17 +39,29 @@ def lock_folder(folder: Path):
         Another one has it.
     """
     path = folder / NAME
-    with open(path, "ab") as file:
+    file = open_locked(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):  # Windows removes no open file; what stays locks nobody out
+            path.unlink(missing_ok=True)
+        file.close()
+
+
+def open_locked(path: Path):
+    """The file that is under ``path``, locked; not one that its owner has just removed, which would lock nobody out."""
+    while True:
+        file = open(path, "ab")
         try:
             _lock(file)
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise DataError(
-                    f"{folder}: another training writes into this folder; wait for it, stop it, or name another folder"
-                ) from None
-            # else a file system that knows no locks: go on without
-        try:
-            yield
-        finally:
-            with contextlib.suppress(PermissionError):  # Windows removes no open file; what stays locks nobody out
-                path.unlink(missing_ok=True)
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                return file  # a file system that knows no locks: go on without
+            file.close()
+            raise DataError(
+                f"{path.parent}: another training writes into this folder; wait for it, stop it, or name another folder"
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()

@@ -11,7 +11,8 @@ AdamW (Kingma and Ba 2015, algorithm 1; the decay: Loshchilov and Hutter 2019, a
     s <- b2 s + (1 - b2) g g                 running mean of its square
     p <- p - r d p - r (a / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + e)
 
-The divisions by 1 - b^t undo that the means started at zero. Decay comes in two groups. As a rule parameters of one
+The divisions by 1 - b^t undo that the means started at zero; t counts the updates of all parameters together, also for
+one whose first gradient comes late. Decay comes in two groups. As a rule parameters of one
 axis, the biases and the scales of normalizations, are not decayed: pulling them to zero makes nothing simpler. Where a
 decay of their own is given for the scales and shifts of normalizations, everything else is decayed alike, biases
 included: so does torchvision's reference script (references/detection/train.py, ``--norm-weight-decay``).

@@ -20,6 +20,7 @@ import functools
 import json
 import math
 import operator
+import os
 import signal
 import sys
 import threading
@@ -30,13 +31,13 @@ from statistics import median
 
 import numpy as np
 
-from minimrcnn.archive import atomic_file
+from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.loader import Loader
 from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
-from minimrcnn.show import plot_log
+from minimrcnn.show import plot_log, read_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import MODEL, list_photos, restore, save_checkpoint
 from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
@@ -90,7 +91,7 @@ def train(
         After Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_place(folder / CHECKPOINT)
     with lock_folder(folder):
         return _train_in(folder, model, dataset, options, resume, progress, watch)
 
@@ -123,7 +124,8 @@ def _train_in(folder: Path, model, dataset, options: TrainOptions, resume: bool,
             watch.begin(done, options.steps)
     model.save(folder / MODEL)
     save(options.steps, finished=True)
-    plot_log(folder / LOG, folder / PLOT)
+    if (folder / LOG).stat().st_size:  # else somebody removed it from a run that was done
+        plot_log(folder / LOG, folder / PLOT)
     return {**read_times(folder / LOG), "seconds_compiling": seconds_compiling, "peak_memory_mib": peak_memory_mib()}
 
 
@@ -151,6 +153,12 @@ def run_steps(
         if watch:
             watch.begin(done, options.steps)
 
+        def keep(steps: int) -> None:
+            """Save, after the log: a checkpoint must not count steps that a power cut took from the log."""
+            log.flush()
+            os.fsync(log.fileno())
+            save(steps)
+
         smooth: dict[str, float] = {}
         saved_at = time.monotonic()
         with (
@@ -163,7 +171,7 @@ def run_steps(
                     batch = first if step == done else next(loader)
                 except DataError:  # a picture that turned out to be damaged: mend it and resume
                     if step > done:
-                        save(step)
+                        keep(step)
                     raise
                 losses, norm = take_step(model, optimizer, dataset, options, batch, step)
                 record = {
@@ -175,7 +183,7 @@ def run_steps(
                     "seconds": round(time.perf_counter() - start, 4),
                 }
                 log.write(json.dumps(record) + "\n")
-                log.flush()  # before the checkpoint that counts this step
+                log.flush()
                 smooth = {
                     name: smooth.get(name, value) * SMOOTHING + value * (1 - SMOOTHING)
                     for name, value in losses.items()
@@ -186,12 +194,12 @@ def run_steps(
                     try:
                         watch.after_step(step + 1, record, interrupted)
                     except Exception:  # a damaged picture to validate on, a full disk: the step is done all the same
-                        save(step + 1)
+                        keep(step + 1)
                         raise
 
                 last = step + 1 == options.steps
                 if last or interrupted.is_set() or time.monotonic() - saved_at > options.checkpoint_seconds:
-                    save(step + 1)
+                    keep(step + 1)
                     saved_at = time.monotonic()
                 if interrupted.is_set() and not last:
                     raise KeyboardInterrupt(f"stopped after step {step + 1} of {options.steps}, which is saved")
@@ -277,17 +285,16 @@ def describe_losses(values: dict[str, float]) -> str:
 
 
 def cut_log(path: Path, steps: int) -> None:
-    """Keep the lines of the first ``steps`` steps; the steps that came later are computed again."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines[:steps] if line.endswith(b"\n")]  # the last line may have broken off
+    """Keep what is said of the first ``steps`` steps; the steps that came later are computed again."""
+    kept = [record for record in read_log(path) if record["step"] <= steps] if path.exists() else []
     with atomic_file(path) as file:
-        file.writelines(kept)
+        file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
 
 
 def read_times(path: Path) -> dict[str, float]:
     """``seconds_per_step`` (median) and ``seconds`` (sum) of the steps in a log."""
-    seconds = [json.loads(line)["seconds"] for line in path.read_text(encoding="utf-8").splitlines()]
-    return {"seconds_per_step": median(seconds), "seconds": sum(seconds)}
+    seconds = [record["seconds"] for record in read_log(path)]
+    return {"seconds_per_step": median(seconds or [0.0]), "seconds": sum(seconds)}
 
 
 @contextmanager

@@ -109,8 +109,9 @@ class Watch:
         """Take up a run of which ``done`` of ``steps`` steps are done."""
         self.step = self.first = done
         self.steps = steps
-        for record in read_log(self.folder / LOG)[:done]:
-            self.remember(record)
+        for record in read_log(self.folder / LOG):
+            if record["step"] <= done:
+                self.remember(record)
         path = self.folder / SCORES
         self.scores = [row for row in read_log(path) if row["step"] <= done] if path.exists() else []
         if (self.folder / BEST).exists():
