@@ -62,8 +62,9 @@ def predict_files(
     outputs = [folder / name for name in name_outputs([picture.name for picture in pictures])]
     if {output.resolve() for output in outputs} & {picture.path.resolve() for picture in pictures}:
         raise DataError(f"{folder}: the results would replace the pictures; name another folder with -o")
+    earlier = read_results(folder / RESULTS)
     there = next((output for output in outputs if output.exists()), None)
-    if there and not (folder / RESULTS).exists():  # by which a folder of earlier results is known
+    if there and earlier is None:
         raise DataError(
             f"{there}: is there already, and is not the result of a prediction; name another folder with -o"
         )
@@ -79,7 +80,7 @@ def predict_files(
     category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
     name_of = dict(zip(category_ids, class_names, strict=True))
 
-    results, failed = [], 0
+    results, done, failed = [], 0, 0
     numbers = number_pictures([picture.path for picture in pictures])
     bar = tqdm(pictures, unit="picture", disable=len(pictures) == 1)
     try:
@@ -100,6 +101,7 @@ def predict_files(
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(picture.path, copy)
                 detections.to_labelme(copy.with_suffix(".json"), copy)
+            done += 1
             counts = [
                 f"{int((detections.labels == k).sum())} {class_names[k]}" for k in np.unique(detections.labels).tolist()
             ]
@@ -107,17 +109,45 @@ def predict_files(
             tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'}{most} -> {output}", file=sys.stdout)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped after {bar.n} of {len(pictures)} pictures; {folder / RESULTS} has what was found in these"
+            f"stopped after {done + failed} of {len(pictures)} pictures; {folder / RESULTS} has what was found in these"
         ) from None
     finally:
-        with atomic_file(folder / RESULTS) as file:
-            file.write((json.dumps(results, indent=1) + "\n").encode())
-    tqdm.write(f"all of it in COCO's form: {folder / RESULTS}", file=sys.stderr)
+        if done:  # else what an earlier prediction found is still all there is
+            with atomic_file(folder / RESULTS) as file:
+                file.write((json.dumps(results, indent=1) + "\n").encode())
     if failed:
         tqdm.write(f"{failed} of {len(pictures)} pictures could not be read; see above", file=sys.stderr)
+    if not done:
+        return failed
+    tqdm.write(f"all of it in COCO's form: {folder / RESULTS}", file=sys.stderr)
+    left = (earlier or set()) - {picture.name.as_posix() for picture in pictures}
+    if left:
+        tqdm.write(
+            f"{folder} still has results of {len(left)} pictures of an earlier prediction, such as {min(left)}, which "
+            f"{RESULTS} has no more",
+            file=sys.stderr,
+        )
     if labelme:
         tqdm.write(f"to correct by hand: labelme {folder / CORRECTIONS}", file=sys.stderr)
     return failed
+
+
+def read_results(path: Path) -> set[str] | None:
+    """The names of the pictures in which an earlier prediction found something; None if there was none.
+
+    Raises
+    ------
+    DataError
+        The file is something else, and not to be written over.
+    """
+    if not path.exists():
+        return None
+    try:
+        return {row["file_name"] for row in json.loads(path.read_bytes())}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DataError(
+            f"{path}: is there already, and is not the result of a prediction; name another folder with -o"
+        ) from None
 
 
 def check_corrections(outputs: list[Path], copies: list[Path]) -> None:

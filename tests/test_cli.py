@@ -428,6 +428,31 @@ def test_predict_replaces_nothing_but_its_own(run, data, tmp_path, capsys):
     assert mine.read_bytes() == b"another photo of this name"
     for _ in range(2):  # earlier results are replaced
         run_command(*arguments, tmp_path / "found")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "detections.json").write_text('{"mine": 1}')
+    assert "detections.json: is there already" in fail(capsys, *arguments, tmp_path / "others")
+
+
+def test_what_was_found_earlier_is_not_forgotten(run, data, tmp_path, capsys):
+    options = "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0
+    run_command("predict", data / "images", *options)
+    before = (tmp_path / "found" / "detections.json").read_bytes()
+    assert "no such file" in fail(capsys, "predict", data / "images" / "typo.png", *options)
+    assert (tmp_path / "found" / "detections.json").read_bytes() == before
+    run_command("predict", data / "images" / "000002.png", *options)
+    assert "still has results of" in capsys.readouterr().err
+    found = {row["file_name"] for row in json.loads((tmp_path / "found" / "detections.json").read_text())}
+    assert found == {"000002.png"} and (tmp_path / "found" / "000001.png").exists()
+
+
+def test_results_stay_in_their_folder(run, data, tmp_path, monkeypatch):
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    (tmp_path / "z").mkdir()
+    shutil.copy(data / "images" / "000001.png", tmp_path / "z")
+    monkeypatch.chdir(tmp_path / "here")
+    run_command("predict", "*/../../z/*.png", "--model", run / "model.npz", "-o", "found")
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"z/000001.png", "here/found/detections.json", "here/found/deep/z/000001.png"}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere every file name is text")

@@ -66,4 +66,9 @@ def _expand(name: str) -> Sequence[Found]:
     else:
         return [Found(path, Path(path.name))]
     paths = (Path(one) for one in sorted(glob.glob(pattern, recursive=True)))
-    return [Found(one, one.relative_to(folder)) for one in paths if one.suffix.lower() in GATHERED and one.is_file()]
+    return [
+        # without "..", of which a pattern may have some: under such a name a result would leave its folder
+        Found(one, Path(*[part for part in one.relative_to(folder).parts if part != ".."]))
+        for one in paths
+        if one.suffix.lower() in GATHERED and one.is_file()
+    ]
