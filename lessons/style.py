@@ -5,8 +5,8 @@ says the same as the color. Grids are drawn as arrays are read: row 0 on top, x 
 i sits in the middle of the cell; ``centers=0.5`` draws it at i + 0.5 (a cell is a pixel with a size), ``centers=0`` at
 i (a cell is a point).
 
-Figures go to ``lessons/figures/``, or to the folder that ``MINIMRCNN_FIGURES`` names in the environment: that way
-the tests, and whoever changes a lesson to try something, leave the repository's own figures alone.
+Figures go to ``lessons/drawn/``, or to the folder that ``MINIMRCNN_FIGURES`` names in the environment. What the READMEs
+show is in ``lessons/figures/``, copied from there: no lesson that is run changes what the repository keeps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 HEAT = "cividis"  # a scale from low to high that survives gray print
 SIGNED = "PuOr"  # around zero
 LESSONS = Path(__file__).parent
-FIGURES = Path(os.environ.get("MINIMRCNN_FIGURES") or LESSONS / "figures")
+FIGURES = Path(os.environ.get("MINIMRCNN_FIGURES") or LESSONS / "drawn")
 
 plt.rcParams.update({
     "figure.dpi": 110, "savefig.dpi": 130, "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10,
@@ -45,7 +45,7 @@ def save(figure, name: str) -> Path:
     FIGURES.mkdir(parents=True, exist_ok=True)
     path = FIGURES / f"{name}.png"
     figure.savefig(path)
-    print(f"  -> {FIGURES.name}/{path.name}")
+    print(f"  -> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     if matplotlib.get_backend().lower() == "agg":
         plt.close(figure)
     return path

@@ -85,7 +85,7 @@ Nothing in a file is run, wherever it comes from.""",
     "lessons": """\
 examples:
   minimrcnn lessons                   list them
-  minimrcnn lessons 10                run one; its figures are in lessons/figures/
+  minimrcnn lessons 10                run one; its figures are in lessons/drawn/
   minimrcnn lessons 15 --quick        the short form of a long one""",
     "check": """\
 examples:
