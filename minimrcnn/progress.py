@@ -1,13 +1,29 @@
-"""The progress bar: in a terminal tqdm's, in a notebook its widget, or the terminal's where there are no widgets."""
+"""The progress bar: in a terminal tqdm's, in a notebook its widget, or the terminal's where there are no widgets.
+
+What is written to a file is read when it is long; there the bar says twice a minute how far it is, not ten times a
+second.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from tqdm import TqdmWarning
 
 with warnings.catch_warnings():  # a notebook without ipywidgets gets the terminal's bar, and need not be told so
     warnings.simplefilter("ignore", category=TqdmWarning)
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm as bar
 
 __all__ = ["tqdm"]
+
+IN_A_FILE = 30.0  # seconds from one look to the next
+
+
+class tqdm(bar):
+    """tqdm's own bar, with its arguments."""
+
+    def __init__(self, *arguments, **options):
+        if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+            options.setdefault("mininterval", IN_A_FILE)
+        super().__init__(*arguments, **options)

@@ -437,7 +437,7 @@ def test_what_was_found_earlier_is_not_forgotten(run, data, tmp_path, capsys):
     options = "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0
     run_command("predict", data / "images", *options)
     before = (tmp_path / "found" / "detections.json").read_bytes()
-    assert "no such file" in fail(capsys, "predict", data / "images" / "typo.png", *options)
+    assert "1 of 1 pictures could not be read" in fail(capsys, "predict", data / "images" / "typo.png", *options)
     assert (tmp_path / "found" / "detections.json").read_bytes() == before
     run_command("predict", data / "images" / "000002.png", *options)
     assert "still has results of" in capsys.readouterr().err

@@ -27,3 +27,9 @@ def test_a_notebook_without_widgets_gets_the_bar_of_a_terminal():
     assert done.returncode == 0, done.stderr
     assert "3/3" in done.stdout and "[0, 1, 2]" in done.stdout and not done.stderr
     assert "TqdmWarning" in run("theirs").stderr, "tqdm.auto does not warn any more: the module is not needed"
+
+
+def test_a_file_gets_few_bars():
+    slow = "import time\nfrom minimrcnn.progress import tqdm\nfor _ in tqdm(range(9)):\n    time.sleep(0.15)"
+    done = subprocess.run([sys.executable, "-c", slow], capture_output=True, text=True)
+    assert done.returncode == 0 and "9/9" in done.stderr and done.stderr.count("\r") <= 2, done.stderr

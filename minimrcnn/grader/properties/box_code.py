@@ -157,7 +157,10 @@ def decode_limit(decode_boxes, draw):
     agree(decode_boxes(deltas * weights, box, weights), around(box[0], (62.5, 62.5)))
 
 
-@holds("decode_boxes", "textbook", "any deltas: the textbook's boxes", "Compare with minimrcnn.reference.decode_box.")
+@holds(
+    "decode_boxes", "textbook", "deltas of up to 3: the textbook's boxes",
+    "Compare with minimrcnn.reference.decode_box.",
+)  # fmt: skip
 def decode_reference(decode_boxes, draw):
     proposals, weights = draw_pairs(draw)[0], pick(draw, ONES, WEIGHTS)
     deltas = np.array([[whole(draw, -12, 12) / 4 for _ in range(4)] for _ in proposals])
