@@ -214,6 +214,14 @@ class Linear(Module):
         return functional.linear(x, self.weight, self.bias, relu=relu)
 
 
+def scale_channels(x, scale, shift, residual=None, relu=False) -> Tensor:
+    """x (N, H, W, C) * scale (C,) + shift (C,), and what usually follows."""
+    y = x * scale + shift
+    if residual is not None:
+        y = y + residual
+    return functional.relu(y) if relu else y
+
+
 class FrozenBatchNorm2d(Module):
     """Batch normalization whose statistics and scales are constants: what fine-tuning on small batches uses.
 
@@ -234,11 +242,7 @@ class FrozenBatchNorm2d(Module):
         return fold_statistics(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
     def forward(self, x, residual=None, relu=False):
-        scale, shift = self.scale_and_shift()
-        y = x * scale + shift
-        if residual is not None:
-            y = y + residual
-        return functional.relu(y) if relu else y
+        return scale_channels(x, *self.scale_and_shift(), residual, relu)
 
 
 class BatchNorm2d(Module):
@@ -271,11 +275,7 @@ class BatchNorm2d(Module):
             unbiased = variance * (count / max(count - 1, 1))
             self.running_var += self.momentum * (unbiased - self.running_var).astype(np.float32)
             return y
-        scale, shift = self.scale_and_shift()
-        y = x * scale + shift
-        if residual is not None:
-            y = y + residual
-        return functional.relu(y) if relu else y
+        return scale_channels(x, *self.scale_and_shift(), residual, relu)
 
 
 class GroupNorm(Module):
