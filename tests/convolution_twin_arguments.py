@@ -124,7 +124,9 @@ def _components_last(*arguments):
 
 # How many threads a kernel needs for its arguments, where it is not one for each number of the output.
 THREADS = {
-    "gather_patches": lambda *a: a[-1].shape[0] * -(-a[-1].shape[1] // 4) * a[-1].shape[2],
+    "gather_patches": lambda *a: (
+        a[-1].shape[0] * -(-a[-1].shape[1] // 4) * a[-1].shape[2] // (1 if a[0].shape[3] // a[-1].shape[0] % 4 else 4)
+    ),
     "scatter_patches": lambda *a: a[-1].shape[0] * a[-1].shape[1] * min(-(-a[-1].shape[2] // 4), 32),
     "epilogue": lambda *a: -(-a[-1].shape[0] // 4) * a[-1].shape[1],
     "convolve_narrow_groups": lambda *a: a[-1].shape[0] * a[-1].shape[1] * -(-a[-1].shape[2] // 4) * a[-1].shape[3],

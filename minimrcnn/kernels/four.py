@@ -132,6 +132,15 @@ def read_side_by_side(x, place):
 
 
 @register_jitable
+def write_side_by_side(values, place, y):
+    """Four channels of y (.., C), a multiple of four, the first at this place."""
+    if lies_in_fours(y):
+        write_fours(y, place, values)
+    else:
+        write_places(values, places_side_by_side(place), y)
+
+
+@register_jitable
 def places_side_by_side(place):
     """A place and the three behind it."""
     second = multiply_add(1, 1, place)

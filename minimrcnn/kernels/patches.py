@@ -10,13 +10,12 @@ its own that reads whole matrices; so the patches are written to memory before i
   patch adding to the places it saw (two threads would meet at one place, and the order of a sum would depend on who
   came first), every place collects from the patches that saw it, in the order of the taps.
 
-A thread gathers a tap of a channel at four output positions, and scatters four channels of a place (`kernels.four`):
-what a division costs is paid once for four numbers, and neighboring threads read and write neighboring numbers.
+A thread gathers a tap of four channels at four output positions, and scatters four channels of a place
+(`kernels.four`): what a division costs is paid once for so many numbers, and neighboring threads read and write
+neighboring numbers. Where there are no four channels, as in a picture, it gathers a tap of one.
 
 Shapes: x (N, H, W, Cin), patches (groups, rows, KH * KW * Cin / groups).
 """
-
-import math
 
 import numpy as np
 from numba.extending import register_jitable
@@ -28,13 +27,14 @@ from minimrcnn.kernels.four import (
     add_four,
     choose_four,
     find_lane,
-    find_rows,
     places_of_rows,
     read_places,
+    read_side_by_side,
     rectify_four,
     threads_of_cells,
     write_cell,
     write_places,
+    write_side_by_side,
 )
 from minimrcnn.kernels.places import lies_in_fours, multiply_add, read_at, read_fours
 from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
@@ -66,12 +66,20 @@ def gather_patches_cpu(x, first, kernel_size, stride, padding, out_size, patches
 
 
 @register_jitable
-def read_patch(x, n, y, column, channel):
-    """A number of the map, 0 outside. Without sign, what lies above or left of it is far below and right of it."""
+def find_seen(x, n, y, column, channel):
+    """Whether the map has a cell there, and the place of a channel of it. Without sign, what lies above or left of the
+    map is far below and right of it."""
     n, y, column = np.uint32(n), np.uint32(y & 0xFFFFFFFF), np.uint32(column & 0xFFFFFFFF)
     inside = n < np.uint32(x.shape[0]) and y < np.uint32(x.shape[1]) and column < np.uint32(x.shape[2])
     cell = multiply_add(multiply_add(n, x.shape[1], y), x.shape[2], column)
-    return read_at(x, multiply_add(cell, x.shape[3], channel)) if inside else x.dtype.type(0)
+    return inside, multiply_add(cell, x.shape[3], channel)
+
+
+@register_jitable
+def read_patch(x, n, y, column, channel):
+    """A number of the map, 0 outside."""
+    inside, place = find_seen(x, n, y, column, channel)
+    return read_at(x, place) if inside else x.dtype.type(0)
 
 
 @register_jitable
@@ -85,19 +93,31 @@ def next_position(n, oy, ox, out_size):
     return np.int64(n), np.int64(oy), np.int64(ox)
 
 
-def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patches):
-    """A thread has a column of the matrix, a tap of a channel, at four output positions."""
-    groups, count, inner = patches.shape
-    rows, column = find_rows(cuda.grid(1), count, groups * inner)
-    if rows[0] >= count:
-        return
-    group_in = x.shape[3] // groups
-    group, column = divide(column, inner)
-    tap, channel = divide(column, group_in)
-    channel += group * group_in
-    down, across = divide(tap, kernel_size[1])
-    down, across = down - padding, across - padding
-    n, oy, ox = find_cell(first + rows[0], (0, out_size[0], out_size[1]))
+@register_jitable
+def count_together(channels, groups):
+    """How many channels of a tap a thread gathers: four, if groups consist of fours."""
+    return FOUR if channels // groups % FOUR == 0 else 1
+
+
+@register_jitable
+def gather_fours(x, position, stride, down, across, out_size, channel, group, row, column, patches):
+    """What one tap sees of four channels at up to four output positions, into a column and the three behind it."""
+    F, (n, oy, ox), (_, count, inner) = x.dtype.type, position, patches.shape
+    place = multiply_add(multiply_add(group, count, row), inner, column)
+    for _ in range(min(FOUR, count - row)):
+        inside, seen = find_seen(x, n, oy * stride + down, ox * stride + across, channel)
+        values = (F(0), F(0), F(0), F(0))
+        if inside:
+            values = read_side_by_side(x, seen)
+        write_side_by_side(values, place, patches)
+        place = multiply_add(1, inner, place)
+        n, oy, ox = next_position(n, oy, ox, out_size)
+
+
+@register_jitable
+def gather_ones(x, position, stride, down, across, out_size, channel, group, row, column, patches):
+    """The same of one channel: all are read before the first is written, as memory is slow to answer."""
+    n, oy, ox = position
     a = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
     n, oy, ox = next_position(n, oy, ox, out_size)
     b = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
@@ -105,8 +125,29 @@ def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patche
     c = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
     n, oy, ox = next_position(n, oy, ox, out_size)
     d = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    rows = choose_four(row, 1, patches.shape[1])
     values = a, b if rows[1] > rows[0] else a, c if rows[2] > rows[0] else a, d if rows[3] > rows[0] else a
     write_places(values, places_of_rows(patches.shape, group, rows, column), patches)
+
+
+def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patches):
+    """A thread has a tap of four channels, or of one, at four output positions."""
+    groups, count, inner = patches.shape
+    group_in, together = x.shape[3] // groups, count_together(x.shape[3], groups)
+    quarter, column = divide(cuda.grid(1), groups * inner // together)
+    row = quarter * FOUR
+    if row >= count:
+        return
+    group, column = divide(column * together, inner)
+    tap, channel = divide(column, group_in)
+    channel += group * group_in
+    down, across = divide(tap, kernel_size[1])
+    down, across = down - padding, across - padding
+    position = find_cell(first + row, (0, out_size[0], out_size[1]))
+    if together == FOUR:
+        gather_fours(x, position, stride, down, across, out_size, channel, group, row, column, patches)
+    else:
+        gather_ones(x, position, stride, down, across, out_size, channel, group, row, column, patches)
 
 
 @register_jitable
@@ -195,6 +236,12 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
         start += FOUR * lanes
 
 
+def count_gatherers(x, *arguments) -> int:
+    """Threads for the matrices of `gather_patches`."""
+    groups, count, inner = arguments[-1].shape
+    return groups * inner // count_together(x.shape[3], groups) * -(-count // FOUR)
+
+
 # gather_patches(x (N,H,W,Cin), first: int, kernel_size: (int, int), stride: int, padding: int, out_size: (int, int),
 #                patches (groups, rows, KH * KW * Cin / groups))
 # fills the rows of output positions ``first`` and on, counted by (n, oy, ox).
@@ -202,7 +249,7 @@ gather_patches = Twin(
     "gather_patches",
     gather_patches_cpu,
     gather_patches_cuda,
-    threads=lambda *arguments: math.prod(arguments[-1].shape[::2]) * -(-arguments[-1].shape[1] // FOUR),
+    threads=count_gatherers,
 )
 
 # scatter_patches(patches, first, kernel_size, stride, padding, out_size: as above, height: int, first_line: int,
