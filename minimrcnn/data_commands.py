@@ -12,6 +12,7 @@ from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
+from minimrcnn.data.folder import find_copies
 from minimrcnn.data.formats import FORMATS, Opened, open_data
 from minimrcnn.data.pictures import is_deep
 from minimrcnn.data.statistics import describe_statistics, measure
@@ -119,8 +120,8 @@ def check(options) -> int:
 
 
 def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
-    """What only shows when photos are decoded and masks drawn: damage, darkness; and objects that are there twice."""
-    document = dataset.annotations()
+    """What only shows when photos are decoded and masks drawn: damage, darkness; and what is there twice."""
+    document, copies = dataset.annotations(), find_copies(dataset.paths)
     rows_of: dict[int, list] = {}
     for row in document["annotations"]:
         rows_of.setdefault(row["image_id"], []).append(row)
@@ -132,6 +133,12 @@ def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
                     "photos of more than 8 bits without a value in the upper three quarters, which makes them dark; "
                     "multiply the values, those of 12 bits by 16, or save photos of 8 bits",
                     str(path),
+                )
+        with faults.at(path):
+            if index in copies:
+                raise DataError(
+                    f"is a copy of {dataset.paths[copies[index]]}, and a training may be validated on one and trained "
+                    "on the other; remove one of the two with its annotations"
                 )
         first: dict[str, int] = {}
         for row in rows_of.get(dataset.image_ids[index], []):

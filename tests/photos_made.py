@@ -113,7 +113,7 @@ def coco(name="a.png"):
 def write_nuclei(folder):
     """Two photos as in the challenge of 2018, the second with one mask saved in colors."""
     for name, boxes in (("0a1b", [(2, 3), (12, 5), (20, 14)]), ("ff03", [(7, 7)])):
-        save(folder / name / "images" / f"{name}.png")
+        save(folder / name / "images" / f"{name}.png", value=120 + len(boxes))
         for number, (left, top) in enumerate(boxes):
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
             mask[top : top + 6, left : left + 8] = 255

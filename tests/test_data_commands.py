@@ -62,7 +62,7 @@ def spoiled(tmp_path):
             "d": [],
         }
         entries |= via_entry(f"{name}.png", good + bad[name])
-        save(tmp_path / f"{name}.png")
+        save(tmp_path / f"{name}.png", value=ord(name))
     entries |= via_entry("e.png", [])
     write(tmp_path / "via.json", entries)
     path = tmp_path / "d.png"
@@ -259,7 +259,7 @@ def test_convert_data(tmp_path, capsys):
 def test_several_data_sets_become_one(tmp_path, capsys):
     """Photos of one name, classes in common and not, ids that both use."""
     for folder, kinds in (("first", ("dog", "emu")), ("second", ("cat", "dog"))):
-        save(tmp_path / folder / "a.png")
+        save(tmp_path / folder / "a.png", value=len(folder))
         entry = via_entry("a.png", [region(SQUARE, kind=kinds[0]), region(RECT, kind=kinds[1])])
         write(tmp_path / folder / "via.json", entry)
     code, _, err = run(capsys, "convert-data", tmp_path / "first", tmp_path / "second", tmp_path / "both")
@@ -273,15 +273,29 @@ def test_several_data_sets_become_one(tmp_path, capsys):
     assert code == 2 and "a.png: is in two of the data sets" in err and not (tmp_path / "doubled").exists()
 
 
+def test_copies_of_photos_are_noticed(tmp_path, capsys):
+    """As predict --labelme leaves them: the photo is in another folder, of another name or not."""
+    for name, value in (("first/a.png", 1), ("first/b.png", 2), ("second/c.png", 3), ("second/d.png", 2)):
+        photo = save(tmp_path / name, value=value)
+        write(photo.with_suffix(".json"), labelme([shape("polygon", POINTS)], photo.name))
+    first, second = tmp_path / "first" / "b.png", tmp_path / "second" / "d.png"
+    code, _, err = run(capsys, "convert-data", first.parent, second.parent, tmp_path / "both")
+    assert code == 2 and not (tmp_path / "both").exists()
+    assert f"{first}: is in two of the data sets, in the other as {second} (1 in all); wanted each once: take" in err
+    code, out, _ = run(capsys, "show", tmp_path, "--check", "--format", "labelme")
+    assert code == 1 and f"1 fault: is a copy of {first}, and a training may be validated on one" in out
+    assert f"remove one of the two with its annotations\n    {second}\n" in out
+
+
 @pytest.fixture
 def mixed(tmp_path):
     """VIA's data that need --class-attribute, LabelMe's, and both in one folder."""
     regions = [region(SQUARE, kind="cat", color="red"), region(RECT, kind="dog", color="red")]
-    for folder in ("via", "both"):
-        save(tmp_path / folder / "a.png")
+    for value, folder in enumerate(("via", "both")):
+        save(tmp_path / folder / "a.png", value=value)
         write(tmp_path / folder / "via.json", via_entry("a.png", regions))
-    for folder in ("labelme", "both"):
-        save(tmp_path / folder / "b.png")
+    for value, folder in enumerate(("labelme", "both"), 2):
+        save(tmp_path / folder / "b.png", value=value)
         write(tmp_path / folder / "b.json", labelme([shape("polygon", POINTS)], "b.png"))
     return tmp_path
 

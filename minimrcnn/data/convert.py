@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from minimrcnn.archive import atomic_file
 from minimrcnn.data.coco import CocoDataset
-from minimrcnn.data.folder import plain
+from minimrcnn.data.folder import find_copies, plain
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
 
@@ -26,14 +25,19 @@ def join(datasets: Sequence[CocoDataset]) -> CocoDataset:
     Raises
     ------
     DataError
-        A photo is in two of them: a training would be validated on what it is trained on.
+        A photo, or a copy of it, is in two of them: a training would be validated on what it is trained on.
     """
     if len(datasets) == 1:
         return datasets[0]
-    files = Counter(path.resolve() for dataset in datasets for path in dataset.paths)
-    twice = [path for path, count in files.items() if count > 1]
+    photos = [(path, number) for number, dataset in enumerate(datasets) for path in dataset.paths]
+    copies = find_copies([path for path, _ in photos]).items()
+    twice = [(photos[copy][0], photos[first][0]) for copy, first in copies if photos[copy][1] != photos[first][1]]
     if twice:
-        raise DataError(f"{twice[0]}: is in two of the data sets ({len(twice)} such photos); wanted each once")
+        copy, first = twice[0]
+        raise DataError(
+            f"{first}: is in two of the data sets, in the other as {copy} ({len(twice)} in all); wanted each once: "
+            "take one of the two out of its data set, with its annotations"
+        )
     ids: dict[str, int] = {}
     images, annotations, categories, paths = [], [], [], {}
     for dataset in datasets:

@@ -8,9 +8,12 @@ never joins such a name to a path and opens it. It looks for the file in the lis
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import posixpath
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from minimrcnn.data.pictures import SUFFIXES
@@ -142,6 +145,21 @@ class DataFolder:
         """The pictures whose name without its suffix is that of the file ``name``; those in its folder if any."""
         found = self._by_stem.get(plain(stem(name)), [])
         return [other for other in found if posixpath.dirname(other) == posixpath.dirname(name)] or found
+
+
+def find_copies(paths: Sequence[Path]) -> dict[int, int]:
+    """Files that hold the same bytes as an earlier one: from the place of each to that of the first.
+
+    Only files of one size are read.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    count, first_of, found = Counter(sizes), {}, {}
+    for place, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        if count[size] > 1:
+            first = first_of.setdefault(hashlib.sha256(path.read_bytes()).digest(), place)
+            if first != place:
+                found[place] = first
+    return found
 
 
 def stem(name: str) -> str:
