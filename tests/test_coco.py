@@ -255,6 +255,14 @@ BAD_ROWS = {
         spoiled([*FIRST, "segmentation", 0, 0], float("inf")),
         "polygon 0 has a coordinate that is not fin",
     ),
+    "polygons beyond the picture": (
+        spoiled([*FIRST, "segmentation"], [[20, 1, 30, 1, 30, 4], [12, 1, 15, 1, 15, 4]]),
+        "annotations[0] (id 5): reaches from x 12, y 1 to x 30, y 4, wanted some of it inside the photo, 10 wide and 8",
+    ),
+    "polygons far from their box": (
+        spoiled([*FIRST, "segmentation"], [[6.5, 1, 9, 1, 9, 4]]),
+        "(id 5): bbox is [2, 1, 3, 3], but its polygons reach from x 6.5, y 1 to x 9, y 4, wanted x, y, width, height",
+    ),
     "size of runs": (
         spoiled([*RUNS, "size"], [10, 8]),
         "annotations[1] (id 6): segmentation: run lengths are for size [10, 8",

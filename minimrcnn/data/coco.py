@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from minimrcnn.data.faults import Faults
-from minimrcnn.data.photos import check_declared
+from minimrcnn.data.photos import check_declared, check_reach
 from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, safe_join
 from minimrcnn.data.rows import learned_from, read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
@@ -343,11 +343,13 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
     if "segmentation" not in annotation:
         raise DataError("segmentation is missing; wanted polygons or run lengths")
     try:
-        run_lengths.check_segmentation(annotation["segmentation"], size)
+        outline = run_lengths.check_segmentation(annotation["segmentation"], size)
     except DataError as error:
         raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
     if min(wanted_box(annotation)[2:]) != 0 or run_lengths.area(_counts(annotation, size)):
         _check_box(annotation["bbox"], size)
+    if isinstance(outline, list):
+        _check_meeting(annotation["bbox"], check_reach(outline, size))
     if "area" not in annotation:
         annotation["area"] = run_lengths.area(_counts(annotation, size))
     if wanted_number(annotation, "area") < 0:
@@ -366,6 +368,18 @@ def _check_box(bbox: list[float], size: tuple[int, int]) -> None:
         raise DataError(
             f"bbox is {bbox}, wanted x, y, width, height of a box inside the picture, which is {width} wide and "
             f"{height} high; is it x1, y1, x2, y2, or from a picture of another size?"
+        )
+
+
+def _check_meeting(bbox: list[float], reach: list[float]) -> None:
+    """Raise `DataError` if a box and its polygons, which reach so far, lie apart by more than roundings can."""
+    x, y, box_width, box_height = bbox
+    left, top, right, bottom = reach
+    across, down = max(left - x - box_width, x - right), max(top - y - box_height, y - bottom)  # gaps
+    if max(across, down) > BOX_TOLERANCE:
+        raise DataError(
+            f"bbox is {bbox}, but its polygons reach from x {left:g}, y {top:g} to x {right:g}, y {bottom:g}, wanted "
+            "x, y, width, height of the box around them; are they of two objects? Mend one of them, or remove this row"
         )
 
 

@@ -169,6 +169,19 @@ def check_declared(declared: tuple[int, int], size: tuple[int, int], path) -> No
     )
 
 
+def check_reach(polygons: list, size: tuple[int, int]) -> list[float]:
+    """How far polygons reach together, ``x1, y1, x2, y2``; `DataError` if that is beyond a photo of (height, width)."""
+    height, width = size
+    points = np.concatenate(polygons).reshape(-1, 2)  # (P, 2)
+    left, top, right, bottom = reach = points.min(axis=0).tolist() + points.max(axis=0).tolist()
+    if left >= width or top >= height or right <= 0 or bottom <= 0:
+        raise DataError(
+            f"reaches from x {left:g}, y {top:g} to x {right:g}, y {bottom:g}, wanted some of it inside "
+            f"the photo, {width} wide and {height} high; was it drawn before the photo was turned or scaled?"
+        )
+    return reach
+
+
 def to_row(marked: Marked, where: str, size: tuple[int, int], faults: Faults) -> dict | None:
     """A COCO row without its numbers; None if the mask covers no pixel."""
     height, width = size
@@ -181,15 +194,9 @@ def to_row(marked: Marked, where: str, size: tuple[int, int], faults: Faults) ->
 
     beyond = False
     if polygons:
-        points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])  # (P, 2)
-        low, high = points.min(axis=0), points.max(axis=0)
-        if (low >= (width, height)).any() or (high <= 0).any():
-            raise DataError(
-                f"reaches from x {low[0]:g}, y {low[1]:g} to x {high[0]:g}, y {high[1]:g}, wanted some of it inside "
-                f"the photo, {width} wide and {height} high; was it drawn before the photo was turned or scaled?"
-            )
-        beyond = bool((low < 0).any() or (high > (width, height)).any())
-        if (low < -1).any() or (high > (width + 1, height + 1)).any():  # a pixel's overlap is nothing to speak of
+        left, top, right, bottom = check_reach(polygons, size)
+        beyond = min(left, top) < 0 or right > width or bottom > height
+        if min(left, top) < -1 or right > width + 1 or bottom > height + 1:  # a pixel's overlap is nothing to speak of
             faults.note("objects clipped at the edge of their photo", where)
     area = run_lengths.area(counts)
     if not area:
