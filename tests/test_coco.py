@@ -241,7 +241,12 @@ BAD_ROWS = {
     "area is text": (spoiled([*FIRST, "area"], "2"), "area is '2', wanted a finite number"),
     "without mask": (
         spoiled([*FIRST, "segmentation"], remove=True),
-        "(id 5): segmentation is missing; wanted polygons",
+        "(id 5): segmentation is 'missing': the object has a box but no outline",
+    ),
+    "box alone": (
+        spoiled([*FIRST, "segmentation"], []),
+        "(id 5): segmentation is []: the object has a box but no outline, and minimrcnn learns masks; wanted polygons "
+        "or run lengths: export the annotations with polygons",
     ),
     "two points": (
         spoiled([*FIRST, "segmentation", 0], [1, 1, 3, 3]),

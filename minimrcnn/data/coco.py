@@ -340,10 +340,14 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
     if image is None:  # its own fault is known, and what is in it cannot be held against its size
         return
     size = image["height"], image["width"]
-    if "segmentation" not in annotation:
-        raise DataError("segmentation is missing; wanted polygons or run lengths")
+    segmentation = annotation.get("segmentation", "missing")
+    if segmentation in ("missing", None, [], [[]]):
+        raise DataError(
+            f"segmentation is {segmentation!r}: the object has a box but no outline, and minimrcnn learns masks; "
+            "wanted polygons or run lengths: export the annotations with polygons, or draw the outline"
+        )
     try:
-        outline = run_lengths.check_segmentation(annotation["segmentation"], size)
+        outline = run_lengths.check_segmentation(segmentation, size)
     except DataError as error:
         raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
     if min(wanted_box(annotation)[2:]) != 0 or run_lengths.area(_counts(annotation, size)):
