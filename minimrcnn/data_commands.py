@@ -112,6 +112,9 @@ def check(options) -> int:
     check_used(options, [opened])
     print(opened.describe())
     look_at_pixels(opened.dataset, opened.faults)
+    if not opened.faults.found and not sum(count_objects(opened.dataset).values()):
+        with opened.faults.at(opened.folder):
+            raise DataError("there is no object in the pictures to train on; annotate some, or export them again")
     if opened.faults.report():
         print(opened.faults.report())
     if not opened.faults.found:

@@ -128,6 +128,27 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     assert code == 2 and "annotations.json" in err
 
 
+def test_check_of_data_without_objects(tmp_path, capsys):
+    """COCO's and LabelMe's: a fault, as train refuses them. A photo without is none beside one that has one."""
+    none = "1 fault: there is no object in the pictures to train on; annotate some"
+    for document in ({**coco(), "annotations": []}, labelme([])):
+        photo = save(tmp_path / "a.png")
+        write(tmp_path / "a.json", document)
+        code, out, _ = run(capsys, "show", tmp_path, "--check")
+        assert code == 1 and none in out and "no faults" not in out
+        assert "no fault, but noted: photos without an object, kept: 1 (a.png)" in out
+    photo.unlink()
+    document = coco()
+    document["images"].append({**document["images"][0], "id": 5, "file_name": "b.png"})
+    document["annotations"].append({**document["annotations"][0], "id": 2, "image_id": 5, "bbox": None})
+    document["images"].append({**document["images"][0], "id": 6, "file_name": "c.png"})
+    for value, image in enumerate(document["images"]):
+        save(tmp_path / image["file_name"], value=value)
+    write(tmp_path / "a.json", document)
+    code, out, _ = run(capsys, "show", tmp_path, "--check")
+    assert code == 1 and "to train on" not in out and "without an object, kept: 1 (c.png)" in out
+
+
 def test_check_notes_photos_that_use_few_of_their_bits(tmp_path, capsys):
     """As cameras of microscopes leave them: 12 bits in files of 16. Dark photos of 8 bits are what they are."""
     gray = np.linspace(0, 4095, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)

@@ -260,6 +260,10 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> d
     annotations = _by_id(
         document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories), faults
     )
+    used = {str(row.get("image_id")) for row in document["annotations"] if isinstance(row, dict)}  # or meant to be
+    for image in images.values():
+        if image and str(image["id"]) not in used:
+            faults.note("photos without an object, kept", image["file_name"])
     return {
         "images": [row for row in images.values() if row],
         "annotations": [
