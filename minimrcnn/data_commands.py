@@ -14,7 +14,7 @@ from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.folder import find_copies
 from minimrcnn.data.formats import FORMATS, Opened, open_data
-from minimrcnn.data.pictures import is_deep
+from minimrcnn.data.pictures import TOO_DARK, is_too_dark, read_picture
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.models.coverage import best_ious
@@ -22,7 +22,7 @@ from minimrcnn.overview import draw_overview
 from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, fit_small
 
-DARK = 64  # of 255: what the values of a photo reach at most that was recorded with 14 of its 16 bits, or fewer
+FEW = 4  # photos of which a look at the data, which is no check, tells whether they are too dark
 
 
 def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> CocoDataset:
@@ -88,6 +88,10 @@ def show(options) -> int:
         raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
     dataset = open_dataset(options, options.data)
     make_place(output)
+    looked_at = dataset.paths[:: -(-len(dataset) // FEW)]
+    dark = sum(is_too_dark(read_picture(path, dataset.max_pixels), path, dataset.max_pixels) for path in looked_at)
+    if dark:
+        tqdm.write(f"{options.data}: {TOO_DARK}: {dark} of {len(looked_at)} looked at", file=sys.stderr)
     config, found = fit_small(options, dataset), measure(dataset)
     ious = best_ious(dataset.annotations(), config)
     print(describe_statistics(found))
@@ -131,12 +135,8 @@ def look_at_pixels(dataset: CocoDataset, faults: Faults) -> None:
     for index, path in enumerate(tqdm(dataset.paths, desc="checking", unit=" photos", leave=False, delay=2)):
         with faults.at(path):
             picture, _ = dataset[index]
-            if picture.max() <= DARK and is_deep(path, dataset.max_pixels):
-                faults.note(
-                    "photos of more than 8 bits without a value in the upper three quarters, which makes them dark; "
-                    "multiply the values, those of 12 bits by 16, or save photos of 8 bits",
-                    str(path),
-                )
+            if is_too_dark(picture, path, dataset.max_pixels):
+                faults.note(TOO_DARK, str(path))
         with faults.at(path):
             if index in copies:
                 raise DataError(

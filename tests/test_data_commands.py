@@ -176,6 +176,11 @@ def test_check_notes_photos_that_use_few_of_their_bits(tmp_path, capsys):
     )
     code, out, _ = run(capsys, "show", tmp_path / "5.json", "--check")
     assert f"photos of 8 bits: 1 ({tmp_path / 'colors.png'})" in out
+    code, _, err = run(capsys, "show", tmp_path, "-o", tmp_path / "look.png")
+    assert code == 0 and "which makes them dark; multiply the values, those of 12 bits by 16, or save" in err
+    assert "photos of 8 bits: 2 of 3 looked at\n" in err
+    code, _, err = run(capsys, "show", tmp_path / "3.json", "-o", tmp_path / "look.png")
+    assert code == 0 and "8 bits" not in err
 
 
 def write_deep_colors(path, values):

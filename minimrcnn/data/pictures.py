@@ -29,6 +29,11 @@ from minimrcnn.errors import DataError
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .tga".split())
 FORMATS = "JPEG MPO PNG BMP DIB GIF TIFF WEBP AVIF JPEG2000 PPM TGA".split()  # Pillow's names
 MAX_PIXELS = 80_000_000  # 240 MB as an array; below the size at which Pillow itself begins to warn
+DARK = 64  # of 255: what the values of a photo reach at most that was recorded with 14 of its 16 bits, or fewer
+TOO_DARK = (
+    "photos of more than 8 bits without a value in the upper three quarters, which makes them dark; multiply the "
+    "values, those of 12 bits by 16, or save photos of 8 bits"
+)
 
 ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
 UPRIGHT = {
@@ -164,6 +169,14 @@ def is_deep(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether the values of a picture file have more than 8 bits, from the header alone."""
     with _open(path, max_pixels) as image:
         return image.mode.startswith(("I", "F")) or bool(re.search(";16[BLN]", str(image.tile)))  # gray, or in colors
+
+
+def is_too_dark(picture: np.ndarray, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether `TOO_DARK` is to be said of a ``picture`` (H, W, 3) uint8 that `read_picture` gave for ``path``.
+
+    As cameras of microscopes leave them: 12 bits in files of 16. Dark photos of 8 bits are what they are.
+    """
+    return bool(picture.max() <= DARK) and is_deep(path, max_pixels)
 
 
 def safe_join(folder: str | os.PathLike, name: str) -> Path:
