@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minimrcnn.data import outlines
-from minimrcnn.data.coco import CocoFolder
-from minimrcnn.data.convert import check_apart, write_coco
+from minimrcnn.data.coco import CocoDataset, CocoFolder
+from minimrcnn.data.convert import check_apart, join, write_coco
 from minimrcnn.data.folder import DataFolder
 from minimrcnn.data.formats import FORMATS, open_data
+from minimrcnn.data.pictures import picture_size, read_picture, read_values
 from minimrcnn.errors import DataError
 from tests.photos_made import (
     HEIGHT,
@@ -25,6 +26,7 @@ from tests.photos_made import (
     coco,
     inside,
     labelme,
+    png,
     region,
     rows_of,
     save,
@@ -312,6 +314,26 @@ def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):
 @pytest.fixture
 def nuclei(tmp_path):
     return write_nuclei(tmp_path)
+
+
+def test_the_limit_of_pixels_reaches_all_who_read(tmp_path, monkeypatch):
+    """Whoever leaves it out is refused: a photo has 768 pixels, and 700 are allowed to those who name no limit."""
+    write_nuclei(tmp_path / "mask-files")
+    save(tmp_path / "label-images" / "images" / "a.png", value=1)
+    save_values(tmp_path / "label-images" / "masks" / "a.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    save(tmp_path / "labelme" / "a.png", value=2)
+    mask = shape("mask", POINTS[::2], mask=png(np.full((8, 8), True)))
+    write(tmp_path / "labelme" / "a.json", labelme([mask]))
+    for read in (picture_size, read_values, read_picture):
+        monkeypatch.setattr(read, "__defaults__", (700,))
+    monkeypatch.setattr(CocoDataset.of_rows.__func__, "__defaults__", (700,))
+    formats = "mask-files", "label-images", "labelme"
+    opened = [open_data(tmp_path / format, max_pixels=800).dataset for format in formats]
+    joined = join(opened)
+    assert [len(joined[index][1].masks) for index in range(4)] == [3, 1, 1, 1]
+    for format in formats:
+        with pytest.raises(DataError, match="more than the 767"):
+            open_data(tmp_path / format, max_pixels=767)
 
 
 def test_every_format_goes_to_coco_and_back(tmp_path, nuclei):

@@ -59,7 +59,8 @@ def join(datasets: Sequence[CocoDataset]) -> CocoDataset:
             }
             for number, row in enumerate(document["annotations"], 1)
         ]
-    return CocoDataset.of_rows({"images": images, "annotations": annotations, "categories": categories}, paths)
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    return CocoDataset.of_rows(document, paths, max(dataset.max_pixels for dataset in datasets))
 
 
 def write_coco(dataset: CocoDataset, output) -> Path:

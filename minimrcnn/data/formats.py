@@ -126,7 +126,7 @@ def open_data(
     if format == "coco":
         dataset = open_coco(folder, source, faults, max_pixels)
     else:
-        photos = read_photos(folder, format, source, faults, class_attribute)
+        photos = read_photos(folder, format, source, faults, class_attribute, max_pixels)
         document = to_coco(photos, folder, faults, known, max_pixels)
         paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
         dataset = CocoDataset.of_rows(document, paths, max_pixels)
@@ -136,14 +136,14 @@ def open_data(
 
 
 def read_photos(
-    folder: DataFolder, format: str, source: str, faults: Faults, class_attribute: str | None
+    folder: DataFolder, format: str, source: str, faults: Faults, class_attribute: str | None, max_pixels: int
 ) -> Iterator[Photo]:
     """The photos that the reader of a format finds."""
     return {
         "via": lambda: read_via(folder, source, faults, class_attribute),
-        "labelme": lambda: read_labelme(folder, faults, source),
-        "mask-files": lambda: read_mask_files(folder, faults),
-        "label-images": lambda: read_label_images(folder, faults),
+        "labelme": lambda: read_labelme(folder, faults, source, max_pixels),
+        "mask-files": lambda: read_mask_files(folder, faults, max_pixels),
+        "label-images": lambda: read_label_images(folder, faults, max_pixels),
     }[format]()
 
 

@@ -47,14 +47,14 @@ def find_pairs(folder: DataFolder) -> dict[str, str]:
     return pairs
 
 
-def read_label_images(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
-    """The photos, each with its objects."""
+def read_label_images(folder: DataFolder, faults: Faults, max_pixels: int) -> Iterator[Photo]:
+    """The photos, each with its objects; a picture of more than ``max_pixels`` is a fault."""
     for name, label in find_pairs(folder).items():
         path = folder.path(label)
         photo = None
         with faults.at(path, name):
-            values = read_values(path, "label image")  # (H, W)
-            check_declared(values.shape, picture_size(folder.path(name)), folder.path(name))
+            values = read_values(path, "label image", max_pixels)  # (H, W)
+            check_declared(values.shape, picture_size(folder.path(name), max_pixels), folder.path(name))
             numbers = np.unique(values)
             numbers = numbers[numbers != 0]
             if len(numbers) > MOST_OBJECTS or (len(numbers) and numbers[0] < 0):

@@ -44,7 +44,7 @@ def is_labelme(document) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list)
 
 
-def read_labelme(folder: DataFolder, faults: Faults, only: str = "") -> Iterator[Photo]:
+def read_labelme(folder: DataFolder, faults: Faults, only: str, max_pixels: int) -> Iterator[Photo]:
     """The photos of all LabelMe files in a folder, or of ``only`` one; other JSON files are passed over."""
     for source in [only] if only else [name for name in folder.files if name.lower().endswith(".json")]:
         document, namesakes = None, folder.find_stem(source)
@@ -70,7 +70,8 @@ def read_labelme(folder: DataFolder, faults: Faults, only: str = "") -> Iterator
                     continue
                 if kind == "rectangle":
                     faults.note("rectangles, whose masks are filled boxes", f"{where}: {place}")
-                part = read_mask(shape, folder.path(photo.file)) if kind == "mask" else outline(kind, shape)
+                path = folder.path(photo.file)
+                part = read_mask(shape, path, max_pixels) if kind == "mask" else outline(kind, shape)
                 group = shape.get("group_id")
                 key = (place,) if group is None else (shape["label"].strip(), str(group))
                 if key not in together:
@@ -124,7 +125,7 @@ def outline(kind: str, shape: dict) -> list[float]:
     raise DataError(f"shape_type is {reprlib.repr(kind)}, wanted one of {SHAPES}; draw the object again, or remove it")
 
 
-def read_mask(shape: dict, photo) -> dict:
+def read_mask(shape: dict, photo, max_pixels: int) -> dict:
     """The run lengths of a shape that is a mask: a PNG picture in text, for the pixels from the first point on."""
     points = read_points(shape)
     try:
@@ -133,7 +134,7 @@ def read_mask(shape: dict, photo) -> dict:
         data = b""
     if not data or not points:
         raise DataError("the mask holds no picture; draw the object again, or remove it")
-    height, width = picture_size(photo)
+    height, width = picture_size(photo, max_pixels)
     mask = read_values(io.BytesIO(data), "mask", max_pixels=(height + 2) * (width + 2))
     left, top = (int(round(min(max(side, -1e7), 1e7))) for side in points[0])
     whole = np.zeros((height, width), bool)

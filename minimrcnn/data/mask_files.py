@@ -34,8 +34,8 @@ def find_photos(folder: DataFolder) -> list[tuple[list[str], list[str]]]:
     return [(names, masks[above]) for above, names in photos.items() if above in masks]
 
 
-def read_mask_files(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
-    """The photos, each with its objects."""
+def read_mask_files(folder: DataFolder, faults: Faults, max_pixels: int) -> Iterator[Photo]:
+    """The photos, each with its objects; a picture of more than ``max_pixels`` is a fault."""
     for (name, *others), masks in find_photos(folder):
         path = folder.path(name)
         photo = Photo(str(path), name)
@@ -43,10 +43,10 @@ def read_mask_files(folder: DataFolder, faults: Faults) -> Iterator[Photo]:
         with faults.at(str(path), name):
             if others:
                 raise DataError(f"{len(others)} more are beside it, wanted the photo alone; remove {others[0]}")
-            size = picture_size(path)
+            size = picture_size(path, max_pixels)
         for mask in masks if size else []:
             with faults.at(folder.path(mask)):
-                values = read_values(folder.path(mask), "mask")
+                values = read_values(folder.path(mask), "mask", max_pixels)
                 check_declared(values.shape, size, path)
                 runs = {"size": list(size), "counts": run_lengths.encode(values)}
                 photo.objects.append(Marked(mask, None, [runs]))
