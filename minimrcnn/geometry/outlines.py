@@ -125,20 +125,52 @@ def simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def join_rings(rings: list[np.ndarray]) -> np.ndarray:
-    """One ring (P, 2) of an outer one and its holes: each hole is joined where it comes nearest, there and back."""
-    outline, *holes = rings
-    while holes:
-        nearest = [_nearest_corners(outline, hole) for hole in holes]
-        pick = min(range(len(holes)), key=lambda h: nearest[h][0])  # the nearest first: slits cross nothing
-        _, at, start = nearest[pick]
-        hole = holes.pop(pick)
-        there_and_back = np.concatenate([hole[start:], hole[: start + 1]])
-        outline = np.concatenate([outline[: at + 1], there_and_back, outline[at:]])
-    return outline
+    """One ring (P, 2) of an outer one and its holes: each hole is joined where it comes nearest, there and back.
+
+    The nearest hole is the next, so that slits cross nothing, and only its corners are new to those that wait (Prim
+    1957).
+    """
+    corners = np.concatenate(rings)  # (P, 2)
+    ends = np.cumsum([len(ring) for ring in rings])
+    starts = ends - [len(ring) for ring in rings]
+    squares = np.full(len(corners), np.iinfo(np.int64).max)  # (P,) distance to what is joined; -1: it is
+    nearest = np.zeros(len(corners), np.int64)  # (P,) the corner that is so near
+    order = list(range(len(corners)))  # places of corners, those at both ends of a slit once more
+    following = [*range(1, len(corners)), 0]  # the next place in order, around every ring
+    for start, end in zip(starts, ends, strict=True):
+        following[end - 1] = start
+    ring = 0
+    for _ in rings[1:]:
+        squares[starts[ring] : ends[ring]] = -1
+        here = _approach(corners, starts[ring], ends[ring], squares, nearest)
+        there = nearest[here]
+        ring = np.searchsorted(ends, here, side="right")
+        following[here - 1 if here > starts[ring] else ends[ring] - 1] = len(order)  # around the hole, here again,
+        following += [len(order) + 1, following[there]]  # there again, and on
+        following[there] = here
+        order += [here, there]
+    places = [0]
+    while following[places[-1]]:
+        places.append(following[places[-1]])
+    return corners[np.array(order)[places]]
 
 
-def _nearest_corners(outline: np.ndarray, hole: np.ndarray) -> tuple[int, int, int]:
-    """The squared distance of the two corners that are nearest, and their places in either ring."""
-    squares = ((outline[:, None] - hole[None]) ** 2).sum(axis=2)  # (P, Q)
-    at, start = np.unravel_index(squares.argmin(), squares.shape)
-    return int(squares[at, start]), int(at), int(start)
+@njit(cache=True, nogil=True)
+def _approach(corners, start, end, squares, nearest):
+    """Compare the corners that wait with those just joined, from start to end; return the one that is nearest now."""
+    left, right = corners[start:end, 0].min(), corners[start:end, 0].max()
+    top, bottom = corners[start:end, 1].min(), corners[start:end, 1].max()
+    best = -1
+    for corner in range(len(corners)):
+        if squares[corner] < 0:
+            continue
+        x, y = corners[corner]
+        across, down = max(left - x, x - right, 0), max(top - y, y - bottom, 0)
+        if across * across + down * down < squares[corner]:  # else all of them are further away
+            for joined in range(start, end):
+                square = (x - corners[joined, 0]) ** 2 + (y - corners[joined, 1]) ** 2
+                if square < squares[corner]:
+                    squares[corner], nearest[corner] = square, joined
+        if best < 0 or squares[corner] < squares[best]:
+            best = corner
+    return best
