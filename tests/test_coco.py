@@ -136,6 +136,8 @@ def test_subset_and_split(tmp_path):
             dataset.subset(wrong)
     with pytest.raises(IndexError):
         dataset.subset([3])
+    left, right = dataset.subset([0]), dataset.subset([1])
+    assert len(right[0][1].boxes) == 1 and right.empty_masks == {8} and not left.empty_masks | dataset.empty_masks
     with pytest.raises(ValueError, match="fraction 0.01 of 3 pictures leaves one part empty"):
         dataset.split(0.01)
 

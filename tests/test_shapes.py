@@ -91,6 +91,22 @@ def test_annotations_decode_to_the_masks_and_a_written_folder_holds_them(tmp_pat
             assert row["bbox"] == [box[0], box[1], box[2] - box[0], box[3] - box[1]] and row["area"] == mask.sum()
 
 
+def test_a_folder_whose_writing_fails_keeps_what_was_there(tmp_path, monkeypatch):
+    Shapes(1, seed=4).write(tmp_path)
+    picture, annotations = tmp_path / "images" / "000001.png", tmp_path / "annotations.json"
+    before = picture.read_bytes(), annotations.read_bytes()
+
+    def save(image, file, *_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        Shapes(1, seed=5).write(tmp_path)
+    assert (picture.read_bytes(), annotations.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["000001.png", "annotations.json", "images"]
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="count is 0"):
         Shapes(0, seed=0)
@@ -100,3 +116,6 @@ def test_wrong_arguments_are_named():
         Shapes(1, seed=0, size=32)
     with pytest.raises(IndexError):
         Shapes(2, seed=0)[2]
+    for wrong in ([], [0, 0], [0, -2]):
+        with pytest.raises(ValueError, match=f"Shapes.subset: {len(wrong)} indices, wanted one or more, none twice"):
+            Shapes(2, seed=0).subset(wrong)

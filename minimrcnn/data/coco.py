@@ -184,6 +184,7 @@ class CocoDataset:
             raise ValueError(f"CocoDataset.subset: {len(indices)} indices, wanted one or more, none twice")
         part = copy.copy(self)
         part._images = [self._images[index] for index in indices]
+        part.empty_masks = set()  # its own
         return part
 
     def split(self, fraction: float, seed: int = 0) -> tuple[CocoDataset, CocoDataset]:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from minimrcnn.archive import atomic_file
 from minimrcnn.data.transforms import tight_boxes
 from minimrcnn.structures import Target
 
@@ -85,9 +86,11 @@ class Shapes:
         return self._made[image_id]
 
     def subset(self, indices: Iterable[int]) -> Shapes:
-        """The data set of these pictures only, in this order; their ids stay as they are."""
+        """The data set of these pictures only, in this order, none twice; their ids stay as they are."""
         part = Shapes(1, self.seed, self.size, self.hard)
         part.image_ids = [self.image_ids[index] for index in indices]
+        if not part.image_ids or len(set(part.image_ids)) != len(part.image_ids):
+            raise ValueError(f"Shapes.subset: {len(part.image_ids)} indices, wanted one or more, none twice")
         part._made = self._made
         return part
 
@@ -116,13 +119,18 @@ class Shapes:
         return {"images": images, "annotations": rows, "categories": categories}
 
     def write(self, folder: str | Path) -> None:
-        """Write a data folder: ``annotations.json`` in COCO format and ``images/*.png``, made if it is not there."""
+        """Write a data folder: ``annotations.json`` in COCO format and ``images/*.png``, made if it is not there.
+
+        The annotations come last, and no file is ever there in part.
+        """
         folder = Path(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
         annotations = self.annotations()
         for index, image in enumerate(annotations["images"]):
-            Image.fromarray(self[index][0]).save(folder / "images" / image["file_name"])
-        (folder / "annotations.json").write_text(json.dumps(annotations), encoding="utf-8")
+            with atomic_file(folder / "images" / image["file_name"]) as file:
+                Image.fromarray(self[index][0]).save(file, "PNG")
+        with atomic_file(folder / "annotations.json") as file:
+            file.write(json.dumps(annotations).encode())
 
 
 @dataclass(frozen=True)
