@@ -60,6 +60,9 @@ def test_ambiguity_names_the_candidates_and_the_option(several):
     write(several / "via2.json", via_project(via_entry("a.png", [])))
     with pytest.raises(DataError, match=re.escape("holds VIA (via.json), VIA (via2.json); name the file that is mea")):
         open_data(several, "via")
+    advice = f"say which is meant: --format labelme, or name the file that is meant, as {several / 'via.json'}, in pla"
+    with pytest.raises(DataError, match=re.escape(advice)):
+        open_data(several)
     assert len(rows_of(open_data(several / "via2.json").dataset)) == 0
     with pytest.raises(DataError, match=re.escape("wanted annotations.json with images, annotations and categories")):
         open_data(several, "coco")

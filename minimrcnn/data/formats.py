@@ -7,6 +7,7 @@ guessed.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -206,13 +207,12 @@ def choose(
         for name in unreadable if found[0][0] != "labelme" else ():
             faults.note("JSON files that cannot be read, left out", name)
         return found[0]
-    if len({name for name, _ in found}) > 1:
-        names = " or ".join(f"--format {name}" for name in dict.fromkeys(name for name, _ in found))
-        raise DataError(f"{folder.root}: holds {listing(found)}; say which is meant: {names}")
-    raise DataError(
-        f"{folder.root}: holds {listing(found)}; name the file that is meant, as {folder.path(found[0][1])}, "
-        "in place of the folder"
-    )
+    count = Counter(name for name, _ in found)
+    single = " or ".join(f"--format {name}" for name in count if count[name] == 1)
+    advice = [f"say which is meant: {single}"] if single else []
+    for source in [source for name, source in found if count[name] > 1][:1]:
+        advice.append(f"name the file that is meant, as {folder.path(source)}, in place of the folder")
+    raise DataError(f"{folder.root}: holds {listing(found)}; {', or '.join(advice)}")
 
 
 def listing(candidates: list[tuple[str, str]]) -> str:
