@@ -1,6 +1,5 @@
 """Outlines of masks: drawn again they are the mask, with few corners, whatever parts and holes it has."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given

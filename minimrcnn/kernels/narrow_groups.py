@@ -8,8 +8,8 @@ that its group sees
 - reads their four weights, which serve all four places; those of its neighbors lie beside them,
 - reads the four numbers of each place, which lie side by side, at once (`four.read_side_by_side`),
 
-which are 8 loads for 16 multiplications, nearly all of them from a cache. Bias, residual and ReLU follow before the sums
-are written. What the kernel sees beyond the map is left out.
+which are 8 loads for 16 multiplications, nearly all from a cache. Bias, residual and ReLU follow before the sums are
+written. What the kernel sees beyond the map is left out.
 
 On a CPU it is done by `kernels.grouped_convolution`, in vectors.
 
