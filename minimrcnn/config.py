@@ -3,7 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
 from dataclasses import dataclass
+from reprlib import repr as shown  # of a value that may be very long
+
+
+def whole(least: float, most: float = math.inf):
+    """A test for a whole number in this range; True and False are none."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def number(least: float, most: float = sys.float_info.max):
+    """A test for a number in this range: finite, unless ``most`` is infinite."""
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def positive(value) -> bool:
+    """Whether a value is a finite number above 0."""
+    return number(0)(value) and value > 0
+
+
+def either(*others, test=lambda value: False):
+    """A test for one of these values, or for what another test is fine with."""
+    return lambda value: value in others or test(value)
+
+
+def every(test, length: int | None = None):
+    """A test for a tuple, of this length if one is given, of values that are fine with another test."""
+    return lambda value: isinstance(value, tuple) and length in (None, len(value)) and all(map(test, value))
+
+
+def plain(value):
+    """Tuples of the lists that JSON brings, and Python's numbers of NumPy's, which JSON does not know."""
+    value = to_python(value)
+    return tuple(map(to_python, value)) if isinstance(value, (list, tuple)) else value
+
+
+def to_python(value):
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def check_fields(record, rules) -> None:
+    """Make the fields of a frozen record `plain`, and raise `ValueError` for the first that breaks a rule.
+
+    Parameters
+    ----------
+    record : dataclass
+    rules : iterable of (str, str, callable)
+        Names of fields, what is wanted of each in words, and a test that says whether a value is that.
+    """
+    for name, value in list(vars(record).items()):
+        object.__setattr__(record, name, plain(value))
+    for names, wanted, test in rules:
+        for name in names.split():
+            value = getattr(record, name)
+            if not test(value):
+                raise ValueError(f"{type(record).__name__}: {name} is {shown(value)}, wanted {wanted}")
+
 
 CHOICES = {
     "backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x8d", "vgg16"),
@@ -16,6 +73,55 @@ CHOICES = {
     "roi_mode": ("average", "max"),
     "mask_loss": ("sigmoid", "agnostic", "softmax"),
 }
+# The upper bounds are for files of strangers: a crop's side and a picture's padding cost memory before anything fails.
+RULES = (
+    *((name, f"one of {', '.join(map(str, allowed))}", either(*allowed)) for name, allowed in CHOICES.items()),
+    ("num_classes", "a whole number of at least 2 (the background counts)", whole(2)),
+    ("class_names", "one text a class", every(lambda value: isinstance(value, str))),
+    (
+        "category_ids",
+        "one whole number a class, None for the background",
+        every(either(None, test=whole(-math.inf))),
+    ),
+    ("trainable_backbone_layers", "a whole number from 0 to 5, all of them", whole(0, 5)),
+    (
+        "max_size pyramid_channels rpn_conv_depth box_head_channels norm_groups "
+        "rpn_batch_size_per_image box_batch_size_per_image",
+        "a whole number of at least 1",
+        whole(1),
+    ),
+    ("min_size mask_upsample_channels", "a whole number of at least 1, or None", either(None, test=whole(1))),
+    ("box_pool_size mask_pool_size", "a whole number from 1 to 64", whole(1, 64)),
+    ("box_head_convs mask_head_channels mask_mlp_channels", "whole numbers of at least 1", every(whole(1))),
+    (
+        "box_head_fcs roi_sampling_ratio rpn_pre_nms_top_n_train rpn_pre_nms_top_n_test rpn_post_nms_top_n_train "
+        "rpn_post_nms_top_n_test box_detections_per_img",
+        "a whole number, 0 or more",
+        whole(0),
+    ),
+    (
+        "size_divisible",
+        "a multiple of 32, the stride of C5, of at most 1024",
+        lambda value: whole(32, 1024)(value) and value % 32 == 0,
+    ),
+    ("norm_eps", "a number, 0 or more", number(0)),
+    (
+        "rpn_nms_thresh rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh box_bg_iou_thresh "
+        "box_positive_fraction box_score_thresh box_nms_thresh",
+        "a number from 0 to 1",
+        number(0, 1),
+    ),
+    ("image_mean", "3 numbers from 0 to 1, of red, green and blue", every(number(0, 1), 3)),
+    ("image_std", "3 numbers above 0, of red, green and blue", every(positive, 3)),
+    ("bbox_reg_weights", "4 numbers above 0, of x, y, width and height", every(positive, 4)),
+    (
+        "anchor_sizes",
+        "at least one size, all of at least 2 pixels",
+        lambda value: value != () and every(number(2))(value),
+    ),
+    ("aspect_ratios", "at least one ratio, all above 0", lambda value: value != () and every(positive)(value)),
+    ("roi_aligned roi_deterministic", "True or False", either(True, False)),
+)
 
 
 @dataclass(frozen=True)
@@ -173,17 +279,9 @@ class Config:
     mask_loss: str = "sigmoid"
 
     def __post_init__(self):
-        for name, value in list(vars(self).items()):  # lists, as JSON brings them, become tuples
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
         if isinstance(self.mask_head, bool):
             object.__setattr__(self, "mask_head", "convolutional" if self.mask_head else None)
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                wanted = ", ".join(map(str, allowed))
-                raise ValueError(f"Config: {name} is {getattr(self, name)!r}, wanted one of {wanted}")
-        if self.num_classes < 2:
-            raise ValueError(f"Config: num_classes is {self.num_classes}, wanted at least 2 (the background counts)")
+        check_fields(self, RULES)
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"Config: {len(self.class_names)} class_names for num_classes {self.num_classes} (with the background)"
@@ -192,44 +290,14 @@ class Config:
             raise ValueError(f"Config: {len(self.category_ids)} category_ids for num_classes {self.num_classes}")
         if self.pyramid == "fpn" and len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
-        if not min(self.anchor_sizes, default=0) >= 2 or not min(self.aspect_ratios, default=0) > 0:
-            raise ValueError(
-                f"Config: anchor_sizes {self.anchor_sizes}, aspect_ratios {self.aspect_ratios}; "
-                "wanted at least one size, all of at least 2 pixels, and at least one ratio, all above 0"
-            )
-        for name in (
-            "max_size",
-            "pyramid_channels",
-            "rpn_conv_depth",
-            "box_pool_size",
-            "mask_pool_size",
-            "box_head_channels",
-            "norm_groups",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted at least 1")
-        for name in ("box_head_convs", "mask_head_channels", "mask_mlp_channels"):
-            if min(getattr(self, name), default=1) < 1:
-                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted numbers of at least 1")
-        if self.mask_upsample_channels is not None and self.mask_upsample_channels < 1:
-            raise ValueError(
-                f"Config: mask_upsample_channels is {self.mask_upsample_channels}, wanted at least 1, or None"
-            )
-        for name in ("box_head_fcs", "roi_sampling_ratio"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Config: {name} is {getattr(self, name)}, wanted 0 or more")
-        if not 0 <= self.trainable_backbone_layers <= 5:
-            raise ValueError(
-                f"Config: trainable_backbone_layers is {self.trainable_backbone_layers}, wanted 0 to 5, all of them"
-            )
+        for part in ("rpn", "box"):
+            low, high = getattr(self, f"{part}_bg_iou_thresh"), getattr(self, f"{part}_fg_iou_thresh")
+            if low > high:
+                raise ValueError(
+                    f"Config: {part}_bg_iou_thresh is {low}, wanted at most {part}_fg_iou_thresh, which is {high}"
+                )
         if self.pyramid == "c4" and self.backbone == "vgg16":
             raise ValueError('Config: pyramid "c4" wants a ResNet or ResNeXt, whose last stage goes into the heads')
-        if self.min_size is not None and self.min_size < 1:
-            raise ValueError(f"Config: min_size is {self.min_size}, wanted at least 1, or None")
-        if self.size_divisible < 1 or self.size_divisible % 32:
-            raise ValueError(
-                f"Config: size_divisible is {self.size_divisible}, wanted a multiple of 32, the stride of C5"
-            )
 
     @classmethod
     def from_dict(cls, fields: dict) -> Config:

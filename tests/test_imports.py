@@ -43,7 +43,8 @@ ALLOWED = {
     },
     "training": {
         *("models", "functional", "tensor", "device", "kernels", "geometry", "data"),
-        *("archive", "environment", "show", "structures", "errors", "weights", "progress", "chart", "evaluate"),
+        *("archive", "environment", "show", "structures", "config", "errors", "weights", "progress", "chart"),
+        "evaluate",
     },
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
     "overview": {"config", "data", "models", "show"},

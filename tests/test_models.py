@@ -226,6 +226,27 @@ def test_mistakes_are_named(call, error, message):
         ({"box_pool_size": 0}, "box_pool_size is 0"),
         ({"anchor_sizes": (1, 2, 4, 8, 16)}, "at least 2 pixels"),
         ({"category_ids": (None, 3)}, "2 category_ids for num_classes 91"),
+        ({"num_classes": 2.5}, r"num_classes is 2\.5, wanted a whole number of at least 2"),
+        ({"num_classes": "3"}, "num_classes is '3', wanted a whole"),
+        ({"min_size": "a"}, "min_size is 'a', wanted a whole number of at least 1, or None"),
+        ({"min_size": True}, "min_size is True"),
+        ({"class_names": "ab", "num_classes": 2}, "class_names is 'ab', wanted one text a class"),
+        ({"anchor_sizes": 32}, "anchor_sizes is 32, wanted at least one size"),
+        ({"anchor_sizes": (32, 64, 128, 256, np.nan)}, "anchor_sizes is .*nan"),
+        ({"box_score_thresh": 2}, "box_score_thresh is 2, wanted a number from 0 to 1"),
+        ({"box_nms_thresh": -1}, "box_nms_thresh is -1"),
+        ({"box_nms_thresh": "x"}, "box_nms_thresh is 'x'"),
+        ({"image_mean": (0.5,)}, r"image_mean is \(0\.5,\), wanted 3 numbers"),
+        ({"image_std": (0, 0, 0)}, "image_std .* wanted 3 numbers above 0"),
+        ({"norm_eps": -1}, "norm_eps is -1"),
+        ({"bbox_reg_weights": (0, 0, 0, 0)}, "bbox_reg_weights .* wanted 4 numbers above 0"),
+        ({"box_positive_fraction": 7}, "box_positive_fraction is 7"),
+        ({"rpn_batch_size_per_image": -1}, "rpn_batch_size_per_image is -1"),
+        ({"rpn_post_nms_top_n_test": -5}, "rpn_post_nms_top_n_test is -5"),
+        ({"rpn_fg_iou_thresh": 0.1}, r"rpn_bg_iou_thresh is 0\.3, wanted at most rpn_fg_iou_thresh, which is 0\.1"),
+        ({"mask_pool_size": 4000}, "mask_pool_size is 4000, wanted a whole number from 1 to 64"),
+        ({"box_pool_size": 3000, "box_head_fcs": 0}, "box_pool_size is 3000"),
+        ({"size_divisible": 16000}, "of at most 1024"),
     ],
 )
 def test_config_mistakes_are_named(fields, message):
@@ -236,7 +257,9 @@ def test_config_mistakes_are_named(fields, message):
 def test_config_survives_json():
     import json
 
-    config = Config(**{**SMALL, "class_names": ("background", "a", "b")})
+    counted = {"num_classes": np.int64(3), "anchor_sizes": np.float32([8, 16, 32, 64, 128])}
+    config = Config(**{**SMALL, "class_names": ("background", "a", "b"), **counted})
+    assert config.anchor_sizes == SMALL["anchor_sizes"]
     assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 

@@ -109,8 +109,28 @@ def test_options_make_the_groups():
     decay = TrainOptions(weight_decay=0.5, norm_weight_decay=0.0).make_optimizer(name_groups()).decay
     assert decay["conv.bias"] == 0.5 and decay["stem.norm.bias"] == 0.0
     assert TrainOptions(weight_decay=0.5, optimizer="sgd").make_optimizer(name_groups()).decay["conv.bias"] == 0.0
-    with pytest.raises(ValueError, match="norm_weight_decay is -1"):
-        TrainOptions(norm_weight_decay=-1)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"norm_weight_decay": -1}, "norm_weight_decay is -1"),
+        ({"crop": -5}, "TrainOptions: crop is -5, wanted a whole number of at least 1, or None"),
+        ({"scale": (1.0,)}, r"scale is \(1\.0,\), wanted 2 numbers above 0, the lower first"),
+        ({"scale": (2, 1)}, "scale is .* the lower first"),
+        ({"momentum": 5}, "momentum is 5, wanted a number from 0 on, below 1"),
+        ({"flip_horizontal": 7}, "flip_horizontal is 7, wanted a number from 0 to 1"),
+        ({"steps": 3.5}, r"steps is 3\.5, wanted a whole number of at least 1"),
+        ({"seed": 1.5}, r"seed is 1\.5"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf, wanted a number above 0"),
+        ({"milestones": [60_000, 80_000]}, "wanted shares of steps"),
+        ({"optimizer": "adam"}, "wanted one of adamw, sgd"),
+        ({"schedule": "linear"}, "wanted one of cosine, step"),
+    ],
+)
+def test_options_that_no_run_can_have_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TrainOptions(**fields)
 
 
 @pytest.mark.parametrize("kind", [SGD, AdamW])

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from minimrcnn.config import check_fields, either, every, number, positive, whole
 from minimrcnn.data.transforms import Compose, RandomColor, RandomCrop, RandomFlip, RandomRotate90, RandomScale
 from minimrcnn.training.optimizer import SGD, AdamW, Optimizer
-from minimrcnn.training.schedule import learning_rate_at
+from minimrcnn.training.schedule import SCHEDULES, learning_rate_at
+
+OPTIMIZERS = ("adamw", "sgd")
+RULES = (
+    ("optimizer", f"one of {', '.join(OPTIMIZERS)}", either(*OPTIMIZERS)),
+    ("schedule", f"one of {', '.join(SCHEDULES)}", either(*SCHEDULES)),
+    ("steps batch_size", "a whole number of at least 1", whole(1)),
+    ("warmup_steps seed", "a whole number of at least 0", whole(0)),
+    ("learning_rate", "a number above 0", positive),
+    ("clip_norm", "a number above 0; math.inf clips nothing", lambda value: number(0, math.inf)(value) and value > 0),
+    ("weight_decay", "a number of at least 0", number(0)),
+    ("norm_weight_decay", "a number of at least 0, or None for none", either(None, test=number(0))),
+    ("momentum", "a number from 0 on, below 1", lambda value: number(0, 1)(value) and value < 1),
+    ("gamma flip_horizontal flip_vertical", "a number from 0 to 1", number(0, 1)),
+    ("milestones", "shares of steps, numbers from 0 to 1", every(number(0, 1))),
+    ("scale", "2 numbers above 0, the lower first", lambda value: every(positive, 2)(value) and value[0] <= value[1]),
+    ("crop", "a whole number of at least 1, or None", either(None, test=whole(1))),
+    ("rotate color", "True or False", either(True, False)),
+    ("checkpoint_seconds", "a number of at least 0", number(0, math.inf)),
+)
 
 
 @dataclass(frozen=True)
@@ -73,21 +94,7 @@ class TrainOptions:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self):
-        for name in ("milestones", "scale"):  # lists, as JSON brings them, become tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, least in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0), ("weight_decay", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"TrainOptions: {name} is {getattr(self, name)}, wanted at least {least}")
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"TrainOptions: {name} is {getattr(self, name)}, wanted more than 0")
-        if self.norm_weight_decay is not None and not self.norm_weight_decay >= 0:
-            raise ValueError(
-                f"TrainOptions: norm_weight_decay is {self.norm_weight_decay}, wanted at least 0, or None for none"
-            )
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"TrainOptions: optimizer is {self.optimizer!r}, wanted one of adamw, sgd")
-        self.learning_rate_at(0)  # refuses an unknown schedule
+        check_fields(self, RULES)
 
     def make_optimizer(self, parameters) -> Optimizer:
         """The optimizer of these parameters, a dictionary by name; frozen ones are left out."""
