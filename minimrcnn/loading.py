@@ -61,7 +61,7 @@ def assume_config(state, **fields) -> Config:
         )
     if found["num_classes"] == len(COCO_NAMES):
         found |= {"class_names": COCO_NAMES, "category_ids": COCO_CATEGORY_IDS}
-    return Config(**{**(ON_C4 if found["pyramid"] == "c4" else {}), **found, **fields})
+    return Config.from_dict({**(ON_C4 if found["pyramid"] == "c4" else {}), **found, **fields})
 
 
 def list_untold(config: Config, assumed: Config) -> dict:

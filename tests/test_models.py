@@ -139,6 +139,22 @@ def test_save_and_load(tmp_path):
         assert b.names == ("background", "cat", "dog")
 
 
+def test_what_no_array_depends_on_is_changed_in_loading(tmp_path):
+    model, path = MaskRCNN(**SMALL), tmp_path / "model.npz"
+    model.save(path)
+    count = len(model.predict([draw_picture()], 0.0)[0])
+    few = MaskRCNN.load(path, box_detections_per_img=3)
+    assert len(few.predict([draw_picture()], 0.0)[0]) == 3 < count
+    with pytest.raises(AttributeError, match=r"MaskRCNN\.load\(path, box_detections_per_img=300\)"):
+        model.config = few.config
+    with pytest.raises(ValueError, match="Config: unknown fields box_detections_per_image; known are"):
+        MaskRCNN.load(path, box_detections_per_image=3)
+    with pytest.raises(ValueError, match="Config: box_nms_thresh is 3"):
+        MaskRCNN.load(path, box_nms_thresh=3)
+    with pytest.raises(DataError, match=r"(?s)model\.npz: .*fc7\.weight: shape \(16, 16\), wanted \(32, 32\)"):
+        MaskRCNN.load(path, box_head_channels=32)
+
+
 def test_bad_model_files(tmp_path):
     model = MaskRCNN(**SMALL)
     path = tmp_path / "model.npz"

@@ -62,12 +62,13 @@ class MaskRCNN(Module):
     Attributes
     ----------
     config : Config
+        What its parts were made from, so it cannot be changed; see `load`.
     generator : numpy Generator
         Draws anchors and RoIs in `losses`.
     """
 
     def __init__(self, config: Config | None = None, *, seed: int = 0, **fields):
-        self.config = config = dataclasses.replace(config or Config(), **fields)
+        self._config = config = dataclasses.replace(config or Config(), **fields)
         generator = np.random.default_rng(seed)
         norm = make_norm(config.norm, config.norm_groups, config.norm_eps)
         of_heads = config.head_norm or ("group" if config.norm == "group" else None)
@@ -190,6 +191,17 @@ class MaskRCNN(Module):
         return losses
 
     @property
+    def config(self) -> Config:
+        return self._config
+
+    @config.setter
+    def config(self, config):
+        raise AttributeError(
+            "MaskRCNN: its parts were made from its config, which cannot be changed; wanted another model of the same "
+            "file: MaskRCNN.load(path, box_detections_per_img=300)"
+        )
+
+    @property
     def device(self) -> str:
         """ "cpu" or "cuda": where the weights are, and so where all features will be."""
         return self.rpn.logits.weight.device
@@ -240,16 +252,25 @@ class MaskRCNN(Module):
         return model
 
     @classmethod
-    def load(cls, path) -> MaskRCNN:
+    def load(cls, path, **fields) -> MaskRCNN:
         """The model that `save` wrote, or that of the checkpoint of a training that was stopped, ready to predict.
+
+        Parameters
+        ----------
+        path : path
+        **fields
+            Fields of the Config to be set otherwise, of those that no array depends on:
+            ``MaskRCNN.load(path, box_detections_per_img=300, box_nms_thresh=0.3)``.
 
         Raises
         ------
         DataError
             The file is truncated, not a model, or of another architecture.
+        ValueError
+            A field is unknown, or cannot be what is given.
         """
         arrays, header = read_model(path)
-        config = config_of(path, header)
+        config = Config.from_dict(vars(config_of(path, header)) | fields)
         try:
             model = cls.unfilled(config, arrays)
             model.load_arrays(arrays)

@@ -229,7 +229,7 @@ def set_norm_eps(model, eps: float) -> None:
     for module in model.modules():
         if hasattr(module, "running_var"):
             module.eps = eps
-    model.config = dataclasses.replace(model.config, norm_eps=eps)
+    model._config = dataclasses.replace(model.config, norm_eps=eps)  # for everybody else it cannot be changed
 
 
 def list_faults(mine, state, names, start: str) -> list[str]:
