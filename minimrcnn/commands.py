@@ -32,7 +32,7 @@ from minimrcnn.loading import (
     describe_model,
     is_torchvisions,
     list_untold,
-    load_model,
+    load_told,
     names_contain,
 )
 from minimrcnn.models.mask_rcnn import MaskRCNN
@@ -281,19 +281,20 @@ def convert(options) -> None:
         model = MaskRCNN.load(source)
         state = model.state()
         make_place(output)
-        save(output, state)
+        save(output, state, dataclasses.asdict(model.config))
         fits = "for load_state_dict(strict=True)" if is_torchvisions(model.config) else "though it has no such model"
         say(f"{output}: {len(state)} arrays under torchvision's names, {fits}")
+        is_told = output.suffix == ".safetensors"  # which has a place for the Config
         assumed = assume_config(state)
-        say_eps(model.config, assumed.norm_eps)
+        say_eps(model.config, model.config.norm_eps if is_told else assumed.norm_eps)
         untold = ", ".join(f"{name}={value!r}" for name, value in list_untold(model.config, assumed).items())
-        if untold:
+        if untold and not is_told:
             say(f"it tells the weights alone; as it was, the model is load_model({str(output)!r}, {untold})")
     else:
         if output.suffix != ".npz":
             raise DataError(f"{output}: a model is written as .npz; wanted a name such as model.npz after -o")
         fields = {} if options.norm_eps is None else {"norm_eps": options.norm_eps}
-        model = load_model(source, **fields)
+        model = load_published(source, **fields)
         make_place(output)
         model.save(output)
         say(f"{output}: {describe_model(model.config)}")
@@ -313,8 +314,18 @@ def load_either(options) -> MaskRCNN:
     """The model of ``--model`` or of ``--weights``."""
     if not options.weights:
         return MaskRCNN.load(options.model)
-    model = load_model(options.weights)
+    model = load_published(options.weights)
     say(f"{options.weights}: {describe_model(model.config)}")
+    return model
+
+
+def load_published(path, **fields) -> MaskRCNN:
+    """`minimrcnn.load_model`, and what it had to assume is said."""
+    model, is_told = load_told(path, **fields)
+    if not is_told:
+        say(
+            f"{path}: it does not tell anchors, picture size and class names; assumed are those of the published models"
+        )
     return model
 
 

@@ -12,7 +12,7 @@ from minimrcnn.errors import DataError
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.published import ON_C4, V2
 from minimrcnn.structures import Detections
-from minimrcnn.weights import load, recognize
+from minimrcnn.weights import load_with_config, recognize
 
 # Fields that no prediction depends on, beside those that end in _train; and eps, which is told apart.
 TRAINING = frozenset(
@@ -33,7 +33,8 @@ def load_model(path, **fields) -> MaskRCNN:
     Parameters
     ----------
     path : path
-        A torchvision detector's state: .pth, .safetensors or .npz.
+        A torchvision detector's state: .pth, .safetensors or .npz. A .safetensors file that ``minimrcnn convert`` made
+        of a model of ours has its Config, too.
     **fields
         Fields of the Config that names and shapes do not tell, as ``anchor_sizes``, ``norm_eps`` or ``class_names``.
         With 91 classes the names are COCO's, unless others are given.
@@ -43,13 +44,19 @@ def load_model(path, **fields) -> MaskRCNN:
     DataError
         The file is damaged, or of no detector, or some names or shapes fit no model of ours.
     """
-    state = load(path)
+    return load_told(path, **fields)[0]
+
+
+def load_told(path, **fields) -> tuple[MaskRCNN, bool]:
+    """`load_model`, and whether the file told the whole Config, so that nothing was assumed."""
+    state, told = load_with_config(path)
     try:
-        model = MaskRCNN.unfilled(assume_config(state, **fields), state)
-        model.load_state(state, norm_eps=model.config.norm_eps)
-    except (DataError, ValueError) as error:
+        config = assume_config(state, **fields) if told is None else Config.from_dict(told | fields)
+        model = MaskRCNN.unfilled(config, state)
+        model.load_state(state, norm_eps=config.norm_eps)
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from None
-    return model.eval()
+    return model.eval(), told is not None
 
 
 def assume_config(state, **fields) -> Config:

@@ -22,6 +22,7 @@ from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
+from minimrcnn.errors import DataError
 from minimrcnn.evaluate import detections_to_results, load_results
 from minimrcnn.loading import InTermsOf, names_contain
 from minimrcnn.models import published
@@ -664,6 +665,34 @@ def test_convert_says_what_public_names_do_not_tell(run, weights, data, tmp_path
     capsys.readouterr()
     run_command("convert", tmp_path / "coco.npz", "-o", tmp_path / "back.npz")
     assert "as it was" not in capsys.readouterr().err  # nothing is lost
+
+
+def test_safetensors_bring_the_whole_model_back(run, data, tmp_path, capsys):
+    model = MaskRCNN.load(run / "model.npz")
+    run_command("convert", run / "model.npz", "-o", tmp_path / "w.safetensors")
+    assert "load_model" not in capsys.readouterr().err
+    run_command("convert", tmp_path / "w.safetensors", "-o", tmp_path / "back.npz")
+    assert "assumed" not in capsys.readouterr().err
+    back = MaskRCNN.load(tmp_path / "back.npz")
+    assert back.config == model.config and back.config.class_names[1] == "square"
+    arrays = back.arrays()
+    assert all(np.array_equal(arrays[name], array) for name, array in model.arrays().items())
+    assert minimrcnn.load_model(tmp_path / "w.safetensors", box_nms_thresh=0.3).config.box_nms_thresh == 0.3
+
+    run_command("convert", run / "model.npz", "-o", tmp_path / "w.npz")
+    run_command("convert", tmp_path / "w.npz", "-o", tmp_path / "other.npz")
+    assert "w.npz: it does not tell anchors, picture size and class names; assumed are" in capsys.readouterr().err
+    fields = dataclasses.asdict(model.config)
+    for other, message in (
+        ({"flux": 1}, "unknown fields flux"),
+        ({"num_classes": "4"}, "num_classes is '4'"),
+        ({"mask_pool_size": 4000}, "mask_pool_size is 4000"),
+        ({"box_head_channels": 10**7}, "far more weights than the file"),
+        ({"rpn_conv_depth": 2}, "names do not fit this model"),
+    ):
+        save(tmp_path / "w.safetensors", state_of(model), {**fields, **other})
+        with pytest.raises(DataError, match=f"w.safetensors: .*{message}"):
+            minimrcnn.load_model(tmp_path / "w.safetensors")
 
 
 def test_convert_refuses(weights, run, tmp_path, capsys):

@@ -52,6 +52,22 @@ X = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 EIGHT = bytes(8)
 
 
+def test_safetensors_keep_a_config(tmp_path):
+    path, arrays = tmp_path / "a.safetensors", {"x": np.ones(2, np.float32)}
+    weights.save(path, arrays, {"num_classes": 2})
+    found, config = weights.load_with_config(path)
+    assert config == {"num_classes": 2} and list(found) == ["x"] == list(weights.load(path))
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + length])
+    assert header["__metadata__"] == {"minimrcnn.config": '{"num_classes": 2}'}
+    for text in ('"{"', '"[1]"', "7", "null", json.dumps("[" * 10**5)):
+        path.write_bytes(safetensors_bytes(b'{"__metadata__": {"minimrcnn.config": ' + text.encode() + b"}}", b""))
+        with pytest.raises(DataError, match=r"a\.safetensors"):
+            weights.load(path)
+    path.write_bytes(safetensors_bytes(b'{"__metadata__": "pt"}', b""))
+    assert weights.load_with_config(path) == ({}, None)
+
+
 def test_safetensors_as_others_write_them(tmp_path):
     header = {
         "__metadata__": {"format": "pt"},

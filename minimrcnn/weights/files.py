@@ -26,7 +26,7 @@ from minimrcnn.weights.pth import read_pth
 from minimrcnn.weights.safetensors import read_safetensors, write_safetensors
 from minimrcnn.weights.stored import read_directory, shown
 
-WRITERS = {".npz": write_npz, ".safetensors": write_safetensors}
+WRITERS = {".npz": lambda file, arrays, _: write_npz(file, arrays), ".safetensors": write_safetensors}
 WANTED = "wanted weights in a .pth or .pt file of torch.save, a .safetensors or an .npz file"
 
 # What people mistake for weights, by its first bytes, and what to do about it.
@@ -72,6 +72,11 @@ def load(path) -> dict[str, np.ndarray]:
     DataError
         The file is missing, truncated, damaged, hostile, or of another kind. The message says how to mend it.
     """
+    return load_with_config(path)[0]
+
+
+def load_with_config(path) -> tuple[dict[str, np.ndarray], dict | None]:
+    """`load`, and the fields of the Config that `save` was given, unchecked; None where the file has none."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -91,11 +96,11 @@ def load(path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read(file, size: int) -> dict[str, np.ndarray]:
+def read(file, size: int) -> tuple[dict[str, np.ndarray], dict | None]:
     """Choose the reader by what the file begins with."""
     start = file.read(32)
     if start[:2] == b"PK":
-        return read_zip(file, size)
+        return read_zip(file, size), None
     for magic, advice in OTHERS:
         if start.startswith(magic):
             raise Refused(advice)
@@ -119,7 +124,7 @@ def read_zip(file, size: int) -> dict[str, np.ndarray]:
     raise Refused(f"this is a zip of {', '.join(shown(name) for name in list(entries)[:4])}; {WANTED}")
 
 
-def save(path, arrays) -> None:
+def save(path, arrays, config: dict | None = None) -> None:
     """Write named arrays to a .npz or .safetensors file, atomically; `load` returns them bit for bit.
 
     Only float16 comes back as another type, float32.
@@ -130,6 +135,8 @@ def save(path, arrays) -> None:
         Its suffix chooses the format. Its folder has to exist.
     arrays : dict of str to ndarray
         Booleans, integers and floats of any shape.
+    config : dict, optional
+        The fields of a model's Config; only a .safetensors file has a place for them.
 
     Raises
     ------
@@ -151,6 +158,6 @@ def save(path, arrays) -> None:
             raise DataError(f"{path}: {shown(str(name))} cannot name an array, wanted a text such as 'conv1.weight'")
     try:
         with atomic_file(path) as file:
-            WRITERS[path.suffix](file, arrays)
+            WRITERS[path.suffix](file, arrays, config)
     except (OSError, UnicodeError, struct.error) as error:  # no folder, no space, a name that a zip cannot hold
         raise DataError(f"{path}: it cannot be written ({error}); check the folder, the disk and the names") from error

@@ -11,6 +11,8 @@ provided that its reader checks what the official one checks:
 2. shape times item size is the length of the data, end minus begin;
 3. sorted by their offsets, the arrays begin at 0, each where the last one ended, and end with the file: no byte belongs
    to two arrays and none to no array, where something else could hide.
+
+``__metadata__`` is for texts by name. Of a model of ours the Config is there, in JSON, as arrays do not tell it all.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from minimrcnn.weights.stored import STORED_AS, as_array, read_bytes, shown
 # 100,000 arrays: this limit refuses no weights and keeps a hostile header below half a GiB.
 MAX_HEADER = 16 * 2**20
 MAX_SIDES = 32
+CONFIG = "minimrcnn.config"
 
 KINDS = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
@@ -38,8 +41,8 @@ CODES = {kind: code for code, kind in KINDS.items()}
 DAMAGED = "copy the file again from where it came"
 
 
-def read_safetensors(file, size: int) -> dict[str, np.ndarray]:
-    """The arrays, in the order of the header."""
+def read_safetensors(file, size: int) -> tuple[dict[str, np.ndarray], dict | None]:
+    """The arrays, in the order of the header, and the fields of the Config that is there, unchecked."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
@@ -49,7 +52,7 @@ def read_safetensors(file, size: int) -> dict[str, np.ndarray]:
     header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=without_duplicates)
     if not isinstance(header, dict):
         raise Refused(f"its header is a {type(header).__name__}, wanted names and what they stand for; {DAMAGED}")
-    header.pop("__metadata__", None)
+    config = read_config(header.pop("__metadata__", None))
     places = {name: check_entry(name, entry) for name, entry in header.items()}
     check_cover(places, size - 8 - length)
 
@@ -57,7 +60,17 @@ def read_safetensors(file, size: int) -> dict[str, np.ndarray]:
     for name, (kind, shape, begin, end) in places.items():
         data = read_bytes(file, 8 + length + begin, end - begin)
         arrays[name] = as_array(np.ndarray(shape, "<" + STORED_AS[kind], data), kind)
-    return arrays
+    return arrays, config
+
+
+def read_config(metadata) -> dict | None:
+    """The fields of the Config in what a file says of itself; None of a file that others wrote."""
+    if not isinstance(metadata, dict) or CONFIG not in metadata:
+        return None
+    config = json.loads(str(metadata[CONFIG]))
+    if not isinstance(config, dict):
+        raise Refused(f"its {CONFIG} is a {type(config).__name__}, wanted fields and what they are; {DAMAGED}")
+    return config
 
 
 def without_duplicates(pairs) -> dict:
@@ -102,13 +115,14 @@ def check_cover(places, size: int) -> None:
         raise Refused(f"its arrays take {end} bytes, the file has {size} for them; {DAMAGED}")
 
 
-def write_safetensors(file, arrays) -> None:
-    """Write C-contiguous little-endian arrays whose types are in `CODES`. Same arrays, same bytes."""
+def write_safetensors(file, arrays, config: dict | None = None) -> None:
+    """Write C-contiguous little-endian arrays whose types are in `CODES`. Same arrays and Config, same bytes."""
     # Large items first: so every array lies at a multiple of its item size, for those who map the file into memory.
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
     ends = list(itertools.accumulate((arrays[name].nbytes for name in order), initial=0))
     offsets = {name: [begin, end] for name, (begin, end) in zip(order, itertools.pairwise(ends), strict=True)}
-    header = {
+    header = {"__metadata__": {CONFIG: json.dumps(config)}} if config else {}
+    header |= {
         name: {"dtype": CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets[name]}
         for name, array in arrays.items()
     }
