@@ -202,6 +202,9 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
 @pytest.mark.parametrize(
     "call, error, message",
     [
+        (lambda m: m([draw_picture()]), TypeError, r"wanted model\.predict\(\[picture\]\), or model\.losses\("),
+        (lambda m: MaskRCNN("run/best.npz"), TypeError, r"config is 'run/best\.npz', .* MaskRCNN\.load\(path\)"),
+        (lambda m: MaskRCNN(2), TypeError, r"config is 2, .* MaskRCNN\(num_classes=2\)"),
         (lambda m: m.predict(draw_picture()), TypeError, r"wanted a list of pictures; for one: \[picture\]"),
         (lambda m: m.predict([]), ValueError, "at least one"),
         (lambda m: m.predict(["no-such-file.jpg"]), DataError, r"no-such-file\.jpg"),

@@ -68,6 +68,11 @@ class MaskRCNN(Module):
     """
 
     def __init__(self, config: Config | None = None, *, seed: int = 0, **fields):
+        if not isinstance(config, Config | None):
+            raise TypeError(
+                f"MaskRCNN: config is {config!r}, wanted a Config; the model of a file is MaskRCNN.load(path), "
+                "one for a class and the background MaskRCNN(num_classes=2)"
+            )
         self._config = config = dataclasses.replace(config or Config(), **fields)
         generator = np.random.default_rng(seed)
         norm = make_norm(config.norm, config.norm_groups, config.norm_eps)
@@ -94,6 +99,11 @@ class MaskRCNN(Module):
         elif config.mask_head == "mlp":
             self.mask_head = MLPMaskHead(config, channels, sides[1], generator=generator)
         self.generator = generator
+
+    def forward(self, *pictures):
+        raise TypeError(
+            "MaskRCNN: it is not called; wanted model.predict([picture]), or model.losses(pictures, targets)"
+        )
 
     def predict(self, pictures, score_thresh: float | None = None, proposals=None) -> list[Detections]:
         """Find the objects in pictures.
