@@ -197,6 +197,9 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
         array.astype(np.float64) / 255,
     ):
         np.testing.assert_allclose(model.predict([picture], 0.0)[0].boxes, wanted, atol=1e-3)
+    gray = array[:, :, :1]
+    pixels, _, _ = prepare([gray, gray[:, :, 0], gray.repeat(3, axis=2)], Config(min_size=None))
+    assert np.array_equal(pixels[0], pixels[1]) and np.array_equal(pixels[0], pixels[2])
 
 
 @pytest.mark.parametrize(
@@ -208,8 +211,15 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
         (lambda m: m.predict(draw_picture()), TypeError, r"wanted a list of pictures; for one: \[picture\]"),
         (lambda m: m.predict([]), ValueError, "at least one"),
         (lambda m: m.predict(["no-such-file.jpg"]), DataError, r"no-such-file\.jpg"),
-        (lambda m: m.predict([np.zeros((4, 4, 7))]), ValueError, r"\(4, 4, 7\)"),
-        (lambda m: m.predict([np.full((8, 8, 3), 300.0)]), ValueError, "floats from 300 to 300, wanted 0 to 1"),
+        (lambda m: m.predict([draw_picture(), None]), DataError, r"^pictures\[1\]: got NoneType, wanted an array"),
+        (lambda m: m.predict([np.zeros((4, 4, 7))]), DataError, r"^pictures\[0\]: array of shape \(4, 4, 7\)"),
+        (lambda m: m.predict([np.zeros((4, 4, 4), np.uint8)]), DataError, r"\(H, W\); .* it is picture\[\.\.\., :3\]"),
+        (
+            lambda m: m.predict([np.zeros((4, 4, 3), np.uint16)]),
+            DataError,
+            "array of uint16, .*; that is picture / 65535",
+        ),
+        (lambda m: m.predict([np.full((8, 8, 3), 300.0)]), DataError, "floats from 300 to 300, wanted 0 to 1"),
         (lambda m: m.losses([draw_picture()], []), ValueError, "0 targets for 1 pictures"),
         (
             lambda m: m.losses(

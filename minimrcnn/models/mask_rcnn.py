@@ -111,7 +111,7 @@ class MaskRCNN(Module):
         Parameters
         ----------
         pictures : list of (H, W, 3) uint8 or float 0..1 arrays, paths or PIL images
-            They may differ in size.
+            They may differ in size; (H, W) and (H, W, 1) are gray.
         score_thresh : float, optional
             Detections below this score are dropped; by default ``config.box_score_thresh``.
         proposals : list of array (R, 4), optional

@@ -25,6 +25,24 @@ def resized(size: tuple[int, int], config) -> tuple[int, int]:
     return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
+def read_pictures(pictures) -> list[np.ndarray]:
+    """Each picture as `as_picture` has it; (H, W, 1) is gray, too. `DataError` says which is none, and the remedy."""
+    checked = []
+    for number, picture in enumerate(pictures):
+        shape = getattr(picture, "shape", ())
+        try:
+            checked.append(as_picture(picture[:, :, 0] if shape[2:] == (1,) else picture))
+        except (TypeError, ValueError) as error:
+            remedy = ""
+            if shape[2:] == (4,):
+                remedy = "; without its alpha it is picture[..., :3]"
+            elif getattr(picture, "dtype", None) == np.uint16:
+                remedy = "; that is picture / 65535"
+            message = str(error).removeprefix("as_picture: ")
+            raise DataError(f"pictures[{number}]: {message}{remedy}") from error
+    return checked
+
+
 def prepare(pictures, config, device: str = "cpu") -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[int, int]]]:
     """Pictures as one batch of pixels: resized, normalized, padded with zeros on the right and below.
 
@@ -47,11 +65,11 @@ def prepare(pictures, config, device: str = "cpu") -> tuple[np.ndarray, list[tup
     Raises
     ------
     DataError
-        A picture cannot be read, or they would be too large.
+        A picture cannot be read or is none, or they would be too large.
     ValueError
         There is none.
     """
-    pictures = [as_picture(picture) for picture in pictures]
+    pictures = read_pictures(pictures)
     if not pictures:
         raise ValueError("no pictures: wanted a list of at least one")
     original_sizes = [picture.shape[:2] for picture in pictures]
