@@ -47,8 +47,20 @@ def to_coco(
     -------
     list of dict
         ``image_id category_id bbox score`` and, where there are masks, ``segmentation``.
+
+    Raises
+    ------
+    ValueError
+        There are labels that no number is given for.
     """
-    ids = category_ids or detections.category_ids or range(int(detections.labels.max(initial=0)) + 1)
+    highest = int(detections.labels.max(initial=0))
+    given = () if category_ids is None else np.asarray(category_ids, object).tolist()  # Python's numbers, as JSON has
+    ids = given or detections.category_ids or range(highest + 1)
+    if highest >= len(ids):
+        raise ValueError(
+            f"to_coco: {len(ids)} category_ids, the labels go up to {highest}; wanted one a label, the first of them "
+            "None, for the background"
+        )
     rows = detections_to_results(detections, image_id, ids)
     if polygons and detections.masks is not None:
         for row, mask in zip(rows, detections.masks, strict=True):
@@ -75,9 +87,11 @@ def to_labelme(detections: Detections, path, picture=None, overwrite: bool = Fal
     Raises
     ------
     DataError
-        The file is there already, or the picture's path is not known.
+        The file is there already, or the picture's path is not known, or it is another picture.
     """
     path = Path(path)
+    if picture is not None and not isinstance(picture, (str, os.PathLike)):
+        raise TypeError(f"to_labelme: picture is a {type(picture).__name__}, wanted picture=the path of its file")
     if picture is None:
         if not isinstance(detections.picture, str):
             raise DataError(f"{path}: the picture was not given by its path; wanted to_labelme(path, picture=...)")
@@ -86,7 +100,8 @@ def to_labelme(detections: Detections, path, picture=None, overwrite: bool = Fal
         raise DataError(
             f"{path}: is there already, and may have been corrected; wanted another name, or overwrite=True"
         )
-    height, width = picture_size(picture) if detections.masks is None else detections.masks.shape[1:]
+    height, width = picture_size(picture)
+    check_size(detections, (height, width), picture)
     document = {
         "version": LABELME,
         "flags": {},
@@ -178,8 +193,25 @@ def draw(detections: Detections, picture=None) -> np.ndarray:
     -------
     ndarray (S H, S W, 3) uint8
         See `minimrcnn.show.draw_objects`.
+
+    Raises
+    ------
+    DataError
+        The picture is of another size than the masks.
     """
-    return draw_detections(find_picture(detections) if picture is None else as_picture(picture), detections)
+    picture = find_picture(detections) if picture is None else as_picture(picture)
+    check_size(detections, picture.shape[:2], "draw")
+    return draw_detections(picture, detections)
+
+
+def check_size(detections: Detections, size: tuple[int, int], where) -> None:
+    """Raise `DataError` if a picture of (height, width) is not the one that the masks are of; boxes do not tell."""
+    if detections.masks is not None and detections.masks.shape[1:] != size:
+        height, width = detections.masks.shape[1:]
+        raise DataError(
+            f"{where}: the picture is {size[1]} wide and {size[0]} high, the masks are {width} wide and {height} high; "
+            "wanted the picture they were found in"
+        )
 
 
 def to_png(detections: Detections) -> bytes:

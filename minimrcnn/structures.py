@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -81,6 +81,12 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, rows) -> Detections:
+        """Some of the objects, by a slice, a mask or indices: ``found[:5]``, ``found[found.scores > 0.9]``."""
+        rows = np.atleast_1d(np.arange(len(self))[rows])
+        masks = None if self.masks is None else self.masks[rows]
+        return replace(self, boxes=self.boxes[rows], labels=self.labels[rows], scores=self.scores[rows], masks=masks)
 
     # What follows asks `minimrcnn.exports`, which knows the house, when it is called: no stage does.
 

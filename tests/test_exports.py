@@ -70,6 +70,11 @@ def test_coco_rows_are_read_again(tmp_path):
     unknown = Detections(*(getattr(found(), name) for name in ("boxes", "labels", "scores")))
     assert [row["category_id"] for row in unknown.to_coco(1)] == [2, 1] and "segmentation" not in unknown.to_coco(1)[0]
     assert nothing().to_coco(1) == []
+    rows = found().to_coco(1, np.array([0, 70, 71]))
+    assert json.loads(json.dumps(rows)) == rows and [row["category_id"] for row in rows] == [71, 70]
+    for ids in ([None], np.array([0, 7])):
+        with pytest.raises(ValueError, match=f"to_coco: {len(ids)} category_ids, the labels go up to 2; wanted one a"):
+            found().to_coco(1, ids)
     empty = Detections(np.ones((1, 4)), np.array([1]), np.ones(1), np.zeros((1, 4, 4), bool))
     assert empty.to_coco(1, polygons=True)[0]["segmentation"]["size"] == [4, 4]
 
@@ -95,6 +100,14 @@ def test_labelme_file(tmp_path):
     assert shapes[0]["points"] == [[5, 10], [35, 50]]
     with pytest.raises(DataError, match=r"wanted to_labelme\(path, picture=...\)"):
         found().to_labelme(tmp_path / "other.json")
+    with pytest.raises(TypeError, match="picture is a ndarray, wanted picture=the path of its file"):
+        found().to_labelme(tmp_path / "other.json", picture=np.zeros((60, 80, 3), np.uint8))
+    Image.new("RGB", (60, 80)).save(tmp_path / "turned.jpg")
+    with pytest.raises(
+        DataError, match=r"turned\.jpg: the picture is 60 wide and 80 high, the masks are 80 wide and 60"
+    ):
+        found().to_labelme(tmp_path / "other.json", tmp_path / "turned.jpg")
+    assert not (tmp_path / "other.json").exists()
 
 
 def read_masks(path, size):
@@ -110,7 +123,8 @@ def read_masks(path, size):
 def test_masks_come_back_from_labelme(tmp_path_factory, masks, times):
     path = tmp_path_factory.mktemp("labelme") / "photo.json"
     masks = masks.repeat(times, axis=1).repeat(times, axis=2)
-    Detections(np.zeros((3, 4)), np.ones(3, int), np.ones(3), masks).to_labelme(path, "photo.jpg")
+    Image.new("L", masks.shape[:0:-1]).save(path.with_suffix(".png"))
+    Detections(np.zeros((3, 4)), np.ones(3, int), np.ones(3), masks).to_labelme(path, path.with_suffix(".png"))
     wanted = [mask for mask in masks if mask.any()]  # of no pixel there is no polygon
     back = read_masks(path, masks.shape[1:])
     assert len(back) == len(wanted)
@@ -143,10 +157,28 @@ def test_a_notebook_shows_the_picture_while_it_is_there(tmp_path):
     detections = found(picture=refer_to(tmp_path / "photo.png"))
     assert (detections.draw()[-1, -1] == 9).all()
     assert (detections.draw(np.full((60, 80, 3), 200, np.uint8))[-1, -1] == 200).all()
+    with pytest.raises(DataError, match="draw: the picture is 81 wide and 60 high, the masks are 80 wide and 60 high"):
+        detections.draw(np.zeros((60, 81, 3), np.uint8))
     Image.new("RGB", (81, 60)).save(tmp_path / "photo.png")  # another picture by now
     assert (detections.draw()[-1, -1] == 128).all()
     (tmp_path / "photo.png").unlink()
     assert (detections.draw()[-1, -1] == 128).all()
+
+
+@pytest.mark.parametrize("rows", [slice(1), np.array([True, False]), np.array([0]), [0], 0, np.int64(0)], ids=repr)
+def test_some_of_what_was_found(rows):
+    one = found(picture="a.jpg")[rows]
+    assert isinstance(one, Detections) and len(one) == len(one.scores) == 1 and one.labels.tolist() == [2]
+    assert np.array_equal(one.masks, found().masks[:1]) and np.array_equal(one.boxes, found().boxes[:1])
+    assert (one.names, one.category_ids, one.picture) == (NAMES, (None, 3, 7), "a.jpg")
+
+
+def test_none_of_what_was_found():
+    assert len(found()[found().scores > 0.9]) == len(found()[[]]) == len(nothing()[:5]) == 0
+    assert found(masks=False)[:1].masks is None
+    assert [len(one) for one in found()] == [1, 1]
+    with pytest.raises(IndexError, match="3"):
+        found()[np.array([True, False, True])]
 
 
 def test_a_large_picture_is_shown_small():
