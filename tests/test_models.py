@@ -1,6 +1,7 @@
 """The model's ways: every configuration learns, the empty cases train, files come back, mistakes are named."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -343,6 +344,29 @@ def test_prediction_keeps_no_graph_and_the_mode():
     model.backbone.eval()  # as whoever keeps its statistics still
     model.predict([draw_picture()])
     assert model.training and model.rpn.training and not any(part.training for part in model.backbone.modules())
+
+
+def test_predictions_of_two_threads_leave_statistics_and_mode():
+    """The first ends in the midst of the second, which goes on in inference."""
+    model, started, ended = MaskRCNN(**{**SMALL, "norm": "batch"}), threading.Event(), threading.Event()
+    second = threading.Thread(target=lambda: model.predict([draw_picture(seed=1)]))
+    extract, before = model.extract, {name: array.copy() for name, array in model.buffers().items()}
+
+    def extract_overlapping(pixels):
+        if threading.current_thread() is second:
+            started.set()
+            assert ended.wait(60)
+        else:
+            second.start()
+            assert started.wait(60)
+        return extract(pixels)
+
+    model.extract = extract_overlapping
+    model.predict([draw_picture()])
+    ended.set()
+    second.join()
+    assert before and all(np.array_equal(array, before[name]) for name, array in model.buffers().items())
+    assert all(part.training for part in model.modules())
 
 
 def test_prepare_is_torchvisions_transform():

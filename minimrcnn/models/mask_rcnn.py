@@ -14,7 +14,9 @@ Source: He, Gkioxari, Dollar and Girshick 2017, Mask R-CNN, section 3 and figure
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 
 import numpy as np
 
@@ -45,6 +47,7 @@ LEVELS = {  # the maps that RPN and heads look at, and pixels per cell of each
     "c4": (("c4",), (16,)),
     "c5": (("c5",), (32,)),
 }
+MODES = threading.Lock()  # held while a model's parts change their mode, which the threads of a process share
 
 
 class MaskRCNN(Module):
@@ -99,6 +102,7 @@ class MaskRCNN(Module):
         elif config.mask_head == "mlp":
             self.mask_head = MLPMaskHead(config, channels, sides[1], generator=generator)
         self.generator = generator
+        self._under_way, self._modes = 0, []  # predictions, and the mode that each part has without them
 
     def forward(self, *pictures):
         raise TypeError(
@@ -130,28 +134,22 @@ class MaskRCNN(Module):
             There are not as many proposals as pictures, or some are not boxes.
         """
         threshold = self.config.box_score_thresh if score_thresh is None else score_thresh
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            with no_grad():
-                pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config, self.device)
-                if proposals is not None:
-                    proposals = self._check_proposals(proposals, original_sizes, image_sizes)
-                levels = self.extract(pixels)
-                if proposals is None:
-                    logits, deltas = self.rpn(levels)
-                    anchors = self.rpn.anchors(logits, pixels.shape[1:3])
-                    proposals = self.rpn.propose(logits, deltas, anchors, image_sizes)
-                crops = self.crop(levels, proposals, self.config.box_pool_size)
-                record(proposals=proposals, box_crops=crops)
-                found = self.box_head(self.look(crops))
-                detections = self.box_head.detect(*found, proposals, image_sizes, threshold)
-                masks = self.find_masks(levels, detections)
-                detections = list(map(restore, detections, masks, image_sizes, original_sizes))
-                record(detections=detections)
-        finally:
-            for module, training in modes:
-                module.training = training
+        with self._inference(), no_grad():
+            pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config, self.device)
+            if proposals is not None:
+                proposals = self._check_proposals(proposals, original_sizes, image_sizes)
+            levels = self.extract(pixels)
+            if proposals is None:
+                logits, deltas = self.rpn(levels)
+                anchors = self.rpn.anchors(logits, pixels.shape[1:3])
+                proposals = self.rpn.propose(logits, deltas, anchors, image_sizes)
+            crops = self.crop(levels, proposals, self.config.box_pool_size)
+            record(proposals=proposals, box_crops=crops)
+            found = self.box_head(self.look(crops))
+            detections = self.box_head.detect(*found, proposals, image_sizes, threshold)
+            masks = self.find_masks(levels, detections)
+            detections = list(map(restore, detections, masks, image_sizes, original_sizes))
+            record(detections=detections)
         ids = self.config.category_ids
         return [
             dataclasses.replace(found, category_ids=ids, picture=refer_to(picture))
@@ -317,6 +315,24 @@ class MaskRCNN(Module):
     def state(self) -> dict[str, np.ndarray]:
         """All weights by their public names and in torch's layout: for `minimrcnn.weights.save`, and for torch."""
         return weights.state_of(self)
+
+    @contextlib.contextmanager
+    def _inference(self):
+        """Every part in inference, then in its mode again once no other thread's prediction is under way."""
+        with MODES:
+            if not self._under_way:
+                self._modes = [(module, module.training) for module in self.modules()]
+                self.eval()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with MODES:
+                self._under_way -= 1
+                if not self._under_way:
+                    for module, training in self._modes:
+                        module.training = training
+                    self._modes = []
 
     def _check_list(self, pictures):
         if isinstance(pictures, (str, bytes)) or not isinstance(pictures, (list, tuple)):
