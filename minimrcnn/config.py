@@ -290,6 +290,12 @@ class Config:
             raise ValueError(f"Config: {len(self.category_ids)} category_ids for num_classes {self.num_classes}")
         if self.pyramid == "fpn" and len(self.anchor_sizes) != 5:
             raise ValueError(f"Config: {len(self.anchor_sizes)} anchor_sizes, wanted 5, for P2 to P6")
+        thinnest = min(self.anchor_sizes) * min(min(ratio, 1 / ratio) for ratio in self.aspect_ratios) ** 0.5
+        if thinnest <= 1:  # half of it is rounded to 0: see `geometry.make_anchors`
+            raise ValueError(
+                f"Config: anchor_sizes {self.anchor_sizes}, aspect_ratios {self.aspect_ratios} make an anchor "
+                f"{thinnest:.2g} pixels wide or high, wanted more than 1; take larger sizes, or ratios closer to 1"
+            )
         for part in ("rpn", "box"):
             low, high = getattr(self, f"{part}_bg_iou_thresh"), getattr(self, f"{part}_fg_iou_thresh")
             if low > high:

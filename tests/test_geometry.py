@@ -67,6 +67,12 @@ def test_decode_boxes(count, classes, seed):
     assert np.allclose(back, boxes[::-1], atol=1e-2)
 
 
+def test_nothing_of_nothing():
+    assert geometry.decode_boxes([], []).shape == geometry.clip_boxes([], (5, 5)).shape == (0, 4)
+    assert geometry.paste_masks([], [], (5, 6)).shape == geometry.paste_masks_bool([], [], (5, 6)).shape == (0, 5, 6)
+    assert geometry.crop_masks([], [], [], 3).shape == (0, 3, 3)
+
+
 def test_no_overflow():
     decoded = geometry.decode_boxes([[0, 0, 1e9, 1e9]], [[0, 0, 16, 16]])
     assert np.allclose(decoded, [[8 - 500, 8 - 500, 8 + 500, 8 + 500]])

@@ -234,6 +234,11 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
             DataError,
             "label 1 is 3",
         ),
+        (
+            lambda m: m.losses([draw_picture()], [changed(labels=np.array([1, 2], np.uint64))]),
+            DataError,
+            r"targets\[0\]: labels of shape \(2,\) uint64, wanted \(2,\) int64",
+        ),
         (lambda m: m.losses([draw_picture(32, 32)], [draw_target()]), DataError, r"targets\[0\]"),
     ],
 )
@@ -266,6 +271,11 @@ def test_mistakes_are_named(call, error, message):
         ({"box_score_thresh": 2}, "box_score_thresh is 2, wanted a number from 0 to 1"),
         ({"box_nms_thresh": -1}, "box_nms_thresh is -1"),
         ({"box_nms_thresh": "x"}, "box_nms_thresh is 'x'"),
+        (
+            {"anchor_sizes": (2, 4, 8, 16, 32), "aspect_ratios": (0.2, 1)},
+            r"an anchor 0\.89 pixels wide or high, wanted",
+        ),
+        ({"anchor_sizes": (2, 4, 8, 16, 32), "aspect_ratios": (1, 4)}, "an anchor 1 pixels wide or high, wanted more"),
         ({"image_mean": (0.5,)}, r"image_mean is \(0\.5,\), wanted 3 numbers"),
         ({"image_std": (0, 0, 0)}, "image_std .* wanted 3 numbers above 0"),
         ({"norm_eps": -1}, "norm_eps is -1"),

@@ -98,6 +98,8 @@ def decode_boxes(deltas, proposals, weights=(1.0, 1.0, 1.0, 1.0)) -> np.ndarray:
     proposals = check_boxes("decode_boxes", "proposals", proposals)
     deltas = np.asarray(deltas)
     deltas = deltas.astype(np.result_type(proposals.dtype, np.float32), copy=False)
+    if deltas.shape == (0,):  # np.array([]) is none
+        deltas = deltas.reshape(0, 4)
     if deltas.ndim not in (2, 3) or deltas.shape[-1] != 4 or len(deltas) != len(proposals):
         raise ValueError(
             f"decode_boxes: deltas {deltas.shape} for proposals {proposals.shape}, wanted (P, 4) or (P, K, 4)"
@@ -115,6 +117,8 @@ def clip_boxes(boxes, size: tuple[int, int]) -> np.ndarray:
     """A copy of `boxes` (..., 4) with every corner moved into the picture of `size` (height, width)."""
     boxes = np.asarray(boxes)
     boxes = boxes.astype(np.float64 if boxes.dtype == np.float64 else np.float32)
+    if boxes.shape == (0,):
+        boxes = boxes.reshape(0, 4)
     if boxes.ndim < 2 or boxes.shape[-1] != 4:
         raise ValueError(f"clip_boxes: boxes has shape {boxes.shape}, wanted (..., 4)")
     height, width = size

@@ -49,7 +49,7 @@ def check_target(
             got = ", ".join(f"{value:g}" for value in boxes[row])
             raise DataError(f"{where}: box {row} is x1, y1, x2, y2 = {got}, wanted {wanted}; mend or remove the object")
 
-    if labels.shape != (len(boxes),) or labels.dtype.kind not in "iu":
+    if labels.shape != (len(boxes),) or labels.dtype.kind not in "iu" or labels.dtype == np.uint64:
         raise DataError(
             f"{where}: labels of shape {labels.shape} {labels.dtype}, wanted ({len(boxes)},) int64, one a box"
         )

@@ -36,6 +36,8 @@ def crop_masks(masks, rois, matched, size: int) -> np.ndarray:
     """
     xp = module_of(masks)
     masks = xp.asarray(masks)
+    if masks.shape == (0,):
+        masks = xp.zeros((0, 1, 1), np.uint8)
     if masks.ndim != 3 or masks.dtype not in (np.uint8, np.bool_):
         raise ValueError(f"crop_masks: masks is {masks.dtype} {masks.shape}, wanted uint8 or bool (G, H, W)")
     rois = check_boxes("crop_masks", "rois", beside(rois, masks)).astype(np.float32, copy=False)
@@ -92,6 +94,8 @@ def paste_masks_bool(masks, boxes, size: tuple[int, int], threshold: float = 0.5
 
 def _check_masks(function: str, masks, boxes) -> tuple[np.ndarray, np.ndarray]:
     masks = module_of(masks).ascontiguousarray(masks, np.float32)
+    if masks.shape == (0,):  # np.array([]) is no masks
+        masks = masks.reshape(0, 1, 1)
     boxes = check_boxes(function, "boxes", beside(boxes, masks)).astype(np.float32, copy=False)
     if masks.ndim != 3 or masks.shape[1] != masks.shape[2] or masks.shape[1] == 0 or len(masks) != len(boxes):
         raise ValueError(f"{function}: masks {masks.shape} for boxes {boxes.shape}, wanted (D, M, M) and (D, 4)")
