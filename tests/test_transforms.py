@@ -168,3 +168,15 @@ def test_wrong_arguments_are_named():
         RandomScale(2, 1)
     with pytest.raises(ValueError, match="height is 0"):
         RandomCrop(0, 5)
+    with pytest.raises(ValueError, match="horizontal is 7 and vertical 0.5, wanted 0 to 1"):
+        RandomFlip(7)
+    with pytest.raises(ValueError, match="gain is 0.3, offset -1 and invert 0.5, wanted 0 to 1"):
+        RandomColor(offset=-1)
+
+
+@pytest.mark.parametrize("place", [(-2, 0, 5, 5), (0, 0, 0, 5), (6, 0, 5, 5), (0, 6, 5, 5), (0, -1, 5, 5)])
+def test_a_crop_lies_in_the_picture(place):
+    top, left, height, width = place
+    message = f"crop: {height} x {width} pixels from row {top} and column {left} on, wanted .* picture of 10 x 10"
+    with pytest.raises(ValueError, match=message):
+        T.crop(*make_sample(10, 10, 1, 0), *place)

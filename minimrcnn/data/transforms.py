@@ -104,6 +104,11 @@ def crop(
     Objects the edge cuts get the tight box of what is left of their mask; the others keep theirs, moved along. Objects
     of which fewer than ``min_pixels`` pixels or less than ``min_share`` of their visible pixels remain are dropped.
     """
+    if not (0 <= top < top + height <= picture.shape[0] and 0 <= left < left + width <= picture.shape[1]):
+        raise ValueError(
+            f"crop: {height} x {width} pixels from row {top} and column {left} on, wanted at least one pixel, all of "
+            f"them in the picture of {picture.shape[0]} x {picture.shape[1]}"
+        )
     masks = target.masks[:, top : top + height, left : left + width]  # (G, height, width)
     before, after = target.masks.sum(axis=(1, 2), dtype=np.int64), masks.sum(axis=(1, 2), dtype=np.int64)  # (G,)
     moved = target.boxes - np.array([left, top, left, top], np.float32)
@@ -167,6 +172,8 @@ class RandomFlip:
     """Mirror left and right with probability ``horizontal``, top and bottom with probability ``vertical``."""
 
     def __init__(self, horizontal: float = 0.5, vertical: float = 0.5):
+        if not (0 <= horizontal <= 1 and 0 <= vertical <= 1):
+            raise ValueError(f"RandomFlip: horizontal is {horizontal} and vertical {vertical}, wanted 0 to 1")
         self.horizontal, self.vertical = horizontal, vertical
 
     def __call__(self, picture, target, generator):
@@ -238,6 +245,8 @@ class RandomColor:
     """
 
     def __init__(self, gain: float = 0.3, offset: float = 0.2, invert: float = 0.5, permute: bool = True):
+        if not (0 <= gain <= 1 and 0 <= offset <= 1 and 0 <= invert <= 1):
+            raise ValueError(f"RandomColor: gain is {gain}, offset {offset} and invert {invert}, wanted 0 to 1")
         self.gain, self.offset, self.invert, self.permute = gain, offset, invert, permute
 
     def __call__(self, picture, target, generator):
