@@ -19,7 +19,12 @@ def number(least: float, most: float = sys.float_info.max):
     return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
-def positive(value) -> bool:
+def is_share(value) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return number(0, 1)(value)
+
+
+def is_positive(value) -> bool:
     """Whether a value is a finite number above 0."""
     return number(0)(value) and value > 0
 
@@ -109,17 +114,17 @@ RULES = (
         "rpn_nms_thresh rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh box_bg_iou_thresh "
         "box_positive_fraction box_score_thresh box_nms_thresh",
         "a number from 0 to 1",
-        number(0, 1),
+        is_share,
     ),
-    ("image_mean", "3 numbers from 0 to 1, of red, green and blue", every(number(0, 1), 3)),
-    ("image_std", "3 numbers above 0, of red, green and blue", every(positive, 3)),
-    ("bbox_reg_weights", "4 numbers above 0, of x, y, width and height", every(positive, 4)),
+    ("image_mean", "3 numbers from 0 to 1, of red, green and blue", every(is_share, 3)),
+    ("image_std", "3 numbers above 0, of red, green and blue", every(is_positive, 3)),
+    ("bbox_reg_weights", "4 numbers above 0, of x, y, width and height", every(is_positive, 4)),
     (
         "anchor_sizes",
         "at least one size, all of at least 2 pixels",
         lambda value: value != () and every(number(2))(value),
     ),
-    ("aspect_ratios", "at least one ratio, all above 0", lambda value: value != () and every(positive)(value)),
+    ("aspect_ratios", "at least one ratio, all above 0", lambda value: value != () and every(is_positive)(value)),
     ("roi_aligned roi_deterministic", "True or False", either(True, False)),
 )
 

@@ -189,7 +189,7 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
     array = draw_picture()
     path = tmp_path / "picture.png"
     Image.fromarray(array).save(path)
-    wanted = model.predict([array], 0.0)[0].boxes
+    wanted = model.predict([array], np.float32(0))[0].boxes
     for picture in (
         path,
         str(path),
@@ -211,6 +211,13 @@ def test_pictures_of_all_kinds_give_the_same(tmp_path):
         (lambda m: MaskRCNN(2), TypeError, r"config is 2, .* MaskRCNN\(num_classes=2\)"),
         (lambda m: m.predict(draw_picture()), TypeError, r"wanted a list of pictures; for one: \[picture\]"),
         (lambda m: m.predict([]), ValueError, "at least one"),
+        (
+            lambda m: m.predict([draw_picture()], "0.5"),
+            ValueError,
+            "score_thresh is '0.5', wanted a number from 0 to 1",
+        ),
+        (lambda m: m.predict([draw_picture()], 2), ValueError, "predict: score_thresh is 2"),
+        (lambda m: m.predict([draw_picture()], -1), ValueError, "predict: score_thresh is -1"),
         (lambda m: m.predict(["no-such-file.jpg"]), DataError, r"no-such-file\.jpg"),
         (lambda m: m.predict([draw_picture(), None]), DataError, r"^pictures\[1\]: got NoneType, wanted an array"),
         (lambda m: m.predict([np.zeros((4, 4, 7))]), DataError, r"^pictures\[0\]: array of shape \(4, 4, 7\)"),

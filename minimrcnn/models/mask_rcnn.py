@@ -22,7 +22,7 @@ import numpy as np
 
 from minimrcnn import weights
 from minimrcnn.archive import write_archive
-from minimrcnn.config import Config
+from minimrcnn.config import Config, is_share, to_python
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.functional import pool_rois
@@ -131,9 +131,11 @@ class MaskRCNN(Module):
         DataError
             A picture cannot be read, or is not one.
         ValueError
-            There are not as many proposals as pictures, or some are not boxes.
+            The score is none, or there are not as many proposals as pictures, or some are not boxes.
         """
         threshold = self.config.box_score_thresh if score_thresh is None else score_thresh
+        if not is_share(to_python(threshold)):
+            raise ValueError(f"predict: score_thresh is {score_thresh!r}, wanted a number from 0 to 1")
         with self._inference(), no_grad():
             pixels, image_sizes, original_sizes = prepare(self._check_list(pictures), self.config, self.device)
             if proposals is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from minimrcnn.config import check_fields, either, every, number, positive, whole
+from minimrcnn.config import check_fields, either, every, is_positive, is_share, number, whole
 from minimrcnn.data.transforms import Compose, RandomColor, RandomCrop, RandomFlip, RandomRotate90, RandomScale
 from minimrcnn.training.optimizer import SGD, AdamW, Optimizer
 from minimrcnn.training.schedule import SCHEDULES, learning_rate_at
@@ -16,14 +16,18 @@ RULES = (
     ("schedule", f"one of {', '.join(SCHEDULES)}", either(*SCHEDULES)),
     ("steps batch_size", "a whole number of at least 1", whole(1)),
     ("warmup_steps seed", "a whole number of at least 0", whole(0)),
-    ("learning_rate", "a number above 0", positive),
+    ("learning_rate", "a number above 0", is_positive),
     ("clip_norm", "a number above 0; math.inf clips nothing", lambda value: number(0, math.inf)(value) and value > 0),
     ("weight_decay", "a number of at least 0", number(0)),
     ("norm_weight_decay", "a number of at least 0, or None for none", either(None, test=number(0))),
-    ("momentum", "a number from 0 on, below 1", lambda value: number(0, 1)(value) and value < 1),
-    ("gamma flip_horizontal flip_vertical", "a number from 0 to 1", number(0, 1)),
-    ("milestones", "shares of steps, numbers from 0 to 1", every(number(0, 1))),
-    ("scale", "2 numbers above 0, the lower first", lambda value: every(positive, 2)(value) and value[0] <= value[1]),
+    ("momentum", "a number from 0 on, below 1", lambda value: is_share(value) and value < 1),
+    ("gamma flip_horizontal flip_vertical", "a number from 0 to 1", is_share),
+    ("milestones", "shares of steps, numbers from 0 to 1", every(is_share)),
+    (
+        "scale",
+        "2 numbers above 0, the lower first",
+        lambda value: every(is_positive, 2)(value) and value[0] <= value[1],
+    ),
     ("crop", "a whole number of at least 1, or None", either(None, test=whole(1))),
     ("rotate color", "True or False", either(True, False)),
     ("checkpoint_seconds", "a number of at least 0", number(0, math.inf)),
