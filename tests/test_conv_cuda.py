@@ -282,6 +282,12 @@ def test_transposed_layers_go_this_way(parameters, arrays, on_cuda):
 
 
 @not_in_simulator
+def test_more_places_than_32_bits_can_count():
+    with pytest.raises(ValueError, match="1 maps of 65536x65536, wanted less than 2\\^32 places"):
+        conv_cuda._gather(np.zeros((1, 2, 2, 3)), (3, 3, 3, 1), 1, 40000, 1, (2**16, 2**16), slice(0, 1))
+
+
+@not_in_simulator
 @given(st.sampled_from([1, 2]), st.integers(0, 1), st.integers(3, 7), st.integers(3, 7))
 def test_direct_convolution_is_the_definition(stride, padding, height, width):
     x, weight = normal(np.float32, 2, height, width, 3), normal(np.float32, 3, 3, 3, 4, seed=1)

@@ -29,7 +29,7 @@ from benchmarks.ptx.program import Unknown
 SPACING = 40  # bits: each array has 1 TiB of addresses, so that an address says which one is meant
 MIDDLE = 1 << SPACING - 1  # where it begins there, so that what lies before one is not another's
 SKEW = 1 << 32  # and so much later than the one before: an index of 2^32 - 1 that was to be -1 may be 1 TiB off
-ALIGNED = 16  # bytes: arrays begin at multiples of so many, unless they are parts of others
+ALIGNED = 16  # bytes: arrays begin at multiples of so many, unless they are parts of others (CuPy's: of 512)
 READ, WRITE, ATOMIC = range(3)
 RACES = {READ: (WRITE, ATOMIC), WRITE: (READ, WRITE, ATOMIC), ATOMIC: (READ, WRITE)}
 DEEDS = {READ: "reads", WRITE: "writes", ATOMIC: "changes"}

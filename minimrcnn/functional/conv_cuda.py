@@ -32,6 +32,7 @@ from minimrcnn.functional.conv_shapes import choose_algorithm, count_tiles, outp
 from minimrcnn.kernels.epilogue import epilogue
 from minimrcnn.kernels.narrow_groups import convolve_narrow_groups, is_narrow
 from minimrcnn.kernels.patches import gather_patches, scatter_patches
+from minimrcnn.kernels.twin import COUNTABLE
 from minimrcnn.kernels.winograd import COMPONENTS, TILE
 from minimrcnn.kernels.winograd_transforms import (
     winograd_transform_gradient,
@@ -57,7 +58,7 @@ def convolve(x, weight, bias, residual, stride, padding, groups, algorithm, relu
     if choose_algorithm(algorithm, weight.shape, stride, groups, len(x), size) == "winograd":
         _winograd(x, weight, False, bias, residual, relu, padding, y)
         return y
-    if groups > 1 and is_narrow(weight.shape[2]):
+    if groups > 1 and is_narrow(weight.shape[2], channels // groups):
         convolve_narrow_groups(x, weight, bias, residual, relu, stride, padding, y)
         return y
     kernel = _as_matrices(weight, groups)  # (groups, K, Cout / groups)
@@ -79,7 +80,7 @@ def input_gradient(y_gradient, weight, x_shape, stride, padding, groups, algorit
     """What must flow back into x (N, H, W, Cin)."""
     xp, weight = module_of(y_gradient), scaled(weight, scale)
     fits = weight.shape[0] == weight.shape[1] and padding < len(weight)
-    if fits and stride == 1 and groups > 1 and is_narrow(weight.shape[3] // groups):
+    if fits and stride == 1 and groups > 1 and is_narrow(weight.shape[3] // groups, weight.shape[2]):
         turned = turn_kernel(weight, groups)
         return convolve(y_gradient, turned, None, None, 1, len(weight) - 1 - padding, groups, algorithm, False)
     if fits and choose_algorithm(algorithm, weight.shape, stride, groups, x_shape[0], x_shape[1:3]) == "winograd":
@@ -195,6 +196,10 @@ def _gather(x, weight_shape, stride, padding, groups, size, some: slice):
     """The patches (groups, rows, K) of some output positions."""
     if _is_pointwise(weight_shape, stride, padding, groups):
         return x.reshape(1, -1, x.shape[3])[:, some]
+    if len(x) * math.prod(size) >= COUNTABLE:
+        raise ValueError(
+            f"conv2d: {len(x)} maps of {size[0]}x{size[1]}, wanted less than 2^32 places; take fewer pictures at a time"
+        )
     patches = module_of(x).empty((groups, some.stop - some.start, math.prod(weight_shape[:3])), x.dtype)
     gather_patches(x, some.start, tuple(weight_shape[:2]), stride, padding, size, patches)
     return patches

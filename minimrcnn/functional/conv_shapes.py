@@ -1,4 +1,4 @@
-"""What convolutions on a CPU and on a GPU share: sizes, tiles, the algorithm that "auto" stands for, a scale."""
+"""What convolutions on CPU and GPU share: sizes, tiles, the algorithm that "auto" stands for, scales, turns."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ that its group sees
 - reads their four weights, which serve all four places; those of its neighbors lie beside them,
 - reads the four numbers of each place, which lie side by side, at once (`four.read_side_by_side`),
 
-which are 8 loads for 16 multiplications, nearly all from a cache. Bias, residual and ReLU follow before the sums are
-written. What the kernel sees beyond the map is left out.
+which are 8 loads for 16 multiplications, nearly all from a cache (20 where x is part of another array). Bias, residual
+and ReLU follow before the sums are written. What the kernel sees beyond the map is left out.
 
 On a CPU it is done by `kernels.grouped_convolution`, in vectors.
 
@@ -41,9 +41,9 @@ from minimrcnn.kernels.twin import Twin, cuda, divide, find_cell
 NARROW = 16
 
 
-def is_narrow(group_in: int) -> bool:
-    """Whether groups that see so many channels can be done here, and should be."""
-    return group_in % FOUR == 0 and group_in <= NARROW
+def is_narrow(group_in: int, group_out: int) -> bool:
+    """Whether groups of so many channels, seen and made, can be done here, and should be."""
+    return group_in % FOUR == 0 and max(group_in, group_out) <= NARROW
 
 
 @register_jitable

@@ -26,6 +26,7 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
+    find_first,
     find_lane,
     places_of_rows,
     read_places,
@@ -94,29 +95,42 @@ def next_position(n, oy, ox, out_size):
 
 
 @register_jitable
-def count_together(channels, groups):
-    """How many channels of a tap a thread gathers: four, if groups consist of fours."""
-    return FOUR if channels // groups % FOUR == 0 else 1
+def read_fours_of_patch(x, n, y, column, channel):
+    """Four channels of the map side by side, 0 outside."""
+    F = x.dtype.type
+    inside, place = find_seen(x, n, y, column, channel)
+    values = (F(0), F(0), F(0), F(0))
+    if inside:
+        values = read_side_by_side(x, place)
+    return values
 
 
 @register_jitable
 def gather_fours(x, position, stride, down, across, out_size, channel, group, row, column, patches):
-    """What one tap sees of four channels at up to four output positions, into a column and the three behind it."""
-    F, (n, oy, ox), (_, count, inner) = x.dtype.type, position, patches.shape
-    place = multiply_add(multiply_add(group, count, row), inner, column)
-    for _ in range(min(FOUR, count - row)):
-        inside, seen = find_seen(x, n, oy * stride + down, ox * stride + across, channel)
-        values = (F(0), F(0), F(0), F(0))
-        if inside:
-            values = read_side_by_side(x, seen)
-        write_side_by_side(values, place, patches)
-        place = multiply_add(1, inner, place)
-        n, oy, ox = next_position(n, oy, ox, out_size)
+    """What one tap sees of four channels at four output positions, into a column and the three behind it; all are read
+    before the first is written, as memory is slow to answer."""
+    n, oy, ox = position
+    a = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    b = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    c = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    d = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
+    rows = choose_four(row, 1, patches.shape[1])
+    places = places_of_rows(patches.shape, group, rows, column)
+    write_side_by_side(a, places[0], patches)
+    if rows[1] > rows[0]:
+        write_side_by_side(b, places[1], patches)
+    if rows[2] > rows[0]:
+        write_side_by_side(c, places[2], patches)
+    if rows[3] > rows[0]:
+        write_side_by_side(d, places[3], patches)
 
 
 @register_jitable
 def gather_ones(x, position, stride, down, across, out_size, channel, group, row, column, patches):
-    """The same of one channel: all are read before the first is written, as memory is slow to answer."""
+    """The same of one channel."""
     n, oy, ox = position
     a = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
     n, oy, ox = next_position(n, oy, ox, out_size)
@@ -133,8 +147,10 @@ def gather_ones(x, position, stride, down, across, out_size, channel, group, row
 def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patches):
     """A thread has a tap of four channels, or of one, at four output positions."""
     groups, count, inner = patches.shape
-    group_in, together = x.shape[3] // groups, count_together(x.shape[3], groups)
-    quarter, column = divide(cuda.grid(1), groups * inner // together)
+    group_in, _ = divide(x.shape[3], groups)
+    together = FOUR if group_in % FOUR == 0 else 1
+    columns, _ = divide(groups * inner, together)
+    quarter, column = divide(cuda.grid(1), columns)
     row = quarter * FOUR
     if row >= count:
         return
@@ -207,9 +223,9 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
     last_oy, first_ky = divide(y + padding, stride)
     last_ox, first_kx = divide(column + padding, stride)
     together = group_in % FOUR == 0 and lies_in_fours(patches)  # the four are of one group, and side by side
-    start = FOUR * lane
+    start, step = find_first(lane, lanes, channels)
     while start < channels:
-        four = choose_four(start, 1, channels)
+        four = choose_four(start, step, channels)
         groups = four[0] // group_in, four[1] // group_in, four[2] // group_in, four[3] // group_in
         columns = four[0] % group_in, four[1] % group_in, four[2] % group_in, four[3] % group_in
         total = (F(0), F(0), F(0), F(0))
@@ -239,7 +255,7 @@ def scatter_patches_cuda(patches, first, kernel_size, stride, padding, out_size,
 def count_gatherers(x, *arguments) -> int:
     """Threads for the matrices of `gather_patches`."""
     groups, count, inner = arguments[-1].shape
-    return groups * inner // count_together(x.shape[3], groups) * -(-count // FOUR)
+    return groups * inner // (1 if x.shape[3] // groups % FOUR else FOUR) * -(-count // FOUR)
 
 
 # gather_patches(x (N,H,W,Cin), first: int, kernel_size: (int, int), stride: int, padding: int, out_size: (int, int),

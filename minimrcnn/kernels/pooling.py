@@ -15,6 +15,7 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
+    find_first,
     find_lane,
     read_four,
     select_four,
@@ -97,9 +98,9 @@ def max_pool_cuda(x, kernel, stride, padding, taps, y):
     top, left = oy * stride - padding, ox * stride - padding
     first_row, last_row = np.int32(max(0, top)), np.int32(min(top + kernel, x.shape[1]))
     first_column, last_column = np.int32(max(0, left)), np.int32(min(left + kernel, x.shape[2]))
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         least, tap = F(-np.inf), np.int32((first_row - top) * kernel + first_column - left)
         best, winner = (least, least, least, least), (tap, tap, tap, tap)
         for row in range(first_row, last_row):
@@ -121,9 +122,9 @@ def max_pool_gradient_cuda(y_gradient, taps, kernel, stride, padding, x_gradient
         return
     last_oy, first_ky = divide(iy + padding, stride)
     last_ox, first_kx = divide(ix + padding, stride)
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         total = (F(0), F(0), F(0), F(0))
         ky, oy = first_ky, last_oy
         while ky < kernel:

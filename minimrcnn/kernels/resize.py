@@ -15,6 +15,7 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
+    find_first,
     find_lane,
     read_four,
     threads_of_cells,
@@ -81,9 +82,9 @@ def resize_cuda(x, low_y, high_y, part_y, low_x, high_x, part_x, y):
         return
     top, bottom, down = low_y[i], high_y[i], part_y[i]
     left, right, across = low_x[j], high_x[j], part_x[j]
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         values = read_four(x, n, top, left, four)
         if down != F(0) or across != F(0):
             above = add_four((F(0), F(0), F(0), F(0)), F(1) - across, values)
@@ -104,9 +105,9 @@ def resize_gradient_cuda(y_gradient, low_y, high_y, part_y, first_y, last_y, low
     (n, s, t), lane, lanes = find_lane(cuda.grid(1), x_gradient.shape)
     if n >= len(x_gradient):
         return
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         total = (F(0), F(0), F(0), F(0))
         for i in range(first_y[s], last_y[s]):
             down = (F(1) - part_y[i] if low_y[i] == s else F(0)) + (part_y[i] if high_y[i] == s else F(0))

@@ -27,6 +27,7 @@ from minimrcnn.kernels.four import (
     FOUR,
     add_four,
     choose_four,
+    find_first,
     find_lane,
     keep_greater,
     read_four,
@@ -149,9 +150,9 @@ def roi_align_cuda(features, rois, spatial_scale, sampling_ratio, aligned, use_m
     if image < 0 or samples_x <= 0:
         samples_y = 0
     share = F(1) / (F(samples_y) * F(samples_x)) if samples_y > 0 else F(0)
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         total, none = (F(0), F(0), F(0), F(0)), np.int32(-1)
         best = (none, none, none, none)
         for i in range(samples_y):

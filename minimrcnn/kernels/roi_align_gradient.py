@@ -21,7 +21,7 @@ from numba import get_num_threads, prange
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
-from minimrcnn.kernels.four import FOUR, add_four, choose_four, count_lanes, read_four, take_won, write_four
+from minimrcnn.kernels.four import FOUR, add_four, choose_four, count_lanes, find_first, read_four, take_won, write_four
 from minimrcnn.kernels.rois import clear_band, count_bands, find_band, order_across
 from minimrcnn.kernels.samples import find_corners, locate_roi, most_taps, place_sample, weigh_cells
 from minimrcnn.kernels.twin import THREADS_PER_BLOCK, WARP, Twin, cuda, divide, find_cell, find_place
@@ -261,9 +261,10 @@ def roi_align_gradient_in_order_cuda(
                     continue
                 first_y, last_y = samples_near(row, rows, bins_y, F)
                 first_x, last_x = samples_near(column, columns, bins_x, F)
-                first = FOUR * lane if lane < lanes else channels
+                first, step = find_first(lane, lanes, channels)
+                first = first if lane < lanes else channels
                 while first < channels:
-                    four = choose_four(first, 1, channels)
+                    four = choose_four(first, step, channels)
                     total = (F(0), F(0), F(0), F(0))
                     for y in range(first_y, last_y):
                         p, i, along_y = weigh_cell(row, rows, y, height, F)

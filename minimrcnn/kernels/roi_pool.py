@@ -33,6 +33,7 @@ from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.four import (
     FOUR,
     choose_four,
+    find_first,
     find_lane,
     keep_greater,
     read_four,
@@ -202,9 +203,9 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
     if image < 0 or left >= right:
         bottom = top
     nothing = F(-np.inf) if top < bottom else F(0)
-    first = FOUR * lane
+    first, step = find_first(lane, lanes, channels)
     while first < channels:
-        four = choose_four(first, 1, channels)
+        four = choose_four(first, step, channels)
         none = np.int32(-1)
         best, winning = (nothing, nothing, nothing, nothing), (none, none, none, none)
         for row in range(top, bottom):
