@@ -22,9 +22,10 @@ import numpy as np
 
 from minimrcnn import weights
 from minimrcnn.archive import write_archive
-from minimrcnn.config import Config, is_share, to_python
+from minimrcnn.config import Config
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
+from minimrcnn.fields import is_share, to_python
 from minimrcnn.functional import pool_rois
 from minimrcnn.geometry import clip_boxes
 from minimrcnn.geometry.checks import check_target

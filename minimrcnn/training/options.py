@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from minimrcnn.config import check_fields, either, every, is_positive, is_share, number, whole
 from minimrcnn.data.transforms import Compose, RandomColor, RandomCrop, RandomFlip, RandomRotate90, RandomScale
+from minimrcnn.fields import check_fields, either, every, is_positive, is_share, number, whole
 from minimrcnn.training.optimizer import SGD, AdamW, Optimizer
 from minimrcnn.training.schedule import SCHEDULES, learning_rate_at
 
