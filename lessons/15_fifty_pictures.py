@@ -30,7 +30,8 @@ from minimrcnn import MaskRCNN, reference
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.evaluate import detections_to_results, evaluate, evaluate_model
 from minimrcnn.models.presets import small_config
-from minimrcnn.show import contact_sheet, draw_detections, draw_target, read_log, smooth
+from minimrcnn.show import contact_sheet, draw_detections, draw_target
+from minimrcnn.training.log import read_log, smooth
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import train
 

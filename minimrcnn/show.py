@@ -1,28 +1,22 @@
-"""Boxes, masks, anchors, feature maps and loss curves as pictures, and a page that holds them.
+"""Boxes, masks, anchors and feature maps as pictures.
 
 Pictures go in as (H, W, 3), uint8 or float in 0..1, and come out as uint8 arrays, ready for
 ``PIL.Image.fromarray(picture).save(path)``. Small ones are enlarged by a whole factor, so that lines and labels are
-legible. Drawing is Pillow and NumPy; only `plot_log` needs matplotlib, and loads it when it is called.
+legible. Drawing is Pillow and NumPy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from minimrcnn.archive import atomic_file
-from minimrcnn.chart import choose_colors
 from minimrcnn.data.transforms import tight_boxes
-from minimrcnn.errors import DataError
 from minimrcnn.structures import Detections, Target
 
 # The colors of Okabe and Ito (2008), told apart with every kind of color vision; black is kept for lines.
@@ -34,7 +28,6 @@ HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250,
 MASK_OPACITY = 0.35
 SMALL = 3  # heights of a line: objects no larger are not to be hidden by labels
 LEAST_SIDE = 384  # pixels: pictures whose longer side is shorter are enlarged
-SHORT = 30  # steps: of so few each is a dot, and a single one is seen
 Found = TypeVar("Found", Target, Detections)
 
 
@@ -286,161 +279,3 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = 
             sheet.paste(Image.fromarray(picture), (left + (width - picture.shape[1]) // 2, top))
         top += height + gap
     return np.array(sheet)
-
-
-def read_log(path: str | Path) -> list[dict]:
-    """The records of a ``log.jsonl``; a last line that was cut off as the program was stopped is left out."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    records = []
-    for row, text in enumerate(lines, 1):
-        try:
-            records.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            if row < len(lines):
-                raise DataError(f"{path}: row {row} is not JSON ({error}); remove the row") from error
-    return records
-
-
-def plot_log(log: str | Path | Iterable[Mapping], output: str | Path) -> None:
-    """Plot the losses of a training, in long ones each raw and smoothed, and below them the learning rate.
-
-    Parameters
-    ----------
-    log : path of a ``log.jsonl``, or its records
-        Records with ``step``, losses (``loss_...``) and ``learning_rate``; those without losses are passed over.
-    output : path
-        The picture to write; its suffix decides the format (.png, .svg, .pdf).
-
-    Raises
-    ------
-    DataError
-        The log holds no losses, or a row is not JSON.
-    """
-    from matplotlib.figure import Figure  # a Figure of its own, not pyplot's global state: nothing opens, nothing leaks
-
-    records = read_log(log) if isinstance(log, (str, Path)) else list(log)
-    records = [record for record in records if "step" in record and any(name.startswith("loss_") for name in record)]
-    if not records:
-        raise DataError(f"plot_log: no losses in {log if isinstance(log, (str, Path)) else 'the records'}")
-    steps = np.array([record["step"] for record in records])
-    terms = dict.fromkeys(name for record in records for name in record if name.startswith("loss_"))
-    curves = {name.removeprefix("loss_"): _column(records, name) for name in terms}
-    curves = {"total": np.nansum(list(curves.values()), axis=0), **curves}
-    window = smoothing_window(len(steps))
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    for (name, values), color in zip(curves.items(), choose_colors(len(curves)), strict=True):  # as on a run's page
-        color = "black" if name == "total" else color
-        positive = np.where(values > 0, values, np.nan)  # a logarithm has no place for the mask loss of no objects, 0
-        thick, dots = 2.2 if name == "total" else 1.5, "o" if len(steps) <= SHORT else None
-        if window > 1:
-            upper.plot(steps, positive, color=color, alpha=0.18, linewidth=0.8)
-        upper.plot(steps, smooth(positive), color=color, linewidth=thick, marker=dots, markersize=4, label=name)
-    words = f", means over {window} steps above the single ones (faint)" if window > 1 else ""
-    upper.set(yscale="log", ylabel="loss", title=f"Losses in training{words}")
-    upper.legend(ncols=3, frameon=False)
-    lower.plot(steps, _column(records, "learning_rate"), color="black", linewidth=1.2)
-    lower.set(xlabel="step", ylabel="learning rate")
-    lower.set_ylim(bottom=0)
-    for axes in (upper, lower):
-        axes.grid(alpha=0.25, which="major")
-        axes.spines[["top", "right"]].set_visible(False)
-    with atomic_file(output) as file:
-        figure.savefig(file, dpi=110, format=Path(output).suffix[1:] or "png")
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean over a window of a thirtieth of all values, cut at the ends; NaN counts as absent."""
-    known = np.isfinite(values)
-    window = np.ones(smoothing_window(len(values)))
-    half = len(window) // 2
-    sums = np.convolve(np.where(known, values, 0), window)[half : half + len(values)]
-    counts = np.convolve(known, window)[half : half + len(values)]
-    return np.where(counts > 0.5, sums / np.maximum(counts, 1), np.nan)
-
-
-def smoothing_window(count: int) -> int:
-    """How many of ``count`` values `smooth` takes the mean of: an odd number, 1 where there are fewer than 60."""
-    return 2 * (count // 60) + 1
-
-
-def _column(records: list[Mapping], name: str) -> np.ndarray:
-    return np.array([record.get(name, np.nan) for record in records], np.float64)
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{again}<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-weight: 600; overflow-wrap: anywhere; line-height: 1.2; }}
-figure {{ margin: 2rem 0; }}
-img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
-figcaption {{ margin-top: .4rem; opacity: .8; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; font-weight: normal; }}
-td {{ text-align: right; padding: .25rem 0 .25rem 1.2rem; }}
-code {{ overflow-wrap: anywhere; }}
-progress {{ width: 100%; }}
-.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}
-.side figure {{ margin: .5rem 0; }}
-.side img, svg {{ width: 100%; box-sizing: border-box; }}
-svg text {{ font: 13px system-ui, sans-serif; fill: currentColor; }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
-
-
-def write_page(
-    folder: str | Path,
-    title: str,
-    pictures: Mapping[str, str],
-    figures: Mapping[str, object] | None = None,
-    text: str = "",
-    body: str = "",
-    refresh: int | None = None,
-) -> Path:
-    """Write ``index.html``: a text, a table of figures and pictures; it needs nothing but the pictures beside it.
-
-    The page appears whole or not at all, so that a browser may look at any time.
-
-    Parameters
-    ----------
-    folder : path
-        Where the page goes, and where the pictures are.
-    title : str
-    pictures : mapping of file names, relative to the folder, to captions
-    figures : mapping of names to numbers or words, optional
-    text : str
-        A paragraph below the title.
-    body : str
-        HTML between the figures and the pictures.
-    refresh : int, optional
-        Seconds after which a browser is to look again.
-
-    Returns
-    -------
-    Path
-        Of the page.
-    """
-    parts = [f"<p>{escape(text)}</p>"] if text else []
-    if figures:
-        shown = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in figures.items()}
-        cells = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in shown.items()]
-        parts += ["<table>", *cells, "</table>"]
-    parts.append(body)
-    for file_name, words in pictures.items():
-        image = f'<img src="{quote(file_name)}" alt="{escape(words)}">'
-        parts.append(f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>")
-    page = Path(folder) / "index.html"
-    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
-    with atomic_file(page) as file:
-        html = PAGE.format(title=escape(title), again=again, body="\n".join(filter(None, parts)))
-        file.write(html.encode(errors="backslashreplace"))  # not every file name is text
-    return page

@@ -16,7 +16,8 @@ ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "structures": {"exports"},  # only when a method of Detections is called
-    "config": set(),
+    "fields": set(),
+    "config": {"fields"},
     "reference": set(),
     "archive": {"errors"},
     "weights": {"archive", "errors"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "geometry": {"kernels", "device", "structures", "errors"},
     "models": {
         *("nn", "functional", "tensor", "device", "kernels", "geometry"),
-        *("structures", "config", "archive", "errors", "weights", "data.pictures", "data.rows"),
+        *("structures", "config", "fields", "archive", "errors", "weights", "data.pictures", "data.rows"),
     },
     "data": {"archive", "geometry", "structures", "errors", "progress"},
     "progress": set(),
@@ -43,8 +44,8 @@ ALLOWED = {
     },
     "training": {
         *("models", "functional", "tensor", "device", "kernels", "geometry", "data"),
-        *("archive", "environment", "show", "structures", "config", "errors", "weights", "progress", "chart"),
-        "evaluate",
+        *("archive", "environment", "show", "structures", "config", "fields", "errors", "weights", "progress"),
+        *("chart", "evaluate"),
     },
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
     "overview": {"config", "data", "models", "show"},

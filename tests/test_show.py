@@ -1,13 +1,9 @@
 """Pictures of results: what is drawn, where, and that odd input is drawn too."""
 
-import sys
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from minimrcnn import show
-from minimrcnn.errors import DataError
 from minimrcnn.structures import Detections, Target
 
 NAMES = ("background", "square", "disc", "triangle")
@@ -111,58 +107,6 @@ def test_contact_sheet_puts_pictures_side_by_side():
         show.contact_sheet([])
 
 
-def test_losses_are_plotted_without_pyplot(tmp_path):
-    sys.modules.pop("matplotlib.pyplot", None)
-    rows = [
-        f'{{"step": {s}, "learning_rate": 0.001, "loss_mask": {s % 3}, "loss_objectness": {1 / s}}}'
-        for s in range(1, 90)
-    ]
-    log = tmp_path / "log.jsonl"
-    log.write_text("\n".join(['{"event": "start"}', *rows, '{"step": 90, "loss_ma']))
-    assert len(show.read_log(log)) == 90, "the row that was cut off is left out"
-    show.plot_log(log, tmp_path / "losses.png")
-    with Image.open(tmp_path / "losses.png") as picture:
-        assert min(picture.size) > 500
-    show.plot_log([{"step": 1, "loss_mask": 0.7}], tmp_path / "one.svg")
-    assert "matplotlib.pyplot" not in sys.modules
-
-    log.write_text('{"step": 1}\nnot json\n{"step": 2}\n')
-    with pytest.raises(DataError, match="row 2"):
-        show.plot_log(log, tmp_path / "x.png")
-    with pytest.raises(DataError, match="no losses"):
-        show.plot_log([{"step": 1}], tmp_path / "x.png")
-
-
-def test_smooth_keeps_a_constant_and_skips_what_is_absent():
-    values = np.full(200, 2.5)
-    values[50:60] = np.nan
-    smoothed = show.smooth(values)
-    np.testing.assert_allclose(smoothed[np.isfinite(smoothed)], 2.5)
-    assert np.isfinite(smoothed[[0, 51, 199]]).all() and np.isnan(smoothed[55])
-
-
-def test_the_plot_says_what_it_shows(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-
-    seen = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *arguments, **names: seen.append(figure.axes[0]))
-    for steps in (1, 59, 150):
-        show.plot_log(
-            [{"step": s, "learning_rate": 1e-3, "loss_mask": 0.5 + s % 3} for s in range(1, steps + 1)],
-            tmp_path / "x.png",
-        )
-    one, short, long = seen
-    assert one.get_title() == short.get_title() == "Losses in training"  # nothing is smoothed
-    assert "means over 5 steps" in long.get_title()
-    assert [len(axes.lines) for axes in seen] == [2, 2, 4]  # the total and the mask's, single steps faintly below
-    assert [axes.lines[0].get_marker() for axes in seen] == ["o", "None", "None"]  # a single step is seen
-
-
-def test_more_losses_than_colors(tmp_path):
-    show.plot_log([{"step": 1, "learning_rate": 1e-3, **{f"loss_{k}": 1.0 for k in range(15)}}], tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size
-
-
 def test_large_pictures_and_their_objects_are_shrunk():
     picture = np.zeros((300, 100, 3), np.uint8)
     picture[100:200] = 200
@@ -177,17 +121,3 @@ def test_large_pictures_and_their_objects_are_shrunk():
     assert show.shrink(picture, found, 30)[1].masks is None and show.shrink(picture, found, 30)[1].names == NAMES
     thin = show.shrink(np.zeros((2000, 1, 3)), found, 100)[0]
     assert thin.shape == (100, 1, 3) and thin.dtype == np.uint8
-
-
-def test_page_links_its_pictures_and_escapes_words(tmp_path):
-    page = show.write_page(
-        tmp_path, "Squares & <discs>", {"a b.png": 'truth "beside"'}, {"mask_ap": 0.61239, "steps": 1000}
-    )
-    html = page.read_text(encoding="utf-8")
-    assert page == tmp_path / "index.html"
-    assert "Squares &amp; &lt;discs&gt;" in html and 'src="a%20b.png"' in html and "0.612" in html and "1000" in html
-    assert "http:" not in html and "https:" not in html, "the page needs no network"
-    assert "refresh" not in html
-    again = show.write_page(tmp_path, "t", {}, body="<p>more</p>", refresh=10).read_text(encoding="utf-8")
-    assert '<meta http-equiv="refresh" content="10">' in again and "<p>more</p>" in again
-    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]  # whole or not at all

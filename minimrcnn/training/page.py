@@ -11,10 +11,38 @@ from urllib.parse import quote
 
 import numpy as np
 
+from minimrcnn.archive import atomic_file
 from minimrcnn.chart import draw_chart, thin
-from minimrcnn.show import smooth, smoothing_window, write_page
+from minimrcnn.training.log import smooth, smoothing_window
 
 LOWEST_LEFT = 90  # seconds: more are told in minutes
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{again}<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-weight: 600; overflow-wrap: anywhere; line-height: 1.2; }}
+figure {{ margin: 2rem 0; }}
+img {{ max-width: 100%; border-radius: 6px; border: 1px solid #8884; }}
+figcaption {{ margin-top: .4rem; opacity: .8; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+td, th {{ padding: .25rem 1.2rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; font-weight: normal; }}
+td {{ text-align: right; padding: .25rem 0 .25rem 1.2rem; }}
+code {{ overflow-wrap: anywhere; }}
+progress {{ width: 100%; }}
+.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: 1rem; }}
+.side figure {{ margin: .5rem 0; }}
+.side img, svg {{ width: 100%; box-sizing: border-box; }}
+svg text {{ font: 13px system-ui, sans-serif; fill: currentColor; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
 
 
 @dataclass(frozen=True)
@@ -89,8 +117,16 @@ def write_run_page(
     share = f"Of the training's time, {progress.watching:.1%} went into this page, {progress.evaluating:.1%} into AP"
     share += " on the way."
     parts.append(f"<p><small>{share}</small></p>")
-    body = "\n".join(parts)
-    return write_page(folder, title, {}, body=body, refresh=refresh if progress.ended is None else None)
+    return write_page(folder, title, parts, refresh if progress.ended is None else None)
+
+
+def write_page(folder: Path, title: str, parts: Sequence[str], refresh: int | None) -> Path:
+    """Write ``index.html`` of parts in HTML; it appears whole or not at all, so that a browser may look at any time."""
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
+    html = PAGE.format(title=escape(title), again=again, body="\n".join(parts))
+    with atomic_file(folder / "index.html") as file:
+        file.write(html.encode(errors="backslashreplace"))  # not every file name is text
+    return folder / "index.html"
 
 
 def describe_progress(progress: Progress) -> list[str]:

@@ -27,24 +27,23 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
-from minimrcnn.archive import atomic_file, make_place
+from minimrcnn.archive import make_place
 from minimrcnn.data.loader import Loader
 from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
-from minimrcnn.show import plot_log, read_log
 from minimrcnn.tensor import Tensor, no_grad
 from minimrcnn.training.checkpoint import MODEL, list_photos, restore, save_checkpoint
 from minimrcnn.training.compile_ahead import TRAINING, compile_ahead
 from minimrcnn.training.lock import lock_folder
+from minimrcnn.training.log import LOG, cut_log, plot_log, read_times
 from minimrcnn.training.optimizer import clip_gradients
 from minimrcnn.training.options import TrainOptions
-from minimrcnn.training.watch import BEST, LOG, SCORES, Watch
+from minimrcnn.training.watch import BEST, SCORES, Watch
 
 SMOOTHING = 0.95  # of the losses beside the progress bar
 CHECKPOINT, PLOT = "checkpoint.npz", "losses.png"
@@ -282,19 +281,6 @@ def describe_pictures(dataset, indices: list[int]) -> str:
 def describe_losses(values: dict[str, float]) -> str:
     parts = [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items()]
     return ", ".join([f"loss {sum(values.values()):.3f}", *parts])
-
-
-def cut_log(path: Path, steps: int) -> None:
-    """Keep what is said of the first ``steps`` steps; the steps that came later are computed again."""
-    kept = [record for record in read_log(path) if record["step"] <= steps] if path.exists() else []
-    with atomic_file(path) as file:
-        file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
-
-
-def read_times(path: Path) -> dict[str, float]:
-    """``seconds_per_step`` (median) and ``seconds`` (sum) of the steps in a log."""
-    seconds = [record["seconds"] for record in read_log(path)]
-    return {"seconds_per_step": median(seconds or [0.0]), "seconds": sum(seconds)}
 
 
 @contextmanager

@@ -28,12 +28,12 @@ from PIL import Image
 from minimrcnn.archive import atomic_file, read_archive
 from minimrcnn.evaluate import evaluate_model
 from minimrcnn.models.prepare import resized
-from minimrcnn.show import draw_detections, draw_target, read_log, shrink
+from minimrcnn.show import draw_detections, draw_target, shrink
+from minimrcnn.training.log import LOG, read_log
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.page import Progress, Shown, count_objects, write_run_page
 
 BEST, SCORES, PICTURES = "best.npz", "validation.jsonl", "watch"
-LOG = "log.jsonl"
 WATCHED, SHOWN = 4, 8  # pictures on the page, while the run goes on and in the end
 SHOWN_SCORE = 0.5  # least score of what the page shows
 SHOWN_SIDE = 640  # pixels; larger pictures are shown smaller
