@@ -15,9 +15,11 @@ from threadpoolctl import threadpool_limits
 from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.config import Config
 from minimrcnn.data.coco import count_objects, read_annotations
+from minimrcnn.data.convert import check_apart
+from minimrcnn.data.folder import find_copies
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
-from minimrcnn.data_commands import open_dataset, open_datasets
+from minimrcnn.data_commands import open_dataset, open_datasets, tell_darkness
 from minimrcnn.device import keep_freed_memory, to_device
 from minimrcnn.environment import describe_environment
 from minimrcnn.errors import DataError
@@ -99,6 +101,8 @@ def demo(options) -> None:
 def train(options) -> None:
     """Train on a data folder, validate, leave model, figures and a page."""
     begun, folder = check_folder(options), Path(options.output)
+    if Path(options.data).is_dir() and not options.resume:
+        check_apart(options.data, folder)
     dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
     if options.val:
         (validation,) = others
@@ -110,6 +114,7 @@ def train(options) -> None:
             f"{options.data}: one picture cannot be trained and validated on; add pictures, or name a --val"
         )
     check_objects(options, dataset, validation)
+    tell_darkness(dataset, options.data)
     if options.val:
         check_classes(dataset.class_names, validation, options.val, options.data)
 
@@ -131,12 +136,14 @@ def train(options) -> None:
     if options.evaluate_every is None:
         options.evaluate_every = choose_evaluations(validation, model.config, recipe)
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
-    both = len({path.resolve() for path in dataset.paths} & {path.resolve() for path in validation.paths})
+    copies = find_copies([*dataset.paths, *validation.paths])
+    both = sum(first < len(dataset) <= place for place, first in copies.items())
     if both:
         say(f"warning: {both} of the {len(validation)} pictures to validate on are trained on too: AP will flatter")
         seen = f"{both} of which it is trained on"
     else:
         seen = "which it is not trained on"
+    make_place(folder / CHECKPOINT)
     watch = Watch(
         on_device(model, options), validation, folder, f"Mask R-CNN on {options.data}", options.watch,
         options.evaluate_every, f"{unseen}, {seen}", options.command_to_resume,

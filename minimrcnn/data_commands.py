@@ -88,10 +88,7 @@ def show(options) -> int:
         raise DataError(f"{output}: a picture is written as .png; wanted a name such as data.png after -o")
     dataset = open_dataset(options, options.data)
     make_place(output)
-    looked_at = dataset.paths[:: -(-len(dataset) // FEW)]
-    dark = sum(is_too_dark(read_picture(path, dataset.max_pixels), path, dataset.max_pixels) for path in looked_at)
-    if dark:
-        tqdm.write(f"{options.data}: {TOO_DARK}: {dark} of {len(looked_at)} looked at", file=sys.stderr)
+    tell_darkness(dataset, options.data)
     config, found = fit_small(options, dataset), measure(dataset)
     ious = best_ious(dataset.annotations(), config)
     print(describe_statistics(found))
@@ -108,6 +105,14 @@ def show(options) -> int:
         picture.save(file, "PNG")
     print(f"look at {output}")
     return 0
+
+
+def tell_darkness(dataset: CocoDataset, name) -> None:
+    """Say if photos are too dark, after a look at a few."""
+    looked_at = dataset.paths[:: -(-len(dataset) // FEW)]
+    dark = sum(is_too_dark(read_picture(path, dataset.max_pixels), path, dataset.max_pixels) for path in looked_at)
+    if dark:
+        tqdm.write(f"{name}: {TOO_DARK}: {dark} of {len(looked_at)} looked at", file=sys.stderr)
 
 
 def check(options) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.gather import gather_pictures
-from minimrcnn.data.pictures import read_picture
+from minimrcnn.data.pictures import TOO_DARK, is_too_dark, read_picture
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
 from minimrcnn.show import draw_detections
@@ -80,7 +80,7 @@ def predict_files(
     category_ids = model.config.category_ids or (None, *range(1, model.config.num_classes))
     name_of = dict(zip(category_ids, class_names, strict=True))
 
-    results, done, failed = [], 0, 0
+    results, dark, done, failed = [], [], 0, 0
     numbers = number_pictures([picture.path for picture in pictures])
     bar = tqdm(pictures, unit="picture", disable=len(pictures) == 1)
     try:
@@ -102,6 +102,8 @@ def predict_files(
                 shutil.copyfile(picture.path, copy)
                 detections.to_labelme(copy.with_suffix(".json"), copy)
             done += 1
+            if is_too_dark(pixels, picture.path):
+                dark.append(picture.path)
             counts = [
                 f"{int((detections.labels == k).sum())} {class_names[k]}" for k in np.unique(detections.labels).tolist()
             ]
@@ -120,6 +122,8 @@ def predict_files(
     if not done:
         return failed
     tqdm.write(f"all of it in COCO's form: {folder / RESULTS}", file=sys.stderr)
+    if dark:
+        tqdm.write(f"{dark[0]}: {TOO_DARK}: {len(dark)} of {len(pictures)}", file=sys.stderr)
     left = (earlier or set()) - {picture.name.as_posix() for picture in pictures}
     if left:
         tqdm.write(

@@ -262,6 +262,12 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     assert json.loads((tmp_path / "r" / "results.json").read_text())["pictures_scored"] == 5
     assert "warning: 5 of the 5 pictures to validate on are trained on too" in capsys.readouterr().err
     assert f"Pictures of {data}, 5 of which it is trained on, found" in (tmp_path / "r" / "index.html").read_text()
+    assert f"{data / 'run'}: lies in {data}" in fail(capsys, "train", "--data", data, "-o", data / "run")
+    copies = tmp_path / "copies"  # a photo's name does not tell
+    shutil.copytree(data, copies)
+    arguments[4], arguments[-1] = copies, tmp_path / "s"
+    assert main([str(argument) for argument in arguments]) == 0
+    assert "warning: 5 of the 5 pictures to validate on are trained on too" in capsys.readouterr().err
     annotations = json.loads((data / "annotations.json").read_text())
     annotations["categories"][0]["name"] = "cube"
     other = tmp_path / "other"
@@ -443,6 +449,13 @@ def test_what_was_found_earlier_is_not_forgotten(run, data, tmp_path, capsys):
     assert "still has results of" in capsys.readouterr().err
     found = {row["file_name"] for row in json.loads((tmp_path / "found" / "detections.json").read_text())}
     assert found == {"000002.png"} and (tmp_path / "found" / "000001.png").exists()
+
+
+def test_dark_photos_are_told(run, data, tmp_path, capsys):
+    Image.fromarray(np.linspace(0, 4095, 4096).astype(np.uint16).reshape(64, 64)).save(tmp_path / "dark.png")
+    pictures = data / "images" / "000001.png", tmp_path / "dark.png"
+    run_command("predict", *pictures, "--model", run / "model.npz", "-o", tmp_path / "found")
+    assert f"{tmp_path / 'dark.png'}: photos of more than 8 bits" in capsys.readouterr().err
 
 
 def test_results_stay_in_their_folder(run, data, tmp_path, monkeypatch):
