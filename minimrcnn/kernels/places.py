@@ -6,7 +6,7 @@ pooling took 335 for each number, and takes 228 (`python -m benchmarks.ptx` coun
 32 bits are enough. A sum is written in the GPU's own language, as the compiler would make it one of 64 bits again.
 
 A GPU reads and writes up to 16 bytes of a thread with one instruction, which has one address: four channels of a cell,
-where they begin at a multiple of their bytes (RoI pooling then takes 172). Numba has no word for it, so it is written
+where they begin at a multiple of their bytes (RoI pooling then takes 174). Numba has no word for it, so it is written
 in the compiler's.
 
 The Python twins of these words run in the simulator.
