@@ -109,7 +109,8 @@ class Config:
         and False, as older files have it, mean "convolutional" and None.
     min_size, max_size : int or None
         A picture is resized so that its shorter side has ``min_size`` pixels, or less where its longer side would
-        exceed ``max_size``. ``min_size`` None leaves pictures at their own size.
+        exceed ``max_size``, cut off to whole pixels as in torchvision, so it may be one less. ``min_size`` None leaves
+        pictures at their own size.
     size_divisible : int
         Batches are padded to a multiple of this on both sides, so that every level has a whole number of cells.
     image_mean, image_std : tuple of 3 floats

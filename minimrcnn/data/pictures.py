@@ -53,7 +53,7 @@ def as_picture(value) -> np.ndarray:
     Parameters
     ----------
     value : ndarray, path or PIL image
-        An array is (H, W, 3) or gray (H, W), of uint8 or of floats from 0 to 1.
+        An array is (H, W, 3) or gray, (H, W) or (H, W, 1), of uint8 or of floats from 0 to 1.
 
     Returns
     -------
@@ -75,15 +75,19 @@ def as_picture(value) -> np.ndarray:
         raise TypeError(f"as_picture: got {type(value).__name__}, wanted an array, a path or a PIL image")
 
     if value.ndim == 2:
-        value = np.repeat(value[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+        value = value[:, :, None]
+    if value.shape[2:] == (1,):
+        value = np.repeat(value, 3, axis=2)  # (H, W, 1) -> (H, W, 3)
     if value.ndim != 3 or value.shape[2] != 3:
-        raise ValueError(f"as_picture: array of shape {value.shape}, wanted (H, W, 3) or gray (H, W)")
+        remedy = "; without its alpha it is picture[..., :3]" if value.shape[2:] == (4,) else ""
+        raise ValueError(f"as_picture: array of shape {value.shape}, wanted (H, W, 3) or gray (H, W){remedy}")
     if 0 in value.shape:
         raise ValueError(f"as_picture: array of shape {value.shape} has no pixels")
     if value.dtype == np.uint8:
         return value
     if value.dtype.kind != "f":
-        raise ValueError(f"as_picture: array of {value.dtype}, wanted uint8, or floats from 0 to 1")
+        remedy = "; that is picture / 65535" if value.dtype == np.uint16 else ""
+        raise ValueError(f"as_picture: array of {value.dtype}, wanted uint8, or floats from 0 to 1{remedy}")
     if not (value.min() >= 0 and value.max() <= 1):  # so written, NaN fails
         raise ValueError(f"as_picture: floats from {value.min():g} to {value.max():g}, wanted 0 to 1")
     return value.astype(np.float32, copy=False)

@@ -26,20 +26,13 @@ def resized(size: tuple[int, int], config) -> tuple[int, int]:
 
 
 def read_pictures(pictures) -> list[np.ndarray]:
-    """Each picture as `as_picture` has it; (H, W, 1) is gray, too. `DataError` says which is none, and the remedy."""
+    """Each picture as `as_picture` has it; `DataError` says which is none."""
     checked = []
     for number, picture in enumerate(pictures):
-        shape = getattr(picture, "shape", ())
         try:
-            checked.append(as_picture(picture[:, :, 0] if shape[2:] == (1,) else picture))
+            checked.append(as_picture(picture))
         except (TypeError, ValueError) as error:
-            remedy = ""
-            if shape[2:] == (4,):
-                remedy = "; without its alpha it is picture[..., :3]"
-            elif getattr(picture, "dtype", None) == np.uint16:
-                remedy = "; that is picture / 65535"
-            message = str(error).removeprefix("as_picture: ")
-            raise DataError(f"pictures[{number}]: {message}{remedy}") from error
+            raise DataError(f"pictures[{number}]: {str(error).removeprefix('as_picture: ')}") from error
     return checked
 
 
