@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,10 @@ def show(options) -> int:
 
 def tell_darkness(dataset: CocoDataset, name) -> None:
     """Say if photos are too dark, after a look at a few."""
-    looked_at = dataset.paths[:: -(-len(dataset) // FEW)]
-    dark = sum(is_too_dark(read_picture(path, dataset.max_pixels), path, dataset.max_pixels) for path in looked_at)
+    looked_at, dark, most = dataset.paths[:: -(-len(dataset) // FEW)], 0, dataset.max_pixels
+    for path in looked_at:
+        with contextlib.suppress(DataError):  # whoever needs the photo says that it is damaged
+            dark += is_too_dark(read_picture(path, most), path, most)
     if dark:
         tqdm.write(f"{name}: {TOO_DARK}: {dark} of {len(looked_at)} looked at", file=sys.stderr)
 

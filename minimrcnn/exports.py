@@ -100,8 +100,11 @@ def to_labelme(detections: Detections, path, picture=None, overwrite: bool = Fal
         raise DataError(
             f"{path}: is there already, and may have been corrected; wanted another name, or overwrite=True"
         )
-    height, width = picture_size(picture)
-    check_size(detections, (height, width), picture)
+    if detections.masks is None or os.path.exists(picture):
+        height, width = picture_size(picture)
+        check_size(detections, (height, width), picture)
+    else:  # the photo is elsewhere
+        height, width = detections.masks.shape[1:]
     document = {
         "version": LABELME,
         "flags": {},

@@ -110,9 +110,8 @@ def predict_files(
             most = ", the most this model gives" * (len(detections) == model.config.box_detections_per_img)
             tqdm.write(f"{picture.path}: {', '.join(counts) or 'nothing'}{most} -> {output}", file=sys.stdout)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped after {done + failed} of {len(pictures)} pictures; {folder / RESULTS} has what was found in these"
-        ) from None
+        kept = f"; {folder / RESULTS} has what was found in these" if done else ""
+        raise KeyboardInterrupt(f"stopped after {done + failed} of {len(pictures)} pictures{kept}") from None
     finally:
         if done:  # else what an earlier prediction found is still all there is
             with atomic_file(folder / RESULTS) as file:

@@ -24,6 +24,8 @@ class tqdm(bar):
     """tqdm's own bar, with its arguments."""
 
     def __init__(self, *arguments, **options):
-        if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+        isatty = getattr(sys.stderr, "isatty", None)  # where there is no terminal at all, not even that
+        if not (isatty and isatty()) and "ipykernel" not in sys.modules:
             options.setdefault("mininterval", IN_A_FILE)
+            options.setdefault("maxinterval", IN_A_FILE)
         super().__init__(*arguments, **options)

@@ -191,7 +191,7 @@ class Tensor:
 
     def transpose(self, *axes):
         axes = _spread(axes) or range(self.ndim)[::-1]
-        return Transpose.apply(self, axes=tuple(axis % max(self.ndim, 1) for axis in axes))
+        return Transpose.apply(self, axes=tuple(axis + self.ndim if axis < 0 else axis for axis in axes))
 
 
 def _spread(numbers: tuple) -> tuple:

@@ -158,6 +158,15 @@ def spoiled(path, value=None, remove=False):
     return document
 
 
+@pytest.mark.parametrize("outline", [[0, 0, 0, 3, 0, 5], [1, 1, 3, 1, 2, 1]])
+def test_a_box_without_height_may_have_an_outline_without_pixels(tmp_path, outline):
+    """COCO's own training set has two such; they are left out."""
+    row = {"id": 99, "image_id": 30, "category_id": DOCUMENT["annotations"][0]["category_id"], "iscrowd": 0}
+    row |= {"bbox": [5, 4, 2, 0], "segmentation": [outline], "area": 0}
+    write(tmp_path, spoiled(["annotations", -1], row))
+    assert len(read_annotations(tmp_path / "annotations.json")["annotations"]) == 6
+
+
 FIRST = ("annotations", 0)
 RUNS = ("annotations", 1, "segmentation")
 BAD_ROWS = {

@@ -16,6 +16,7 @@ from minimrcnn import cli
 from minimrcnn.cli import main
 from minimrcnn.data.coco import CocoFolder
 from minimrcnn.data.faults import Fault, Faults
+from minimrcnn.data.folder import find_copies
 from minimrcnn.data.formats import FORMATS, open_data
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.data.statistics import describe_statistics, measure
@@ -126,6 +127,16 @@ def test_check_of_coco_goes_on_behind_bad_rows(tmp_path, capsys):
     write(tmp_path / "annotations.json", {"images": 5})
     code, _, err = run(capsys, "show", tmp_path, "--check", "--format", "coco")
     assert code == 2 and "annotations.json" in err
+
+
+def test_copies_are_told_by_all_bytes(tmp_path):
+    """Sizes and ends tell most files apart; only what they do not is read whole."""
+    whole = np.random.default_rng(0).bytes(200_000)
+    contents = whole, whole[:-1], whole[:90_000] + b"x" + whole[90_001:], whole, b"", b"x" + whole[1:], b"", whole
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}").write_bytes(content)
+    assert find_copies([tmp_path / f"{number}" for number in range(len(contents))]) == {3: 0, 6: 4, 7: 0}
+    assert find_copies([]) == {}
 
 
 def test_check_of_data_without_objects(tmp_path, capsys):

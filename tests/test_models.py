@@ -154,6 +154,12 @@ def test_what_no_array_depends_on_is_changed_in_loading(tmp_path):
         MaskRCNN.load(path, box_nms_thresh=3)
     with pytest.raises(DataError, match=r"(?s)model\.npz: .*fc7\.weight: shape \(16, 16\), wanted \(32, 32\)"):
         MaskRCNN.load(path, box_head_channels=32)
+    arrays, header = read_archive(path)
+    header["config"]["box_score_thresh"] = -1.0  # which was not refused once
+    write_archive(path, arrays, header)
+    with pytest.raises(DataError, match="box_score_thresh is -1.0, wanted a number from 0 to 1"):
+        MaskRCNN.load(path)
+    assert MaskRCNN.load(path, box_score_thresh=0).config.box_score_thresh == 0
 
 
 def test_bad_model_files(tmp_path):

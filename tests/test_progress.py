@@ -33,3 +33,10 @@ def test_a_file_gets_few_bars():
     slow = "import time\nfrom minimrcnn.progress import tqdm\nfor _ in tqdm(range(9)):\n    time.sleep(0.15)"
     done = subprocess.run([sys.executable, "-c", slow], capture_output=True, text=True)
     assert done.returncode == 0 and "9/9" in done.stderr and done.stderr.count("\r") <= 2, done.stderr
+
+
+def test_there_may_be_no_terminal_at_all():
+    silent = (
+        "import sys\nsys.stderr = None\nfrom minimrcnn.progress import tqdm\nprint(list(tqdm(range(3), disable=True)))"
+    )
+    assert subprocess.run([sys.executable, "-c", silent], capture_output=True, text=True).stdout == "[0, 1, 2]\n"

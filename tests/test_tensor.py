@@ -258,6 +258,8 @@ def test_axes_from_the_end():
     x = draw((2, 3, 4))
     gradcheck(lambda x: x.transpose(0, -1, 1) ** 2, x)
     assert x.transpose([2, 0, 1]).shape == x.transpose((2, 0, 1)).shape == (4, 2, 3)
+    with pytest.raises(ValueError, match="out of bounds"):
+        x.transpose(0, 1, 3)
     assert x.reshape([6, 4]).shape == (6, 4) and x.transpose().shape == (4, 3, 2)
 
 

@@ -357,8 +357,8 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
         raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
     if min(wanted_box(annotation)[2:]) != 0 or run_lengths.area(_counts(annotation, size)):
         _check_box(annotation["bbox"], size)
-    if isinstance(outline, list):
-        _check_meeting(annotation["bbox"], check_reach(outline, size))
+        if isinstance(outline, list):
+            _check_meeting(annotation["bbox"], check_reach(outline, size))
     if "area" not in annotation:
         annotation["area"] = run_lengths.area(_counts(annotation, size))
     if wanted_number(annotation, "area") < 0:

@@ -20,6 +20,7 @@ from minimrcnn.data.pictures import SUFFIXES
 from minimrcnn.errors import DataError
 
 MOST_FILES = 1_000_000  # a folder with more was named by mistake, such as the root of a disk
+END = 65536  # bytes at the beginning and at the end of a file, by which most photos of one size are told apart
 
 
 class DataFolder:
@@ -150,16 +151,24 @@ class DataFolder:
 def find_copies(paths: Sequence[Path]) -> dict[int, int]:
     """Files that hold the same bytes as an earlier one: from the place of each to that of the first.
 
-    Only files of one size are read.
+    Only of files of one size the ends are read, and only files with the same ends are read whole.
     """
-    sizes = [path.stat().st_size for path in paths]
-    count, first_of, found = Counter(sizes), {}, {}
-    for place, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-        if count[size] > 1:
-            first = first_of.setdefault(hashlib.sha256(path.read_bytes()).digest(), place)
-            if first != place:
-                found[place] = first
-    return found
+    keys: list[tuple] = [()] * len(paths)
+    for look in (lambda path: path.stat().st_size, hash_ends, lambda path: hashlib.sha256(path.read_bytes()).digest()):
+        count = Counter(keys)
+        keys = [(*key, look(path)) if count[key] > 1 else key for key, path in zip(keys, paths, strict=True)]
+    first_of: dict[tuple, int] = {}
+    places = {place: first_of.setdefault(key, place) for place, key in enumerate(keys)}
+    return {place: first for place, first in places.items() if first != place}
+
+
+def hash_ends(path: Path) -> bytes:
+    """A hash of the first and the last bytes of a file."""
+    with open(path, "rb") as file:
+        found = hashlib.sha256(file.read(END))
+        file.seek(-min(END, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        found.update(file.read())
+    return found.digest()
 
 
 def stem(name: str) -> str:

@@ -271,17 +271,16 @@ class MaskRCNN(Module):
         path : path
         **fields
             Fields of the Config to be set otherwise, of those that no array depends on:
-            ``MaskRCNN.load(path, box_detections_per_img=300, box_nms_thresh=0.3)``.
+            ``MaskRCNN.load(path, box_detections_per_img=300, box_nms_thresh=0.7)``.
 
         Raises
         ------
         DataError
-            The file is truncated, not a model, or of another architecture.
-        ValueError
-            A field is unknown, or cannot be what is given.
+            The file is truncated, not a model, or of another architecture; or a field is unknown, or cannot be what is
+            given.
         """
         arrays, header = read_model(path)
-        config = Config.from_dict(vars(config_of(path, header)) | fields)
+        config = config_of(path, header, **fields)
         try:
             model = cls.unfilled(config, arrays)
             model.load_arrays(arrays)

@@ -60,8 +60,8 @@ class Zeros(np.random.Generator):
         return self.draw(shape)
 
 
-def config_of(path, header: dict) -> Config:
-    """The Config in the header of a file, model or checkpoint, even of a training that is done.
+def config_of(path, header: dict, **fields) -> Config:
+    """The Config in the header of a file, model or checkpoint, even of a training that is done; with other ``fields``.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def config_of(path, header: dict) -> Config:
         There is none that this version knows.
     """
     try:
-        return Config.from_dict(header["config"])
+        return Config.from_dict({**header["config"], **fields})
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a model this version can load: {error}") from error
 
