@@ -22,6 +22,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.compiled import compiled
+from minimrcnn.kernels.direct_convolution import convolve_at
 from minimrcnn.kernels.epilogue import finish_value
 from minimrcnn.kernels.four import (
     FOUR,
@@ -46,27 +47,17 @@ def is_narrow(group_in: int, group_out: int) -> bool:
     return group_in % FOUR == 0 and max(group_in, group_out) <= NARROW
 
 
-@register_jitable
-def convolve_group_at(x, weight, stride, padding, n, oy, ox, channel):
-    """One output: the kernel laid over the channels of its group."""
-    total, group_in = x.dtype.type(0), weight.shape[2]
-    first = channel // (weight.shape[3] // (x.shape[3] // group_in)) * group_in
-    for ky in range(weight.shape[0]):
-        for kx in range(weight.shape[1]):
-            row, column = oy * stride + ky - padding, ox * stride + kx - padding
-            if row >= 0 and row < x.shape[1] and column >= 0 and column < x.shape[2]:
-                for i in range(group_in):
-                    total += x[n, row, column, first + i] * weight[ky, kx, i, channel]
-    return total
-
-
 @compiled()
 def convolve_narrow_groups_cpu(x, weight, bias, residual, relu, stride, padding, y):
+    group_in = weight.shape[2]
+    group_out = y.shape[3] // (x.shape[3] // group_in)
     for n in range(y.shape[0]):
         for oy in range(y.shape[1]):
             for ox in range(y.shape[2]):
                 for channel in range(y.shape[3]):
-                    total = convolve_group_at(x, weight, stride, padding, n, oy, ox, channel)
+                    first = channel // group_out * group_in
+                    own = x[:, :, :, first : first + group_in]  # what its group sees
+                    total = convolve_at(own, weight, stride, padding, n, oy, ox, channel)
                     if residual.size > 0:
                         total += residual[n, oy, ox, channel]
                     y[n, oy, ox, channel] = finish_value(total, bias, channel, relu, y.dtype.type)

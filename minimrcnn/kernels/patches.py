@@ -77,13 +77,6 @@ def find_seen(x, n, y, column, channel):
 
 
 @register_jitable
-def read_patch(x, n, y, column, channel):
-    """A number of the map, 0 outside."""
-    inside, place = find_seen(x, n, y, column, channel)
-    return read_at(x, place) if inside else x.dtype.type(0)
-
-
-@register_jitable
 def next_position(n, oy, ox, out_size):
     """The output position after this one; 32 bits are enough."""
     n, oy, ox = np.uint32(n), np.uint32(oy), np.uint32(ox + 1)
@@ -95,10 +88,29 @@ def next_position(n, oy, ox, out_size):
 
 
 @register_jitable
-def read_fours_of_patch(x, n, y, column, channel):
+def find_four_seen(x, position, stride, down, across, out_size, channel):
+    """`find_seen` of what one tap sees at an output position and at the three after it."""
+    n, oy, ox = position
+    a = find_seen(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    b = find_seen(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    c = find_seen(x, n, oy * stride + down, ox * stride + across, channel)
+    n, oy, ox = next_position(n, oy, ox, out_size)
+    return a, b, c, find_seen(x, n, oy * stride + down, ox * stride + across, channel)
+
+
+@register_jitable
+def read_patch(x, seen):
+    """A number of the map, 0 outside."""
+    inside, place = seen
+    return read_at(x, place) if inside else x.dtype.type(0)
+
+
+@register_jitable
+def read_four_of_patch(x, seen):
     """Four channels of the map side by side, 0 outside."""
-    F = x.dtype.type
-    inside, place = find_seen(x, n, y, column, channel)
+    F, (inside, place) = x.dtype.type, seen
     values = (F(0), F(0), F(0), F(0))
     if inside:
         values = read_side_by_side(x, place)
@@ -106,19 +118,11 @@ def read_fours_of_patch(x, n, y, column, channel):
 
 
 @register_jitable
-def gather_fours(x, position, stride, down, across, out_size, channel, group, row, column, patches):
-    """What one tap sees of four channels at four output positions, into a column and the three behind it; all are read
-    before the first is written, as memory is slow to answer."""
-    n, oy, ox = position
-    a = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    b = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    c = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    d = read_fours_of_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    rows = choose_four(row, 1, patches.shape[1])
-    places = places_of_rows(patches.shape, group, rows, column)
+def gather_fours(x, seen, rows, places, patches):
+    """Four channels at four output positions, into a column and the three behind it; all are read before the first is
+    written, as memory is slow to answer."""
+    a, b = read_four_of_patch(x, seen[0]), read_four_of_patch(x, seen[1])
+    c, d = read_four_of_patch(x, seen[2]), read_four_of_patch(x, seen[3])
     write_side_by_side(a, places[0], patches)
     if rows[1] > rows[0]:
         write_side_by_side(b, places[1], patches)
@@ -129,19 +133,11 @@ def gather_fours(x, position, stride, down, across, out_size, channel, group, ro
 
 
 @register_jitable
-def gather_ones(x, position, stride, down, across, out_size, channel, group, row, column, patches):
+def gather_ones(x, seen, rows, places, patches):
     """The same of one channel."""
-    n, oy, ox = position
-    a = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    b = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    c = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    n, oy, ox = next_position(n, oy, ox, out_size)
-    d = read_patch(x, n, oy * stride + down, ox * stride + across, channel)
-    rows = choose_four(row, 1, patches.shape[1])
+    a, b, c, d = read_patch(x, seen[0]), read_patch(x, seen[1]), read_patch(x, seen[2]), read_patch(x, seen[3])
     values = a, b if rows[1] > rows[0] else a, c if rows[2] > rows[0] else a, d if rows[3] > rows[0] else a
-    write_places(values, places_of_rows(patches.shape, group, rows, column), patches)
+    write_places(values, places, patches)
 
 
 def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patches):
@@ -160,10 +156,13 @@ def gather_patches_cuda(x, first, kernel_size, stride, padding, out_size, patche
     down, across = divide(tap, kernel_size[1])
     down, across = down - padding, across - padding
     position = find_cell(first + row, (0, out_size[0], out_size[1]))
+    seen = find_four_seen(x, position, stride, down, across, out_size, channel)
+    rows = choose_four(row, 1, count)
+    places = places_of_rows(patches.shape, group, rows, column)
     if together == FOUR:
-        gather_fours(x, position, stride, down, across, out_size, channel, group, row, column, patches)
+        gather_fours(x, seen, rows, places, patches)
     else:
-        gather_ones(x, position, stride, down, across, out_size, channel, group, row, column, patches)
+        gather_ones(x, seen, rows, places, patches)
 
 
 @register_jitable

@@ -154,7 +154,6 @@ def run_steps(
 
         def keep(steps: int) -> None:
             """Save, after the log: a checkpoint must not count steps that a power cut took from the log."""
-            log.flush()
             os.fsync(log.fileno())
             save(steps)
 
