@@ -45,7 +45,7 @@ WHOLE = ("inference", "training_step", "demo_step")
 COMPARED = {"matmul_simple", "matmul_tiled", "matmul_blocked", "direct_convolution"}
 ONLY_ON_A_GPU = COMPARED | {
     *("gather_patches", "scatter_patches", "epilogue", "winograd_transform_input", "winograd_transform_output"),
-    *("convolve_narrow_groups", "nms_compare", "nms_settle"),
+    *("convolve_narrow_groups", "nms_sort", "nms_compare", "nms_settle"),
     *("winograd_transform_gradient", "winograd_transform_kernel", "winograd_transform_kernel_back"),
 }
 # Gradients in a fixed order have the CPU's body; the whole networks take them on a GPU, and fold statistics.

@@ -144,6 +144,7 @@ THREADS = {
     "roi_pool_gradient": lambda gradient, *_: gradient.size,
     "roi_align_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
     "roi_pool_gradient_in_order": lambda *a: a[-1][..., 0].size * WARP,
+    "nms_sort": lambda boxes, *_: len(boxes),
     "nms_settle": lambda *_: nms.SETTLERS,
     "fold_statistics": lambda *a: a[-1].shape[1],
     "relu_gradient": lambda *a: blocks(a[-1].size, 4),

@@ -90,6 +90,12 @@ def _box_iou(rng):
     return draw_boxes(rng, 7), draw_boxes(rng, 5), np.full((7, 5), 7, np.float32)
 
 
+def _nms_sort(rng, count):
+    """Few different scores, infinite ones and some that are no numbers."""
+    scores = rng.choice(np.array([0.5, -1, 0.0, -0.0, 3e38, np.inf, -np.inf, np.nan], np.float32), count)
+    return draw_boxes(rng, count), scores, np.full(count, 7, np.int64), np.full((4, count), 7, np.float32)
+
+
 def _nms_compare(rng, count, first):
     boxes = np.ascontiguousarray(draw_boxes(rng, count).T)
     return boxes, 0.3, first, np.full((min(count - first, 70), -(-count // nms.BITS)), 7, np.uint64)
@@ -106,7 +112,7 @@ def _nms_settle(rng, count, leaders, first):
     gone = rng.integers(0, 2**63, (2, words), np.uint64)
     kept = np.zeros(1 + count, np.int64)
     kept[0] = 2 if first else 0
-    return suppresses, first, gone[0] & gone[1], kept
+    return suppresses, rng.permutation(count), first, gone[0] & gone[1], kept
 
 
 def normal(rng, *shape):
@@ -264,6 +270,7 @@ ARGUMENTS = {
     "roi_pool_gradient": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "roi_pool_gradient_in_order": each(_roi_pool_gradient, (0,), (1,), (2,)),
     "box_iou": [_box_iou],
+    "nms_sort": each(_nms_sort, (1,), (150,)),
     "nms_compare": each(_nms_compare, (150, 0), (37, 0), (150, 128)),
     "nms_settle": each(_nms_settle, (150, 150, 0), (37, 37, 0), (200, 72, 128), (5000, 64, 0)),
     "relu_gradient": [_relu_gradient],

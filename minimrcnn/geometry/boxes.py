@@ -155,30 +155,26 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
         If there is not one score a box.
     """
     boxes, scores = _check_scored("nms", boxes, scores)
-    order = best_first(scores)
-    ordered = module_of(boxes).ascontiguousarray(boxes[order].T)  # (4, P)
     if device_of(boxes) == "cuda":
-        kept = _find_kept(ordered, iou_threshold)
-        count = int(to_device(kept[:1], "cpu")[0])  # here the host waits
-        return order[kept[1 : 1 + count]]
+        return _nms_on_a_gpu(boxes, scores, iou_threshold)
+    order = best_first(scores)
     keep = np.ones(len(boxes), np.bool_)
-    nms_kernels.suppress(ordered, iou_threshold, keep)
+    nms_kernels.suppress(np.ascontiguousarray(boxes[order].T), iou_threshold, keep)
     return order[keep]
 
 
-def _find_kept(boxes, iou_threshold: float):
-    """On a GPU: an array (1 + P,) int64 of how many of the boxes (4, P), best first, stay, and their numbers in order.
-
-    Nothing is copied, and the host does not wait.
-    """
-    xp, count, threshold = module_of(boxes), boxes.shape[1], nms_kernels.round_down(iou_threshold)
+def _nms_on_a_gpu(boxes, scores, iou_threshold: float):
+    """The host waits for one number, how many stay; there is a start of a kernel for every step, and nothing beside."""
+    xp, count, threshold = module_of(boxes), len(boxes), nms_kernels.round_down(iou_threshold)
+    order, ordered = xp.empty(count, np.int64), xp.empty((4, count), np.float32)
+    nms_kernels.nms_sort(boxes, xp.ascontiguousarray(scores), order, ordered)
     words = -(-count // nms_kernels.BITS)
     gone, kept = xp.zeros(words, np.uint64), xp.zeros(1 + count, np.int64)
     for first in range(0, count, nms_kernels.LEADERS):
         suppresses = xp.empty((min(nms_kernels.LEADERS, count - first), words), np.uint64)
-        nms_kernels.nms_compare(boxes, threshold, first, suppresses)
-        nms_kernels.nms_settle(suppresses, first, gone, kept)
-    return kept
+        nms_kernels.nms_compare(ordered, threshold, first, suppresses)
+        nms_kernels.nms_settle(suppresses, order, first, gone, kept)
+    return kept[1 : 1 + int(to_device(kept[:1], "cpu")[0])]
 
 
 def best_first(scores):
