@@ -95,8 +95,8 @@ def test_gradients_against_differences(calls):
         (8, 8, 1, np.float32, False),
         (1, 1, 16, np.float32, True),  # each channel alone
         (16, 16, 2, np.float64, False),
-        (8, 8, 3, np.float32, False),  # half of the second vector would be beyond
-        (8, 8, 3, np.float64, True),
+        (8, 8, 3, np.float32, True),
+        (4, 4, 3, np.float32, False),  # half of the last vector would be beyond
     ],
 )
 def test_who_goes_this_way(inside, outside, groups, dtype, goes, calls):

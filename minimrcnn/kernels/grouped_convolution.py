@@ -1,28 +1,31 @@
 """Convolution whose channels fall into narrow groups that see only each other (ResNeXt).
 
-A product with 4 or 8 columns leaves most of a vector empty. But channels lie side by side, and so do groups: a vector
-of 16 numbers holds what 4 groups of 4 channels see at a place. So, for one such vector of outputs:
+A product with 4 or 8 columns leaves most of a vector empty. But outputs of a group lie side by side, and so do groups.
+For a vector of outputs at a place:
 
-1. for every tap of the kernel, read the vector that the tap sees;
-2. for every channel i of a group, give each lane its own group's channel i, by moving numbers around in the register:
-   for i = 1, a0 a1 a2 a3 b0 b1 b2 b3 ... become a1 a1 a1 a1 b1 b1 b1 b1 ...; multiply by the weights of channel i,
-   which lie side by side for all outputs (`cut_into_vectors`), and add up;
+1. for every tap of the kernel and every channel i of a group, each lane needs its own group's channel i, as the tap
+   sees it. Where the lanes are all of one group, that is one number, which a load spreads over the vector. Where a
+   vector holds several groups, it is a move within the register: for i = 1, a0 a1 a2 a3 b0 b1 b2 b3, channels of groups
+   a and b, become a1 a1 a1 a1 b1 b1 b1 b1;
+2. multiply by the weights of channel i, which lie side by side for all outputs (`cut_into_vectors`), and add up;
 3. bias, residual and ReLU when a line is done, while it is in cache.
 
-Eight places of a line (four without AVX-512) take turns, so that weights are read once for all of them, and no sum
-waits for the one before. With stride 1, neighbors see the same numbers by different taps, and three taps share what was
-moved around for one. What the kernel sees beyond the map is left out.
+Eight places of a line take turns, so that weights are read once for all of them, and no sum waits for the one before.
+With stride 1, neighbors see the same numbers by different taps, and three taps share what was spread for one. What the
+kernel sees beyond the map is left out.
 
-Products of 32 by 32 channels, mostly zeros, took 39 ms for 256 channels in groups of 8 at 100x136, and this takes 13.
+Products of 32 by 32 channels, mostly zeros, took four times as long for 256 channels in groups of 8 at 100x136.
 
-Groups of 1, 2, 4, 8 or 16 channels can be done so, in double precision of up to 8: what divides a vector; and all
-channels together must fill whole vectors. As for products, Numba has no word for it, so it is written in the compiler's
-own language; the Python twin says what is computed, and is what a debugger steps into (NUMBA_DISABLE_JIT=1).
+Groups of 1, 2, 4, 8 or 16 channels can be done so, in double precision of up to 8; and all channels together must fill
+whole vectors. As for products, Numba has no word for it, so it is written in the compiler's own language; the Python
+twin says what is computed, and is what a debugger steps into (NUMBA_DISABLE_JIT=1).
 
 Shapes: x (N, H, W, C), y (N, OH, OW, C); weight (C / lanes, KH, KW, C / groups, lanes), a vector having so many lanes.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 import numpy as np
 from llvmlite import ir
@@ -34,18 +37,25 @@ from numba.extending import intrinsic
 from minimrcnn.kernels.cells import make_variables
 from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.convolution import find_inside, find_taps, finish_rows
-from minimrcnn.kernels.instructions import declare_fused, locate
+from minimrcnn.kernels.instructions import declare_fused, locate, prefetch, spread
 from minimrcnn.kernels.product import VECTOR, WIDE
 from minimrcnn.kernels.twin import Twin
 
-# Places of a line that take turns: eight sums and what they need fill the 32 registers of AVX-512.
-PLACES = 8 if WIDE > 1 else 4
+PLACES = 8  # of a line take turns: their sums, a number to multiply and three weights fill the 16 registers of AVX2
+REGISTER = VECTOR if WIDE > 1 else VECTOR // 2  # bytes
+
+
+def count_lanes(width: int, itemsize: int) -> int:
+    """How many outputs a vector has, for groups of ``width`` channels.
+
+    A group's where they fill half of the longest vector: moving numbers around for two of them took longer.
+    """
+    return width if VECTOR // 2 <= width * itemsize <= REGISTER else REGISTER // itemsize
 
 
 def fits_a_vector(width: int, channels: int, itemsize: int) -> bool:
-    """Whether groups of ``width`` channels can be done here: whole groups in a vector, whole vectors in a place."""
-    lanes = VECTOR // itemsize
-    return lanes % width == 0 and channels % lanes == 0
+    """Whether groups of ``width`` channels can be done here: narrow ones, and whole vectors in a place."""
+    return VECTOR // itemsize % width == 0 and channels % count_lanes(width, itemsize) == 0
 
 
 def cut_into_vectors(weight):
@@ -53,7 +63,7 @@ def cut_into_vectors(weight):
 
     Read where it lies, a row of the weight is on a page of its own: 512 channels took up to 1.6 times as long.
     """
-    lanes = VECTOR // weight.itemsize
+    lanes = count_lanes(weight.shape[2], weight.itemsize)
     return np.ascontiguousarray(weight.reshape(*weight.shape[:3], -1, lanes).transpose(3, 0, 1, 2, 4))
 
 
@@ -70,15 +80,17 @@ def make_sum(places: int, together: int):
 
         ``twos`` is as in `convolve_groups_cpu`.
         """
-        lanes, width = VECTOR // x.itemsize, 2 ** len(twos)
-        own = slice(block * lanes, (block + 1) * lanes)
+        width = 2 ** len(twos)
+        lanes = count_lanes(width, x.itemsize)
+        own = np.arange(block * lanes, (block + 1) * lanes)
+        groups = own // width * width  # where each lane's group begins
         for t in range(places):
             line[place + t, own] = 0
             for ky in range(first_y, last_y):
                 for kx in range(first_x, last_x):
-                    seen = x[row + ky, column + t * stride + kx, own].reshape(-1, width)  # (groups, width)
                     for i in range(width):
-                        line[place + t, own] += np.repeat(seen[:, i], width) * weight[block, ky, kx, i]
+                        seen = x[row + ky, column + t * stride + kx, groups + i]
+                        line[place + t, own] += seen * weight[block, ky, kx, i]
 
     @intrinsic
     def compiled_add_taps(
@@ -100,34 +112,51 @@ def generate_sum(places, together, context, builder, signature, arguments):
     x, weight, line = (context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 11))
     kind, width = signature.args[0].dtype, 2 ** len(signature.args[2])
     itemsize = kind.bitwidth // 8
-    lanes = VECTOR // itemsize
+    lanes = count_lanes(width, itemsize)
     integer, vector = ir.IntType(64), ir.VectorType(context.get_value_type(kind), lanes)
     fused = declare_fused(builder, vector)
-    sums = make_variables(builder, vector, 0.0, places)
-    nothing = ir.Constant(vector, ir.Undefined)
+    chains = max(1, 4 // places)  # a single place's sum is cut into four that do not wait for one another
+    sums = make_variables(builder, vector, 0.0, places * chains)
     channel = builder.mul(block, integer(lanes))
+    group = builder.mul(
+        builder.udiv(channel, integer(width)), integer(width)
+    )  # where it begins, or the first of several
+    columns = [builder.add(column, builder.mul(stride, integer(t))) for t in range(places + together - 1)]
+
+    def see(cell, i):
+        """Each lane's own group's channel i of a cell, whose address is of the group's first."""
+        if lanes <= width:
+            return spread(builder, builder.load(builder.gep(cell, [integer(i)])), lanes)
+        numbers = builder.load(builder.bitcast(cell, vector.as_pointer()), align=itemsize)
+        from_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [n // width * width + i for n in range(lanes)])
+        return builder.shuffle_vector(numbers, ir.Constant(vector, ir.Undefined), from_lane)
+
     with cgutils.for_range_slice(builder, first_y, last_y, integer(1), inc=True) as (ky, _):
         with cgutils.for_range_slice(builder, first_x, last_x, integer(together), inc=True) as (kx, _):
-            y, left = builder.add(row, ky), builder.add(column, kx)
-            columns = [builder.add(left, builder.mul(stride, integer(t))) for t in range(places + together - 1)]
-            seen = [builder.load(locate(builder, x, vector, y, at, channel), align=itemsize) for at in columns]
+            y = builder.add(row, ky)
+            cells = [locate(builder, x, vector.element, y, builder.add(at, kx), group) for at in columns]
             totals = [builder.load(total) for total in sums]
             factors_at = locate(builder, weight, vector, block, ky, kx)  # those of all channels of a tap, tap after tap
             for i in range(width):
-                from_lane = [lane // width * width + i for lane in range(lanes)]
-                from_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), from_lane)
-                moved = [builder.shuffle_vector(numbers, nothing, from_lane) for numbers in seen]
-                for k in range(together):
-                    factors = builder.load(builder.gep(factors_at, [integer(k * width + i)]), align=itemsize)
-                    totals = [
-                        builder.call(fused, [numbers, factors, total])
-                        for numbers, total in zip(moved[k : k + places], totals, strict=True)
-                    ]
+                factors = [
+                    builder.load(builder.gep(factors_at, [integer(k * width + i)]), align=itemsize)
+                    for k in range(together)
+                ]
+                for t, cell in enumerate(cells):
+                    numbers = see(cell, i)
+                    for k, factor in enumerate(factors):
+                        if 0 <= t - k < places:
+                            which = (t - k) * chains + i % chains
+                            totals[which] = builder.call(fused, [numbers, factor, totals[which]])
             for total, place_of_sum in zip(totals, sums, strict=True):
                 builder.store(total, place_of_sum)
-    for t, total in enumerate(sums):
+    below = builder.add(row, builder.extract_value(weight.shape, 1))
+    for t in range(places):
+        # The next line sees a row more; where but a vector of a cell is read at a time, no processor foresees the next.
+        prefetch(builder, locate(builder, x, vector, below, columns[t], channel))
+        parts = [builder.load(total) for total in sums[t * chains : (t + 1) * chains]]
         target = locate(builder, line, vector, builder.add(place, integer(t)), channel)
-        builder.store(builder.load(total), target, align=itemsize)
+        builder.store(reduce(builder.fadd, parts), target, align=itemsize)
     return context.get_dummy_value()
 
 
@@ -144,8 +173,9 @@ def convolve_line_of_groups(x, weight, twos, top, stride, padding, bias, residua
     for block in range(blocks):
         place = np.int64(0)
         while place < len(line):
-            left = place * stride - padding
-            if first <= place and place + PLACES <= last:
+            if first <= place < last and last - first >= PLACES:
+                place = min(place, last - PLACES)  # where fewer are left, some are done once more
+                left = place * stride - padding
                 if stride == 1 and kernel_width % 3 == 0:
                     add_threes_of_many(x, weight, twos, top, left, first_y, last_y, np.int64(0),
                                        np.int64(kernel_width), block, stride, line, place)  # fmt: skip
@@ -154,6 +184,7 @@ def convolve_line_of_groups(x, weight, twos, top, stride, padding, bias, residua
                                      np.int64(kernel_width), block, stride, line, place)  # fmt: skip
                 place += PLACES
             else:
+                left = place * stride - padding
                 first_x, last_x = find_taps(left, kernel_width, width)
                 add_taps_of_one(x, weight, twos, top, left, first_y, last_y, first_x, last_x,
                                 block, stride, line, place)  # fmt: skip
