@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ CPU_ONLY = {
     "winograd",
     "winograd_apart",
     "winograd_weight_gradient",
+    "pack_weight",
 }
 
 
@@ -64,6 +68,34 @@ def twin():
     twin.calls = calls
     yield twin
     del Twin.registry["test_twin"]
+
+
+OVERLAPPING = """
+import threading
+import numba, numpy as np
+from minimrcnn.kernels.box_iou import box_iou
+from minimrcnn.kernels.product import pack_weight, panels_shape
+
+def launch():
+    boxes, weight = np.zeros((200, 4), np.float32), np.zeros((1, 64, 64), np.float32)
+    for _ in range(200):
+        box_iou(boxes, boxes, np.empty((200, 200), np.float32))
+        pack_weight(weight, weight[0, 0, :0], False, np.empty((1, 1, *panels_shape(64, 64, 4)), np.float32))
+
+threads = [threading.Thread(target=launch) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(numba.threading_layer())
+"""
+
+
+def test_python_threads_take_turns_where_numbas_layer_serves_but_one():
+    """It would end the process. Also before anything was launched, which is when Numba chooses its layer."""
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", OVERLAPPING], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "workqueue", done.stderr
 
 
 def test_nothing_is_launched_for_an_empty_output(twin):

@@ -32,8 +32,7 @@ class Batch(NamedTuple):
 class Loader:
     """Iterate over batches of a data set forever, preparing them in one background thread.
 
-    One thread and no more: it shares the processor with the training step, whose kernels are parallel, and must not
-    run parallel kernels itself (two Python threads that launch such kernels abort under Numba's ``workqueue`` layer).
+    One thread and no more: it shares the processor with the training step, whose kernels are parallel.
 
     Parameters
     ----------

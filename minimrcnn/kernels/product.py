@@ -37,6 +37,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.instructions import declare_fused, locate, prefetch, spread
+from minimrcnn.kernels.twin import Twin
 
 ROWS = 6  # of a tile
 VECTOR = 64  # bytes; a processor with shorter vectors takes two or four for one
@@ -230,7 +231,7 @@ def pack(matrix, panels):
 
 
 @compiled(parallel=True)
-def pack_weight(weight, scale, turned, panels):
+def pack_weight_cpu(weight, scale, turned, panels):
     """panels (groups, T, P, K, width) of weight (T, I, O) * scale (O,): of the columns of each group, transposed if
     ``turned``. An empty scale is none.
 
@@ -250,6 +251,9 @@ def pack_weight(weight, scale, turned, panels):
             pack_rows(weight[t], g * columns, columns, first, last, panels[g, t])
             if scale.size:
                 scale_packed(scale, g * columns, columns, first, last, panels[g, t])
+
+
+pack_weight = Twin("pack_weight", pack_weight_cpu)
 
 
 @compiled_task

@@ -4,7 +4,8 @@ How a call goes:
 
 1. An empty output asks for nothing: nothing is launched.
 2. The last argument says where the work is: a NumPy array means the CPU body, an array with
-   ``__cuda_array_interface__`` (CuPy's) the CUDA body.
+   ``__cuda_array_interface__`` (CuPy's) the CUDA body. Where Numba's threads cannot serve two of Python's at once, the
+   CPU body waits for its turn.
 3. The CUDA body gets its numbers in float32 (a Python float would drag 64-bit arithmetic into every thread) and a
    one-dimensional grid of blocks of 128 threads, one thread for each element of the output; both unless told otherwise.
    If it adds to its output, that is filled with zeros first.
@@ -21,14 +22,15 @@ give the same bits, unless a body says otherwise.
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
-from numba import config
+from numba import config, threading_layer
 from numba.extending import register_jitable
 
 from minimrcnn.kernels.launch import CudaKernel
@@ -41,6 +43,7 @@ if config.ENABLE_CUDASIM or find_spec("numba_cuda") is not None:
 
 THREADS_PER_BLOCK = 128
 COUNTABLE = 2**32  # threads are counted in 32 bits, and so are places in an array (`kernels.places`)
+TURN, NO_TURN = threading.RLock(), nullcontext()  # to run a CPU body where one at a time may, and elsewhere
 WARP = 32  # threads that run in step and whose loads of neighboring numbers are one
 
 # Where a GPU can it rounds a * b + c once, a CPU twice. A body that must decide exactly as its CPU twin does, in that a
@@ -51,6 +54,17 @@ else:
     from numba.cuda import libdevice
 
     rounded_product = libdevice.fmul_rn
+
+
+def may_overlap() -> bool:
+    """Whether several Python threads may run parallel kernels at once.
+
+    Numba's ``workqueue``, which is what it has on macOS, ends the process then; the kernels have let go of the GIL.
+    """
+    try:
+        return threading_layer() != "workqueue"
+    except ValueError:  # the first launch will tell
+        return False
 
 
 @register_jitable
@@ -133,7 +147,8 @@ class Twin:
         output = arguments[-1]
         if isinstance(output, np.ndarray):
             if output.size > 0:
-                self.cpu(*arguments)
+                with NO_TURN if may_overlap() else TURN:
+                    self.cpu(*arguments)
         elif hasattr(type(output), "__cuda_array_interface__"):  # CuPy makes the property itself anew each time
             self.launch(*arguments)
         else:
