@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +56,8 @@ def read_title(path: Path) -> str:
     return text.partition("\n")[0]
 
 
-def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> int:
-    """Run a lesson as ``python lessons/NN_name.py`` would; returns its exit code.
+def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> None:
+    """Run a lesson as ``python lessons/NN_name.py`` would, but in this process, where Ctrl-C is dealt with.
 
     Raises
     ------
@@ -67,12 +66,10 @@ def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> int:
     """
     for lesson in lessons:
         if lesson.number == number:
-            home = str(Path(__file__).parents[1])  # a clone that is not installed
-            environment = {
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
-            }
-            return subprocess.run([sys.executable, str(lesson.path), *arguments], env=environment).returncode
+            sys.argv = [str(lesson.path), *arguments]
+            sys.path.insert(0, str(lesson.path.parent))
+            runpy.run_path(str(lesson.path), run_name="__main__")
+            return
     raise DataError(f"lesson {number}: there are {', '.join(str(lesson.number) for lesson in lessons)}")
 
 
@@ -80,7 +77,8 @@ def lessons_command(options, arguments) -> int:
     """``minimrcnn lessons [N]``: run lesson N with what else was given, or list them all."""
     lessons = find_lessons(options.folder)
     if options.number is not None:
-        return run_lesson(options.number, lessons, arguments)
+        run_lesson(options.number, lessons, arguments)
+        return 0
     for lesson in lessons:
         print(f"{lesson.number:2}  {lesson.title}")
     print("\nminimrcnn lessons N runs one; or open it in an editor and run it cell by cell")

@@ -56,15 +56,32 @@ def test_numbers_follow_one_another():
     assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
 
 
-def test_list_and_run(tmp_path):
-    (tmp_path / "03_third.py").write_text('"""The third.\n\nMore.\n"""\nimport sys\n\nsys.exit(len(sys.argv))\n')
+@pytest.fixture
+def as_it_was(monkeypatch):
+    """What a lesson that is run in this process leaves behind."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def test_list_and_run(tmp_path, capsys, as_it_was):
+    third = '"""The third.\n\nMore.\n"""\nimport sys\n\nfrom beside import WORD\n\nprint(WORD, *sys.argv[1:])\n'
+    (tmp_path / "03_third.py").write_text(third)
     (tmp_path / "01_first.py").write_text('"""The first."""\n')
-    (tmp_path / "style.py").write_text("")
+    (tmp_path / "beside.py").write_text('WORD = "third"\n')
     lessons = find_lessons(tmp_path)
     assert [(lesson.number, lesson.title) for lesson in lessons] == [(1, "The first."), (3, "The third.")]
-    assert run_lesson(1, lessons) == 0 and run_lesson(3, lessons, ["--quick"]) == 2
+    run_lesson(3, lessons, ["--quick"])
+    assert capsys.readouterr().out == "third --quick\n"
     with pytest.raises(DataError, match="lesson 2: there are 1, 3"):
         run_lesson(2, lessons)
+
+
+@pytest.mark.parametrize("stop, code", [("KeyboardInterrupt", 130), ("BrokenPipeError", 141)])
+def test_a_lesson_that_is_stopped_shows_no_traceback(stop, code, tmp_path):
+    (tmp_path / "01_first.py").write_text(f'"""The first."""\n\nraise {stop}\n')
+    command = [sys.executable, "-m", "minimrcnn", "lessons", "1", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr
 
 
 def test_nowhere(tmp_path, monkeypatch):
