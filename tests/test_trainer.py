@@ -15,7 +15,7 @@ import pytest
 
 from minimrcnn.archive import read_archive
 from minimrcnn.errors import DataError
-from minimrcnn.training.lock import lock_folder
+from minimrcnn.training.lock import lock_folder, open_locked
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import train
 from tests.tiny_model import TinyData, TinyModel
@@ -124,6 +124,13 @@ def test_a_lock_that_its_owner_removed_locks_nobody_out(tmp_path):
         assert removed and path.exists()
         with pytest.raises(DataError, match="another training"), lock_folder(tmp_path):
             pass
+
+
+def test_a_lock_where_no_file_is_the_one_it_was(tmp_path):
+    """As on drives that Windows mounts over WebDAV, which number a file anew whenever it is opened."""
+    with mock.patch("os.name", "nt"), mock.patch("os.path.samestat", side_effect=[False, False]):
+        file = open_locked(tmp_path / "train.lock")
+    file.close()
 
 
 def test_a_log_may_lack_steps(tmp_path):

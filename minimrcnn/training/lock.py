@@ -62,6 +62,7 @@ def open_locked(path: Path):
                 f"{path.parent}: another training writes into this folder; wait for it, stop it, or name another folder"
             ) from None
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            # Windows removes no open file, and on some of its network drives no file is the one it was.
+            if os.name == "nt" or os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
         file.close()
