@@ -218,7 +218,7 @@ def test_safe_join(tmp_path):
     for name in ("/etc/passwd", "\\\\server\\a.png", "C:\\a.png", "c:a.png"):
         with pytest.raises(DataError, match="is absolute"):
             safe_join(tmp_path, name)
-    for name in ("", ".", "./", "a\0.png"):
+    for name in ("", ".", "./", "a\0.png", "\ud800.png"):
         with pytest.raises(DataError, match="names no file"):
             safe_join(tmp_path, name)
 

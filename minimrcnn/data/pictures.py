@@ -191,11 +191,15 @@ def safe_join(folder: str | os.PathLike, name: str) -> Path:
     """
     plain = name.replace("\\", "/")
     path = Path(folder) / plain
-    if not plain.strip("./") or "\0" in plain:
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError:  # a zero in it, or letters that a system of fewer has no files with
+        real = None
+    if not plain.strip("./") or real is None:
         raise DataError(f"file name {name!r} names no file in {folder}")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain):
         raise DataError(f"file name {name!r} is absolute, wanted a name relative to {folder}")
-    if ".." in plain.split("/") or Path(os.path.realpath(folder)) not in Path(os.path.realpath(path)).parents:
+    if ".." in plain.split("/") or Path(os.path.realpath(folder)) not in real.parents:
         raise DataError(f"file name {name!r} leads out of {folder}; put the file into the folder")
     return path
 
