@@ -192,4 +192,11 @@ def read_results(path: Path) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads our words goes away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -14,6 +14,7 @@ import argparse
 import gc
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -109,6 +110,7 @@ def widen(value: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is for the contest to speak of
     parser = argparse.ArgumentParser()
     parser.add_argument("role")
     parser.add_argument("--layout")

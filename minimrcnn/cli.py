@@ -105,6 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
     reads our words goes away, as `head` does.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, or of pythonw, which has no terminal
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     options, others = make_parser().parse_known_args(arguments)
     options.command_to_resume = spell_command([*arguments, *(() if "--resume" in arguments else ("--resume",))])
     if others and options.command != "lessons":  # which are for the lesson

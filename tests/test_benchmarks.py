@@ -52,6 +52,13 @@ ONLY_ON_A_GPU = COMPARED | {
 BESIDE_THE_WORKS = COMPARED | {"roi_align_gradient_in_order", "roi_pool_gradient_in_order", "fold_statistics"}
 
 
+def test_a_reader_that_goes_away():
+    command = [sys.executable, "-m", "benchmarks", "--list"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+
+
 def test_every_twin_is_timed(monkeypatch):
     called = set()
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from html import escape
 from pathlib import Path
@@ -110,6 +111,14 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.strip() == f"minimrcnn {minimrcnn.__version__}"
+
+
+def test_a_program_without_a_terminal(tmp_path):
+    """As pythonw starts it on Windows, or a service whose output is closed."""
+    (tmp_path / "01_first.py").write_text('"""The first."""\n')
+    code = "import sys\nsys.stdout = sys.stderr = None\nfrom minimrcnn.cli import main\nsys.exit(main(sys.argv[1:]))"
+    for arguments, expected in ((["lessons", "--folder", tmp_path], 0), (["show", tmp_path / "nowhere"], 2)):
+        assert subprocess.run([sys.executable, "-c", code, *arguments]).returncode == expected
 
 
 @pytest.mark.parametrize(
