@@ -41,3 +41,24 @@ def test_an_edit_in_another_file_is_noticed(tmp_path):
     assert source.count("value += bias[channel]") == 1
     epilogue.write_text(source.replace("value += bias[channel]", "value -= bias[channel]"), encoding="utf-8")
     assert ask() == "0.0 1"
+
+
+# As where neither the package's folder nor the user's may be written.
+NOWHERE = """
+from numba.core import caching
+caching.CacheImpl._locator_classes[:] = [caching.UserProvidedCacheLocator]
+import os
+from minimrcnn.geometry import run_lengths
+place = os.environ["NUMBA_CACHE_DIR"]
+run_lengths.iou([[0, 4]], [[0, 4]], [False])
+print(place, len(os.listdir(place)))
+"""
+
+
+def test_where_nothing_may_be_kept(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-c", NOWHERE]
+    done = subprocess.run(command, env=environment | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0 and "set NUMBA_CACHE_DIR" in done.stderr, done.stderr
+    place, count = done.stdout.split()
+    assert Path(place).parent == tmp_path and int(count) and not Path(place).exists()

@@ -7,6 +7,11 @@ version of this package, convolutions would go on with the old product. So the h
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+import warnings
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +36,25 @@ class KernelCache(FunctionCache):
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, hash_sources())
 
 
+def find_place() -> None:
+    """See that Numba has a place for what it compiles, or it would refuse to load a kernel.
+
+    Where it may write neither beside the source nor in the user's folder, as in a container that runs as whoever, that
+    is a folder which goes when this process ends.
+    """
+    try:
+        KernelCache(find_place)
+    except RuntimeError:
+        place = tempfile.mkdtemp(prefix="minimrcnn-")
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = config.CACHE_DIR = place  # also of the processes that help to compile
+        warnings.warn(
+            "there is no place to keep compiled kernels, so every start takes a minute longer: set NUMBA_CACHE_DIR to "
+            "a folder that may be written",
+            stacklevel=2,
+        )
+
+
 def compiled(**options):
     """A decorator: compile for the CPU at the first call, with Numba's ``options``, and keep the result on disk.
 
@@ -45,6 +69,9 @@ def compiled(**options):
 
     return decorate
 
+
+if not config.DISABLE_JIT:
+    find_place()
 
 # The work that one turn of a parallel loop does, compiled for calls from kernels alone: without the two entries that
 # Python and C would use, which are a twentieth of the time to compile.
