@@ -154,7 +154,7 @@ def run_command(options, others: list[str]) -> int:
 def spell_command(arguments: list[str]) -> str:
     """The command with these arguments, to be typed or pasted."""
     as_module = Path(sys.argv[0]).parts[-2:] == ("minimrcnn", "__main__.py")
-    start = ["python", "-m", "minimrcnn"] if as_module else ["minimrcnn"]
+    start = [Path(sys.executable).name, "-m", "minimrcnn"] if as_module else ["minimrcnn"]  # or there is no "python"
     join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
     return join([*start, *arguments])
 

@@ -131,7 +131,7 @@ def predict_files(
             file=sys.stderr,
         )
     if labelme:
-        tqdm.write(f"to correct by hand: labelme {folder / CORRECTIONS}", file=sys.stderr)
+        tqdm.write(f'to correct by hand: labelme "{folder / CORRECTIONS}"', file=sys.stderr)
     return failed
 
 

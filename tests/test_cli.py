@@ -19,7 +19,7 @@ from PIL import Image
 
 import minimrcnn
 from minimrcnn import commands, data_commands, predicting
-from minimrcnn.cli import main, make_parser
+from minimrcnn.cli import main, make_parser, spell_command
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
@@ -111,6 +111,12 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.strip() == f"minimrcnn {minimrcnn.__version__}"
+
+
+def test_a_command_to_paste_names_the_python_that_runs(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/there/minimrcnn/__main__.py"])
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert spell_command(["demo", "-o", "run"]) == "python3 -m minimrcnn demo -o run"
 
 
 def test_a_program_without_a_terminal(tmp_path):
@@ -540,7 +546,7 @@ def test_predict_goes_through_folders_and_leaves_what_to_correct(run, photos, tm
     assert main(arguments) == 2
     shown = capsys.readouterr()
     assert "broken.jpg" in shown.err and "1 of 4 pictures could not be read" in shown.err and "4/4" in shown.err
-    assert len(shown.out.splitlines()) == 3
+    assert len(shown.out.splitlines()) == 3 and f'labelme "{found / "labelme"}"' in shown.err
     results = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
     pictures = {"a.jpg", "b.png", "sub/a.jpg"}
     copies = {f"labelme/{name}" for name in pictures}

@@ -295,5 +295,5 @@ def test_files_that_cannot_be_checked(tmp_path, monkeypatch):
 
 def test_without_hypothesis(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "hypothesis", None)
-    with pytest.raises(DataError, match=r"pip install 'minimrcnn\[check\]'"):
+    with pytest.raises(DataError, match=r'pip install "minimrcnn\[check\]"'):
         grader.check(tmp_path / "homework.py")

@@ -90,7 +90,7 @@ def _grading():
     try:
         import hypothesis  # noqa: F401
     except ImportError:
-        raise DataError("checking needs Hypothesis; install it with: pip install 'minimrcnn[check]'") from None
+        raise DataError('checking needs Hypothesis; install it with: pip install "minimrcnn[check]"') from None
     from minimrcnn.grader import grading
 
     return grading
