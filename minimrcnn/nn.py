@@ -193,9 +193,9 @@ class Conv2d(Module):
 class ConvTranspose2d(Module):
     """A transposed convolution with square kernel; ``forward(x, relu=False)``."""
 
-    def __init__(self, channels_in, channels_out, kernel, stride, *, generator, initialize=he_normal):
+    def __init__(self, channels_in, channels_out, kernel, stride, *, generator):
         fan = kernel * kernel * channels_in
-        self.weight = Parameter(initialize(generator, (kernel, kernel, channels_in, channels_out), fan))
+        self.weight = Parameter(he_normal(generator, (kernel, kernel, channels_in, channels_out), fan))
         self.bias = Parameter(np.zeros(channels_out))
         self.stride = stride
 

@@ -104,14 +104,14 @@ def nms(boxes, scores, iou_threshold):
     return np.array(kept, dtype=np.int64)
 
 
-def assign_level(box, canonical_size=224, canonical_level=4, lowest=2, highest=5):
-    """The pyramid level of a box: one lower for every halving of its size."""
+def assign_level(box):
+    """The pyramid level of a box, 2 to 5: 4 for one of 224 x 224, and one lower for every halving of its size."""
     x1, y1, x2, y2 = (float(value) for value in box)
     side = math.sqrt((x2 - x1) * (y2 - y1))
     if side == 0:
-        return lowest
-    level = math.floor(canonical_level + math.log2(side / canonical_size) + 1e-6)
-    return min(max(level, lowest), highest)
+        return 2
+    level = math.floor(4 + math.log2(side / 224) + 1e-6)
+    return min(max(level, 2), 5)
 
 
 # ------------------------------------------------------------------------------------- convolutions and the pyramid

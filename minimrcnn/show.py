@@ -250,14 +250,12 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = (), gap: int = 12) -> np.ndarray:
+def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 12) -> np.ndarray:
     """Pictures in rows and columns on white, as truth beside prediction.
 
     Parameters
     ----------
     rows : sequence of rows of (h, w, 3) uint8 pictures, of any sizes
-    titles : sequence of str
-        Written above the columns.
     gap : int
         Pixels between pictures.
     """
@@ -266,14 +264,9 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = 
         raise ValueError("contact_sheet: no pictures, wanted at least one")
     heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
     widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
-    font = load_font(20)
-    head = 32 if titles else 0
-    sheet = Image.new("RGB", (sum(widths) + gap * (columns + 1), sum(heights) + gap * (len(rows) + 1) + head), "white")
-    draw = ImageDraw.Draw(sheet)
+    sheet = Image.new("RGB", (sum(widths) + gap * (columns + 1), sum(heights) + gap * (len(rows) + 1)), "white")
     lefts = [gap + sum(widths[:c]) + gap * c for c in range(columns)]
-    for left, width, title in zip(lefts, widths, titles, strict=False):  # a column may go without
-        draw.text((left + width / 2, gap + head / 2 - 4), title, fill=(40, 40, 40), font=font, anchor="mm")
-    top = gap + head
+    top = gap
     for row, height in zip(rows, heights, strict=True):
         for picture, left, width in zip(row, lefts, widths, strict=False):  # a row may end early
             sheet.paste(Image.fromarray(picture), (left + (width - picture.shape[1]) // 2, top))

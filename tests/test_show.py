@@ -100,8 +100,8 @@ def test_feature_map_runs_from_dark_to_bright():
 
 
 def test_contact_sheet_puts_pictures_side_by_side():
-    sheet = show.contact_sheet([[gray(20, 30), gray(10, 50)], [gray(5, 5)]], ("truth", "prediction"), gap=4)
-    assert sheet.shape == (4 + 32 + 20 + 4 + 5 + 4, 4 + 30 + 4 + 50 + 4, 3)
+    sheet = show.contact_sheet([[gray(20, 30), gray(10, 50)], [gray(5, 5)]], gap=4)
+    assert sheet.shape == (4 + 20 + 4 + 5 + 4, 4 + 30 + 4 + 50 + 4, 3)
     assert (sheet == 90).all(axis=-1).sum() >= 20 * 30 + 10 * 50 + 5 * 5
     with pytest.raises(ValueError, match="no pictures"):
         show.contact_sheet([])

@@ -170,7 +170,7 @@ def test_wrong_arguments_are_named():
         RandomCrop(0, 5)
     with pytest.raises(ValueError, match="horizontal is 7 and vertical 0.5, wanted 0 to 1"):
         RandomFlip(7)
-    with pytest.raises(ValueError, match="gain is 0.3, offset -1 and invert 0.5, wanted 0 to 1"):
+    with pytest.raises(ValueError, match="gain is 0.3 and offset -1, wanted 0 to 1"):
         RandomColor(offset=-1)
 
 

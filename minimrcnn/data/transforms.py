@@ -238,20 +238,16 @@ class RandomColor:
         Each channel is multiplied by a number in 1 - gain .. 1 + gain,
     offset : float
         and a number in -offset .. offset is added.
-    invert : float
-        Probability of v becoming 1 - v.
-    permute : bool
-        Put the channels in a random order first.
     """
 
-    def __init__(self, gain: float = 0.3, offset: float = 0.2, invert: float = 0.5, permute: bool = True):
-        if not (0 <= gain <= 1 and 0 <= offset <= 1 and 0 <= invert <= 1):
-            raise ValueError(f"RandomColor: gain is {gain}, offset {offset} and invert {invert}, wanted 0 to 1")
-        self.gain, self.offset, self.invert, self.permute = gain, offset, invert, permute
+    def __init__(self, gain: float = 0.3, offset: float = 0.2):
+        if not (0 <= gain <= 1 and 0 <= offset <= 1):
+            raise ValueError(f"RandomColor: gain is {gain} and offset {offset}, wanted 0 to 1")
+        self.gain, self.offset = gain, offset
 
     def __call__(self, picture, target, generator):
-        order = generator.permutation(3) if self.permute else np.arange(3)
-        invert = generator.random() < self.invert
+        order = generator.permutation(3)
+        invert = generator.random() < 0.5
         gain = generator.uniform(1 - self.gain, 1 + self.gain, 3)
         offset = generator.uniform(-self.offset, self.offset, 3)
         return change_color(picture, order, invert, gain, offset), target

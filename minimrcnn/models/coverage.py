@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.data.rows import learned_from
+from minimrcnn.models.mask_rcnn import LEVELS
 from minimrcnn.models.prepare import resized
 
 FAIR = 0.5  # a best IoU below is a bad start
 MOST_BADLY = 1 / 3
-STRIDES = {"fpn": (4, 8, 16, 32, 64), "c4": (16,), "c5": (32,)}
 
 
 def resized_boxes(annotations: dict, config) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def best_ious(annotations: dict, config) -> np.ndarray:
     boxes, padded = resized_boxes(annotations, config)
     best = np.zeros(len(boxes))
     root = np.sqrt(np.asarray(config.aspect_ratios, np.float32))
-    strides = STRIDES[config.pyramid]
+    _, strides = LEVELS[config.pyramid]
     for level, stride in enumerate(strides):
         cells = -(-padded // stride)  # (G, 2)
         steps = padded // np.maximum(cells, 1)

@@ -83,7 +83,7 @@ def choose_min_size(annotations: dict) -> int | None:
     return REDUCED[-1]
 
 
-def object_sizes(annotations: dict, min_size: int | None = None, longest: float = LONGEST) -> list[float]:
+def object_sizes(annotations: dict, min_size: int | None = None) -> list[float]:
     """The side of a square as large as the box, of every object, in pixels of pictures resized to ``min_size``.
 
     Parameters
@@ -91,14 +91,12 @@ def object_sizes(annotations: dict, min_size: int | None = None, longest: float 
     annotations : dict
         In COCO's form, as ``dataset.annotations()``; what is not learned from is passed over.
     min_size : int or None
-        The shorter side, as the Config's.
-    longest : float
-        Most shorter sides that the longer side may have.
+        The shorter side, as the Config's; the longer one has at most `LONGEST` times as many.
     """
     scale = {}
     for image in annotations["images"]:
         short, long = sorted((image["height"], image["width"]))
-        scale[image["id"]] = min(min_size / short, longest * min_size / long) if min_size else 1.0
+        scale[image["id"]] = min(min_size / short, LONGEST * min_size / long) if min_size else 1.0
     return [
         scale[row["image_id"]] * math.sqrt(row["bbox"][2] * row["bbox"][3])
         for row in learned_from(annotations["annotations"])

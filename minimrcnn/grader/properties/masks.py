@@ -11,8 +11,8 @@ from minimrcnn.grader.claims import agree, holds
 from minimrcnn.grader.draws import cells, pick, whole
 
 
-def draw_targets(draw, rois, side=2):
-    return cells(draw, rois, side, side, high=1)
+def draw_targets(draw, rois):
+    return cells(draw, rois, 2, 2, high=1)
 
 
 def draw_labels(draw, rois, classes):
