@@ -126,6 +126,14 @@ def test_crop_drops_what_is_hardly_left():
     assert kept == {(1, 0.0): [1, 2, 3], (5, 0.0): [1, 3], (1, 0.15): [2, 3], (21, 0.7): []}
 
 
+def test_crop_keeps_small_objects_that_it_does_not_cut():
+    masks = np.zeros((2, 20, 20), np.uint8)
+    masks[0, 5, 5] = masks[1, 9, 9:12] = 1  # one pixel, well inside; three, of which the crop keeps one
+    target = Target(T.tight_boxes(masks), np.array([1, 2]), masks)
+    _, found = T.crop(np.zeros((20, 20, 3), np.uint8), target, 0, 0, 10, 10)
+    assert found.labels.tolist() == [1] and found.boxes.tolist() == [[5, 5, 6, 6]]
+
+
 def test_random_crop_leaves_small_pictures_alone_and_reaches_every_place():
     picture, target = make_sample(4, 30, 2, 1)
     generator = np.random.default_rng(0)

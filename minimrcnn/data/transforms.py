@@ -101,8 +101,8 @@ def crop(
 ) -> tuple[np.ndarray, Target]:
     """Cut out ``height`` x ``width`` pixels from row ``top`` and column ``left`` on.
 
-    Objects the edge cuts get the tight box of what is left of their mask; the others keep theirs, moved along. Objects
-    of which fewer than ``min_pixels`` pixels or less than ``min_share`` of their visible pixels remain are dropped.
+    Objects the edge cuts get the tight box of what is left of their mask, or are dropped if that is fewer than
+    ``min_pixels`` pixels or less than ``min_share`` of what was visible; the others keep their box, moved along.
     """
     if not (0 <= top < top + height <= picture.shape[0] and 0 <= left < left + width <= picture.shape[1]):
         raise ValueError(
@@ -115,7 +115,7 @@ def crop(
     moved = moved.clip(0, np.array([width, height, width, height], np.float32))
     cut_off = (after < before) | (moved[:, 2:] <= moved[:, :2]).any(axis=1)  # (G,) some of the mask, or all of the box
     boxes = np.where(cut_off[:, None], tight_boxes(masks), moved)  # (G, 4)
-    kept = (after >= max(min_pixels, 1)) & (after >= min_share * before)
+    kept = (after > 0) & ((after == before) | ((after >= min_pixels) & (after >= min_share * before)))  # (G,)
     cut = picture[top : top + height, left : left + width]  # (height, width, 3)
     return _contiguous(cut, boxes[kept], target.labels[kept], masks[kept])
 
