@@ -178,7 +178,7 @@ for box, label, score in zip(detections.boxes, detections.labels, detections.sco
 
 # %% Detections -> crops -> mask logits -> masks, by hand
 # The detections (not the proposals: their boxes are better) are cut out again, 14x14, and become K masks of 28x28. The
-# class found by the box head picks one; its sigmoid is stretched over the box; 1/2 and more is the object. Look at the
+# class found by the box head picks one; its sigmoid is stretched over the box; more than 1/2 is the object. Look at the
 # masks that are not picked, too: each channel answers for its own class, whatever the others say (lesson 13). So the
 # disc's channel may well mark a disc that sticks into the triangle's RoI. The fine checkerboard in the logits: every
 # cell's 2x2 stamp has four weights of its own (lesson 12), which 32 steps have not yet made even.
@@ -187,7 +187,7 @@ mask_logits = stages["mask_logits"]  # (D, 28, 28, K)
 agree("mask logits", mask_logits.shape, [len(detections), 28, 28, 4])
 own = mask_logits[np.arange(len(detections)), :, :, detections.labels]  # (D, 28, 28)
 pasted = reference.paste_masks(1 / (1 + np.exp(-own[:3].astype(float))), detections.boxes[:3], (128, 128))
-wrong = [int((mask != (soft >= 0.5)).sum()) for mask, soft in zip(detections.masks, pasted, strict=False)]
+wrong = [int((mask != (soft > 0.5)).sum()) for mask, soft in zip(detections.masks, pasted, strict=False)]
 agree("pixels in which the first masks differ from reference.paste_masks", max(wrong, default=0), 0, 2)
 
 shown = range(min(3, len(detections)))

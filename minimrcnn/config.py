@@ -128,7 +128,7 @@ class Config:
         Best proposals of a picture that leave the RPN.
     rpn_nms_thresh : float
     rpn_fg_iou_thresh, rpn_bg_iou_thresh : float
-        Anchors above the first are positive, below the second negative, between them neither.
+        Anchors of at least the first are positive, below the second negative, between them neither.
     rpn_batch_size_per_image : int
         Anchors sampled a picture to train on.
     rpn_positive_fraction : float

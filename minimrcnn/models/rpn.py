@@ -10,7 +10,7 @@ To propose:
 
 To learn:
 
-1. Each anchor is matched to an object (IoU above 0.7, or the best for its object), to background (below 0.3), or to
+1. Each anchor is matched to an object (IoU from 0.7 on, or the best for its object), to background (below 0.3), or to
    nothing.
 2. 256 anchors of a picture are drawn, at most half of them positive.
 3. Binary cross-entropy on their logits, smooth L1 on the positives' deltas.
