@@ -287,7 +287,7 @@ function binText(it, cut) {
           {},
           `The value of the crop farthest from zero is in ${where}. Each of its ` +
             `${bin.samples.length} samples is mixed from the four cells around it; a cell weighs the more, the nearer it is: ` +
-            `the upper left one (1 \u2212 v)(1 \u2212 u), where v and u are what is behind the decimal point of y and x.`,
+            `the upper left one (1 \u2212 v)(1 \u2212 u), where v and u are what is behind the decimal point of y and x, and 0 beyond the outermost cells.`,
         ),
         table(
           `Samples of bin ${bin.row + 1}, ${bin.column + 1} on ${cut.level}: weight \u00b7 value of the four cells`,
