@@ -211,7 +211,8 @@ print(f"mask AP {evaluate(unseen.annotations(), rows, 'segm')['AP']:.3f}")
 # rate (how far a step moves the weights) that rises to 5e-4 for 100 steps and then falls along a cosine, batches of 4,
 # flips, changed colors; 249 to 271 s on two cores. It was the first other recipe that was tried, not the best of many.
 # The nuclei: 50 microscope pictures in crops of at most 256x256, anchors of 8 to 128, the second recipe in batches of
-# 2, scored on 20 others; 237 to 246 s. (Both times are of a quiet day; benchmarks/README.md has the two side by side.)
+# 2, scored on 20 others; 237 to 246 s. (Both times are of a quiet day; benchmarks/README.md has a step on the shapes
+# beside ours.)
 section("Beside torchvision")
 FIRST = [[0.08, 0.14, 0.07]]  # mask AP, AP50, AP75, a row per seed
 SECOND = [[0.600, 0.79, 0.70], [0.638, 0.82, 0.75], [0.601, 0.80, 0.70]]
