@@ -126,6 +126,11 @@ def train(options) -> None:
         if not options.init:
             say("from random weights, so with group norm throughout; --init with published weights learns faster")
     recipe = make_recipe(options, model.config)
+    if recipe.crop and model.config.min_size:
+        say(
+            f"warning: crops of {recipe.crop} pixels are resized to a shorter side of {model.config.min_size}, as "
+            "whole pictures are, so objects are learned at other sizes than they are looked for; leave out --crop"
+        )
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))

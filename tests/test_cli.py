@@ -300,10 +300,12 @@ def test_a_model_is_trained_on_at_its_own_size_and_anchors(run, data, tmp_path, 
     own = {"anchor_sizes": (256, 512, 1024, 2048, 4096), "min_size": 96, "max_size": 160}
     assert not own.items() & vars(model.config).items()
     MaskRCNN.load(run / "model.npz", **own).save(tmp_path / "own.npz")
-    run_command("train", "--data", data, "--steps", 1, "--init", tmp_path / "own.npz", "-o", tmp_path / "r")
+    crop = "--crop", 64
+    run_command("train", "--data", data, "--steps", 1, "--init", tmp_path / "own.npz", *crop, "-o", tmp_path / "r")
     assert own.items() <= vars(MaskRCNN.load(tmp_path / "r" / "model.npz").config).items()
     said = capsys.readouterr().err
     assert said.count(f", as in {tmp_path / 'own.npz'}; ") == 2 and "hardly be learned; with --anchors 32 64" in said
+    assert "warning: crops of 64 pixels are resized to a shorter side of 96" in said
 
 
 def test_mended_annotations_go_on_with_what_was_fitted(data, tmp_path):

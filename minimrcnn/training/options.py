@@ -65,9 +65,10 @@ class TrainOptions:
     rotate : bool
         Turn pictures by multiples of 90 degrees.
     scale : tuple of 2 floats
-        Pictures are resized by a factor in this range.
+        Pictures are resized by a factor in this range; of no use where the model resizes them once more (`Config`'s
+        ``min_size``).
     crop : int or None
-        Then at most crop x crop pixels are cut out, wherever.
+        Then at most crop x crop pixels are cut out, wherever; for a model that does not resize pictures.
     color : bool
         Reorder, invert, stretch and shift the color channels.
     seed : int
