@@ -41,7 +41,15 @@ from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
 from minimrcnn.predicting import predict_files
 from minimrcnn.progress import tqdm
-from minimrcnn.recipes import explain_fit, find_earlier, list_parts, make_published, make_recipe, make_small
+from minimrcnn.recipes import (
+    explain_fit,
+    find_earlier,
+    judge_crops,
+    list_parts,
+    make_published,
+    make_recipe,
+    make_small,
+)
 from minimrcnn.training.checkpoint import initialize, list_differences, read_checkpoint
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.lock import lock_folder
@@ -126,17 +134,12 @@ def train(options) -> None:
         if not options.init:
             say("from random weights, so with group norm throughout; --init with published weights learns faster")
     recipe = make_recipe(options, model.config)
-    if recipe.crop and model.config.min_size:
-        say(
-            f"warning: crops of {recipe.crop} pixels are resized to a shorter side of {model.config.min_size}, as "
-            "whole pictures are, so objects are learned at other sizes than they are looked for; leave out --crop"
-        )
     if options.init and not (options.resume and begun):
         fresh = initialize(model, options.init)
         say(f"starting from {options.init}" + (f"; afresh: {list_parts(fresh, model.arrays())}" if fresh else ""))
         if any("class_logits" in name for name in fresh):
             say(f"the heads start anew: {options.init} has none for the {len(dataset.class_names) - 1} classes here")
-    for line in explain_fit(options, dataset, model.config, earlier):
+    for line in [*explain_fit(options, dataset, model.config, earlier), *judge_crops(dataset, recipe, model.config)]:
         say(line)
     if options.evaluate_every is None:
         options.evaluate_every = choose_evaluations(validation, model.config, recipe)

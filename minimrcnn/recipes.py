@@ -8,6 +8,7 @@ goes on keeps all that was fitted, since its annotations may have been mended in
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from minimrcnn import models
 from minimrcnn.config import Config
+from minimrcnn.data.rows import learned_from
 from minimrcnn.errors import DataError
 from minimrcnn.models.coverage import best_ious, covers_badly, describe_coverage
 from minimrcnn.models.mask_rcnn import MaskRCNN
@@ -172,6 +174,26 @@ def explain_fit(options, dataset, config: Config, earlier: Earlier | None = None
             advice = "they are long and thin, or of very different sizes: expect the model to miss some"
         lines.append(f"warning: so many objects will hardly be learned; {advice}")
     return lines
+
+
+def judge_crops(dataset, recipe: TrainOptions, config: Config) -> list[str]:
+    """What speaks against the crops of a recipe, in a line; none if nothing does."""
+    crop, annotations = recipe.crop, dataset.annotations()
+    if crop and config.min_size:
+        return [
+            f"warning: crops of {crop} pixels are resized to a shorter side of {config.min_size}, as whole pictures "
+            "are, so objects are learned at other sizes than they are looked for; leave out --crop"
+        ]
+    cropped = {image["id"] for image in annotations["images"] if crop and max(image["height"], image["width"]) > crop}
+    rows = learned_from(annotations["annotations"])
+    sides = [max(row["bbox"][2:]) for row in rows if row["image_id"] in cropped]
+    long = sum(2 * side > crop for side in sides)
+    if 10 * long <= len(rows):
+        return []
+    return [
+        f"warning: {long} of {len(rows)} objects are longer than half of the crops of {crop} pixels that are trained "
+        f"on, so they are rarely seen whole; take --crop {2 * math.ceil(np.percentile(sides, 90))}"
+    ]
 
 
 def list_sizes(sizes, between: str = ", ") -> str:

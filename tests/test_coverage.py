@@ -20,9 +20,11 @@ from minimrcnn.recipes import (
     explain_fit,
     fit_small,
     given_anchors,
+    judge_crops,
     kept_fields,
     make_published,
 )
+from minimrcnn.training.options import TrainOptions
 
 LEVELS = {"fpn": (4, 8, 16, 32, 64), "c4": (16,), "c5": (32,)}
 
@@ -129,6 +131,18 @@ def test_what_was_chosen_is_explained():
     assert "train at a larger --size, or cut the pictures into tiles" in lines[2]
     empty = dataset(annotate(9, 9, []))
     assert len(explain_fit(options(), empty, fit_small(options(), empty))) == 1
+
+
+def test_crops_that_cut_most_objects_are_noticed():
+    """Of 20 objects two are as long as the crops, or four: a tenth is left alone; what fits into a crop is not cut."""
+    few, many = (dataset(annotate(400, 500, [(5, 5, 30, 256)] * k + [(9, 9, 90, 128)] * (20 - k))) for k in (2, 4))
+    own_size, recipe = Config(min_size=None), TrainOptions(crop=256)
+    assert judge_crops(few, recipe, own_size) == judge_crops(many, TrainOptions(), own_size) == []
+    assert judge_crops(dataset(annotate(256, 200, [(5, 5, 30, 240)])), recipe, own_size) == []
+    (line,) = judge_crops(many, recipe, own_size)
+    assert "4 of 20 objects are longer than half of the crops of 256 pixels" in line and line.endswith("--crop 512")
+    (line,) = judge_crops(few, recipe, Config(min_size=800))
+    assert "crops of 256 pixels are resized to a shorter side of 800" in line
 
 
 @pytest.mark.parametrize("given", [(8.0, 16.0), ("auto", 8.0), (8.0,) * 6])

@@ -50,7 +50,7 @@ ALLOWED = {
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
     "overview": {"config", "data", "models", "show"},
     "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress"},
-    "recipes": {"models", "training", "weights", "config", "errors"},
+    "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training"},
     "lessons": {"errors"},
     "grader": {"reference", "errors"},
