@@ -351,6 +351,17 @@ def test_other_classes_start_afresh(fpn, tmp_path):
     assert "box_head" in parts and "backbone" not in parts
 
 
+@pytest.mark.parametrize("fields", [{"backbone": "resnet18"}, {"backbone": "resnet34", "norm": "group"}])
+def test_a_model_of_another_backbone_is_refused(tmp_path, fields):
+    """All arrays of a ResNet-18 are in a ResNet-34, under the same names and of the same shapes."""
+    make_model(backbone="resnet34").save(tmp_path / "model.npz")
+    model = make_model(**fields)
+    before = {name: array.copy() for name, array in model.arrays().items()}
+    with pytest.raises(DataError, match="its backbone is resnet34 with frozen_batch norm, wanted resnet"):
+        initialize(model, tmp_path / "model.npz")
+    assert all(np.array_equal(array, before[name]) for name, array in model.arrays().items())
+
+
 def test_a_model_from_its_weights(fpn, tmp_path):
     save(tmp_path / "weights.npz", fpn[1])
     model = load_model(tmp_path / "weights.npz", class_names=("background", "a", "b", "c"), min_size=64)

@@ -242,7 +242,7 @@ def initialize(model, path) -> list[str]:
     model : MaskRCNN
     path : path
         A saved model, the checkpoint of a training that was stopped, or published weights (.pth, .safetensors, .npz) of
-        a detector or of a classifier; the backbone of the latter has to fit as a whole.
+        a detector or of a classifier; the backbone has to fit as a whole.
 
     Returns
     -------
@@ -261,6 +261,14 @@ def initialize(model, path) -> list[str]:
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
     arrays, header = read_model(path)
+    match header:
+        case {"config": {"backbone": str(backbone), "norm": str(norm)}}:
+            here = model.config  # a ResNet-18 would find all its arrays in a ResNet-34, and scales of other norms
+            if backbone != here.backbone or (norm == "group") != (here.norm == "group"):
+                raise DataError(
+                    f"{path}: its backbone is {backbone} with {norm} norm, wanted {here.backbone} with {here.norm} "
+                    "norm, as here; on the command line name the file's with --backbone, or with --architecture"
+                )
     mine = model.arrays()
     fitting = {name: arrays[name] for name in mine if name in arrays and arrays[name].shape == mine[name].shape}
     if not fitting:
