@@ -149,8 +149,9 @@ print(f"{source}: {len(results['runs'])} runs of {results['steps']} steps, {seco
 
 # %% What to expect, before looking
 # RoI pooling moves every side of a RoI to a whole cell. A side anywhere between two cells moves by a quarter of a cell
-# in the mean, by up to a half. If the mask that is learned from such crops is off by d pixels to the right and down,
-# how much of a 40-pixel square is still right? IoU = (40 - d)^2 / (2 * 40^2 - (40 - d)^2).
+# in the mean, by up to a half. (The right and lower sides move one cell on, too, as Caffe's rule includes the last one:
+# but always, which a network can learn.) If the mask that is learned from such crops is off by d pixels to the right
+# and down, how much of a 40-pixel square is still right? IoU = (40 - d)^2 / (2 * 40^2 - (40 - d)^2).
 section("What to expect")
 
 
