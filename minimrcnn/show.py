@@ -1,4 +1,4 @@
-"""Boxes and masks as pictures.
+"""Boxes, masks, anchors and feature maps as pictures.
 
 Pictures go in as (H, W, 3), uint8 or float in 0..1, and come out as uint8 arrays, ready for
 ``PIL.Image.fromarray(picture).save(path)``. Small ones are enlarged by a whole factor, so that lines and labels are
@@ -24,6 +24,7 @@ PALETTE = np.array(
     [(230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178), (240, 228, 66)],
     np.uint8,
 )
+HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250, 164, 40), (252, 255, 190)], np.float64)
 MASK_OPACITY = 0.35
 SMALL = 3  # heights of a line: objects no larger are not to be hidden by labels
 LEAST_SIDE = 384  # pixels: pictures whose longer side is shorter are enlarged
@@ -86,6 +87,42 @@ def draw_detections(picture: np.ndarray, detections: Detections, names: Sequence
     """The picture with what was found laid over it; ``names`` not given are the detections' own. See `draw_objects`."""
     found = detections
     return draw_objects(picture, found.boxes, found.masks, found.labels, found.scores, names or found.names)
+
+
+def draw_anchors(picture: np.ndarray, anchors: np.ndarray, matches: np.ndarray | None = None) -> np.ndarray:
+    """The picture with anchors (A, 4) on it, parts outside cut off.
+
+    With ``matches`` (A,), as `geometry.match` gives them, anchors of one object share a color, the background's (-1)
+    are thin and gray beneath the others, and those that are neither (-2) are not drawn. Without, each has a color.
+    """
+    canvas, scale = enlarge(picture)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    anchors = np.asarray(anchors, np.float64) * scale
+    matches = np.arange(len(anchors)) if matches is None else np.asarray(matches)
+    for box in anchors[matches == -1]:
+        draw.rectangle([*box.round()[:2], *(box.round()[2:] - 1)], outline=(128, 128, 128))
+    for box, match in zip(anchors[matches >= 0], matches[matches >= 0], strict=True):
+        draw_box(draw, box, PALETTE[match % len(PALETTE)], line=2)
+    return np.array(image)
+
+
+def feature_map(array: np.ndarray) -> np.ndarray:
+    """A map (H, W) of any numbers as a picture, from dark for the least to bright for the greatest; NaN is gray.
+
+    One channel of a feature array is ``features[n, :, :, c]``. The lowest and the highest hundredth share the end
+    colors, so that one outlier does not darken all the rest.
+    """
+    array = np.asarray(array, np.float64)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"feature_map: array has shape {array.shape}, wanted (H, W) with at least one cell")
+    finite = np.isfinite(array)
+    low, high = np.percentile(array[finite], (1, 99)) if finite.any() else (0.0, 0.0)
+    level = (np.where(finite, array, low) - low).clip(0, None) / (high - low if high > low else 1.0)
+    stops = np.linspace(0, 1, len(HEAT))
+    picture = np.stack([np.interp(level, stops, HEAT[:, c]) for c in range(3)], axis=-1).round()  # (H, W, 3)
+    picture[~finite] = 128
+    return enlarge(picture.astype(np.uint8))[0]
 
 
 def shrink(picture: np.ndarray, objects: Found, longest: int) -> tuple[np.ndarray, Found]:

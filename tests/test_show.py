@@ -79,6 +79,26 @@ def test_a_picture_of_a_wrong_shape_is_refused():
         show.enlarge(np.zeros((4, 4)))
 
 
+def test_anchors_are_colored_by_their_match():
+    anchors = np.array([[10, 10, 50, 50], [60, 60, 100, 100], [20, 70, 40, 90]])
+    drawn = show.draw_anchors(gray(128, 128), anchors, np.array([2, -1, -2]))
+    np.testing.assert_array_equal(drawn[90, 30], show.PALETTE[2])
+    np.testing.assert_array_equal(drawn[240, 180], 128)
+    np.testing.assert_array_equal(drawn[240, 60], 90)  # neither: not drawn
+
+
+def test_feature_map_runs_from_dark_to_bright():
+    array = np.linspace(-3, 5, 12).reshape(3, 4)
+    array[1, 1] = np.nan
+    picture = show.feature_map(array)
+    assert picture.shape == (288, 384, 3)
+    cells = picture[48::96, 48::96].astype(int)
+    assert (np.diff(np.delete(cells.sum(axis=-1).ravel(), 5)) > 0).all() and (cells[1, 1] == 128).all()
+    assert show.feature_map(np.zeros((2, 2))).shape == (384, 384, 3)
+    with pytest.raises(ValueError, match=r"\(2, 2, 2\)"):
+        show.feature_map(np.zeros((2, 2, 2)))
+
+
 def test_contact_sheet_puts_pictures_side_by_side():
     sheet = show.contact_sheet([[gray(20, 30), gray(10, 50)], [gray(5, 5)]], gap=4)
     assert sheet.shape == (4 + 20 + 4 + 5 + 4, 4 + 30 + 4 + 50 + 4, 3)

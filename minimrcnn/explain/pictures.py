@@ -12,13 +12,12 @@ import io
 import numpy as np
 from PIL import Image
 
-from minimrcnn.show import erode
+from minimrcnn.show import HEAT, erode
 
 LONGEST = 1280  # pixels: the longer side of the photo on the page
 LOSSLESS = 512  # up to this side the photo is not compressed with losses: its pixels can be seen one by one
 MOST_CELLS = 256  # the longer side of a heat map
 SOFTEST = 160  # the longer side of a pasted mask, before the threshold: it is smooth
-HEAT = np.array([(0, 4, 38), (60, 20, 112), (150, 44, 104), (222, 88, 62), (250, 164, 40), (252, 255, 190)], np.float64)
 PALETTE = np.stack(
     [np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(HEAT)), HEAT[:, c]) for c in range(3)], axis=1
 ).round().astype(np.uint8)  # (256, 3)  # fmt: skip
