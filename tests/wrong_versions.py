@@ -70,7 +70,9 @@ MISTAKES = [
             "    if y < 0 or x < 0:\n        return 0 * features[0, 0]\n    y = min(max(y, 0), height - 1)\n"),
     # ----------------------------------------------------------------------------------------------------- roi_align
     Mistake("roi_align", "sum for mean", "constant", "sum(samples) / len(samples)", "sum(samples)"),
+    Mistake("roi_align", "average of channels, too", "channels", "sum(samples) / len(samples)", "np.mean(samples)"),
     Mistake("roi_align", "picture ignored", "picture", "features[int(roi[0])]", "features[0]"),
+    Mistake("roi_align", "number of the picture scaled", "picture", "int(roi[0])", "int(roi[0] * spatial_scale)"),
     Mistake("roi_align", "maximum for average", "average", "sum(samples) / len(samples)", "np.max(samples, axis=0)"),
     Mistake("roi_align", "RoI read as y, x", "x and y", "x1, y1, x2, y2 = roi[1:]", "y1, x1, y2, x2 = roi[1:]"),
     Mistake("roi_align", "size read as width, height", "answers", "rows, columns = output_size",
@@ -84,6 +86,10 @@ MISTAKES = [
     Mistake("roi_align", "corners cut off", "no rounding", "(side * spatial_scale for",
             "(float(int(side * spatial_scale)) for"),
     Mistake("roi_align", "nearest cell", "no rounding", "interpolate(image, y, x)", "image[round(y), round(x)]"),
+    Mistake("roi_align", "whole numbers", "no rounding", "rows, columns, channels))", "rows, columns, channels), int)"),
+    Mistake("roi_align", "bins rounded", "width", "roi_height / rows, roi_width / columns",
+            "roi_height // rows, roi_width // columns"),
+    Mistake("roi_align", "bins as wide as high", "width", "roi_width / columns", "roi_width / rows"),
     Mistake("roi_align", "inclusive end", "width", "x2 - x1, y2 - y1", "x2 - x1 + 1, y2 - y1 + 1"),
     Mistake("roi_align", "samples at the bin's edge", "bin centers", SAMPLE_Y, "i / samples_y"),
     Mistake("roi_align", "half a pixel always", "bin centers", "if aligned:", "if True:"),
@@ -92,10 +98,14 @@ MISTAKES = [
     Mistake("roi_align", "half a pixel in one corner only", "half a pixel", HALF, "x1, y1 = x1 - 0.5, y1 - 0.5"),
     Mistake("roi_align", "at least 1 though aligned", "small, aligned", "if not aligned:", "if True:"),
     Mistake("roi_align", "never at least 1", "small, not aligned", "if not aligned:", "if False:"),
+    Mistake("roi_align", "at least 1 before scaling", "small, not aligned", "max(roi_width, 1), max(roi_height, 1)",
+            "max(roi_width, spatial_scale), max(roi_height, spatial_scale)"),
     Mistake("roi_align", "samples at both edges", "samples",
             SAMPLE_Y, "(i / (samples_y - 1) if samples_y > 1 else 0.5)"),
     Mistake("roi_align", "always one sample", "samples", "sampling_ratio or math.ceil(bin_height)", "1"),
     Mistake("roi_align", "no clamp", "at the border", CLAMP, "pass"),
+    Mistake("roi_align", "x clamped by the height", "at the border", CLAMP, CLAMP.replace("width", "height")),
+    Mistake("roi_align", "x asked against the height", "at the border", "x > width:", "x > height:"),
     Mistake("roi_align", "the edge counts for nothing", "at the border", "y < -1 or y > height or x < -1 or x > width",
             "y < 0 or y > height - 1 or x < 0 or x > width - 1"),
     Mistake("roi_align", "samples outside counted", "outside", "if y < -1 or y > height or x < -1 or x > width:",
@@ -107,12 +117,15 @@ MISTAKES = [
             "sampling_ratio or max(int(bin_width), 1)"),
     # ------------------------------------------------------------------------------------------------------ roi_pool
     Mistake("roi_pool", "picture ignored", "picture", "features[int(roi[0])]", "features[0]"),
+    Mistake("roi_pool", "number of the picture scaled", "picture", "int(roi[0])", "int(roi[0] * spatial_scale)"),
+    Mistake("roi_pool", "maximum of channels, too", "channels", ".max(axis=(0, 1))", ".max()"),
     Mistake("roi_pool", "average for maximum", "maximum", ".max(axis=(0, 1))", ".mean(axis=(0, 1))"),
     Mistake("roi_pool", "maximum begins at 0", "negative values", ".max(axis=(0, 1))", ".max(axis=(0, 1), initial=0)"),
     Mistake("roi_pool", "RoI read as y, x", "x and y", f"x1, y1, x2, y2 = {ROUND}", f"y1, x1, y2, x2 = {ROUND}"),
     Mistake("roi_pool", "scale ignored", "scale", "side * spatial_scale", "side"),
     Mistake("roi_pool", "cut off for rounded", "rounding", "round_half_away(side * spatial_scale)",
             "int(side * spatial_scale)"),
+    Mistake("roi_pool", "half a cell taken off", "rounding", "side * spatial_scale)", "side * spatial_scale - 0.5)"),
     Mistake("roi_pool", "outwards for rounded", "rounding", ROUND,
             "[math.floor(side * spatial_scale) for side in roi[1:3]] + "
             "[math.ceil(side * spatial_scale) for side in roi[3:]]"),
@@ -131,6 +144,8 @@ MISTAKES = [
     Mistake("roi_pool", "no smallest size", "smallest", "max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)",
             "y2 - y1 + 1, x2 - x1 + 1"),
     Mistake("roi_pool", "no clamp", "at the border", "top, bottom = max(top, 0), min(bottom, height)", "pass"),
+    Mistake("roi_pool", "last row missing", "at the border", "min(bottom, height)", "min(bottom, height - 1)"),
+    Mistake("roi_pool", "x clamped by the height", "at the border", "min(right, width)", "min(right, height)"),
     Mistake("roi_pool", "RoI clamped before the bins", "at the border", "roi_height, roi_width =",
             "x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)\n"
             "        roi_height, roi_width ="),
@@ -144,6 +159,12 @@ MISTAKES = [
     Mistake("box_iou", "over one area", "symmetric", "union = area_a + area_b - shared", "union = area_a"),
     Mistake("box_iou", "inclusive ends", "scale", "def overlap(a, b):\n",
             "def overlap(a, b):\n    a, b = a + [0, 0, 1, 1], b + [0, 0, 1, 1]\n"),
+    Mistake("box_iou", "whole corners", "any two", "def overlap(a, b):\n",
+            "def overlap(a, b):\n    a, b = a.astype(int), b.astype(int)\n"),
+    Mistake("box_iou", "over the smaller area", "any two", "area_a + area_b - shared", "min(area_a, area_b)"),
+    Mistake("box_iou", "rounded", "any two", "shared / union if", "round(shared / union, 3) if"),
+    Mistake("box_iou", "nothing where one contains the other", "any two", "shared = width * height",
+            "shared = width * height * (not ((a[:2] < b[:2]).all() and (a[2:] > b[2:]).all()))"),
     Mistake("box_iou", "no area not guarded", "no area", "shared / union if union > 0 else 0",
             "np.divide(shared, union)"),
     # ----------------------------------------------------------------------------------------------------------- nms
@@ -153,6 +174,10 @@ MISTAKES = [
     Mistake("nms", "places in the sorted list", "best first", "keep.append(i)", "keep.append(position)"),
     Mistake("nms", "inclusive ends", "two boxes", "overlap(boxes[i], boxes[j])",
             "overlap(boxes[i] + [0, 0, 1, 1], boxes[j] + [0, 0, 1, 1])"),
+    Mistake("nms", "whole corners", "two boxes", "overlap(boxes[i], boxes[j])",
+            "overlap(boxes[i].astype(int), boxes[j].astype(int))"),
+    Mistake("nms", "only those of a higher index", "stack", "order[position + 1 :]", "range(i + 1, len(boxes))"),
+    Mistake("nms", "only the next", "stack", "order[position + 1 :]", "order[position + 1 : position + 2]"),
     Mistake("nms", "suppressed boxes suppress", "chain", "        if gone[i]:\n            continue\n"
             "        keep.append(i)\n", "        if not gone[i]:\n            keep.append(i)\n"),
     Mistake("nms", ">= for >", "threshold", "> iou_threshold", ">= iou_threshold"),
@@ -174,6 +199,7 @@ MISTAKES = [
     Mistake("encode_boxes", "logarithm to base 2", "grow", "np.log(box_width / width), np.log(box_height / height)",
             "np.log2(box_width / width), np.log2(box_height / height)"),
     Mistake("encode_boxes", "divided by the weights", "weights", "* np.array(weights)", "/ np.array(weights)"),
+    Mistake("encode_boxes", "the weight of x for y", "weights", "np.array(weights)", "np.array(weights)[[0, 0, 2, 3]]"),
     # -------------------------------------------------------------------------------------------------- decode_boxes
     Mistake("decode_boxes", "centers and sizes", "no change",
             "[x - half_width, y - half_height, x + half_width, y + half_height]",
@@ -181,10 +207,16 @@ MISTAKES = [
     Mistake("decode_boxes", "width and height exchanged", "move",
             "dx * width, proposals[:, 1] + height / 2 + dy * height",
             "dx * height, proposals[:, 1] + height / 2 + dy * width"),
+    Mistake("decode_boxes", "whole corners", "no change", "    width, height",
+            "    proposals = proposals.astype(int)\n    width, height"),
+    Mistake("decode_boxes", "moves limited", "move", "dw, dh = np.minimum",
+            "dx, dy = np.minimum(dx, limit), np.minimum(dy, limit)\n    dw, dh = np.minimum"),
+    Mistake("decode_boxes", "moved by the new width", "grow", "dx * width", "dx * width * np.exp(dw)"),
     Mistake("decode_boxes", "no exponential", "grow", "np.exp(dw) * width / 2, np.exp(dh) * height / 2",
             "(1 + dw) * width / 2, (1 + dh) * height / 2"),
     Mistake("decode_boxes", "multiplied by the weights", "weights", "deltas / np.array(weights)",
             "deltas * np.array(weights)"),
+    Mistake("decode_boxes", "the weight of x for y", "weights", "np.array(weights)", "np.array(weights)[[0, 0, 2, 3]]"),
     Mistake("decode_boxes", "not clipped", "limit", "limit = math.log(1000 / 16)", "limit = 50.0"),
     Mistake("decode_boxes", "clipped before the weights", "weights", "dx, dy, dw, dh = (deltas / np.array(weights)).T\n"
             "    limit = math.log(1000 / 16)\n", "dx, dy, dw, dh = (deltas / np.array(weights)).T\n"
@@ -223,10 +255,12 @@ MISTAKES = [
     Mistake("make_anchors", "ratios first", "order", LOOPS, """    for ratio in ratios:
         for row in range(rows):
             for column in range(columns):"""),
+    Mistake("make_anchors", "ratios sorted", "order", "in ratios:", "in sorted(ratios):"),
     # ----------------------------------------------------------------------------------------------------- mask_loss
     Mistake("mask_loss", "one loss a pixel", "answers", "losses.mean()", "losses"),
     Mistake("mask_loss", "no RoIs forgotten", "answers", "if len(labels) == 0:", "if False:"),
     Mistake("mask_loss", "sum for mean", "mean", "losses.mean()", "losses.sum()"),
+    Mistake("mask_loss", "sum over pixels", "mean", "losses.mean()", "losses.sum() / len(labels)"),
     Mistake("mask_loss", "softmax for sigmoid", "ln 2", LOSSES,
             "-np.where(targets > 0.5, own, logits[..., 0]) + np.log(np.exp(logits).sum(axis=-1))"),
     Mistake("mask_loss", "only where the target is 1", "ln 2", LOSSES, "targets * np.log1p(np.exp(-own))"),
@@ -249,6 +283,7 @@ MISTAKES = [
             "x[:, row * stride + i, column * stride + j]", "x[:, row + i, column + j]"),
     Mistake("conv2d", "stride ignored in the size, too", "stride", "kernel_height, kernel_width, _, channels =",
             "stride = 1\n    kernel_height, kernel_width, _, channels ="),
+    Mistake("conv2d", "whole numbers", "textbook", "    return y", "    return y.astype(int)"),
 ]  # fmt: skip
 
 

@@ -27,7 +27,8 @@ def levels_answers(assign_levels, draw):
 
 @holds(
     "assign_levels", "octaves", "a square of 224 goes to level 4, half of it to 3, a quarter to 2, twice to 5",
-    "4 + log2(sqrt(width x height) / 224): the logarithm to base 2, of a side and not of an area.",
+    "4 + log2(sqrt(width x height) / 224): the logarithm to base 2, of a side and not of an area. Answer 2 to 5, not "
+    "the level's place in a list.",
 )  # fmt: skip
 def levels_octaves(assign_levels, draw):
     level, x = pick(draw, 4, 3, 2, 5), whole(draw, 0, 50)
@@ -47,7 +48,7 @@ def levels_area(assign_levels, draw):
 
 @holds(
     "assign_levels", "rounded down", "a side of 112 to 223 goes to level 3, not to the nearest",
-    "floor, neither round nor ceil.",
+    "floor, neither round nor ceil, and width is x2 - x1, without + 1.",
 )  # fmt: skip
 def levels_floor(assign_levels, draw):
     side, octave = whole(draw, 57, 111), pick(draw, 0, 1, 2)
@@ -167,7 +168,7 @@ def anchors_rounded(make_anchors, draw):
     "The ratio changes fastest, then x, then y: the order in which the network's output (H, W, A) is flattened.",
 )  # fmt: skip
 def anchors_order(make_anchors, draw):
-    (level, image), ratios = draw_map(draw), pick(draw, (1.0,), (1.0, 4.0), (0.5, 1.0, 2.0))
+    (level, image), ratios = draw_map(draw), pick(draw, (1.0,), (4.0, 1.0), (0.5, 1.0, 2.0))
     agree(make_anchors(32, ratios, level, image), reference.make_anchors(32, ratios, level, image))
 
 

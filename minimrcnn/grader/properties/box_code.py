@@ -11,13 +11,13 @@ from minimrcnn.grader.claims import agree, holds
 from minimrcnn.grader.draws import pick, whole, whole_box
 
 ONES = (1.0, 1.0, 1.0, 1.0)
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+WEIGHTS = (10.0, 8.0, 5.0, 4.0)  # four different ones, to see each
 
 
 def draw_pairs(draw, count=None):
-    """Boxes and proposals (P, 4), of at least a pixel."""
+    """Boxes and proposals (P, 4) in halves, of at least a pixel."""
     count = whole(draw, 1, 2) if count is None else count
-    return [np.array([whole_box(draw, 0, 20) for _ in range(count)], float).reshape(count, 4) for _ in range(2)]
+    return [np.array([whole_box(draw, 0, 40, 2) for _ in range(count)]).reshape(count, 4) / 2 for _ in range(2)]
 
 
 def around(box, factors):
@@ -85,7 +85,7 @@ def encode_weights(encode_boxes, draw):
 )
 def encode_article(encode_boxes, draw):
     boxes, proposals = np.array([[10.0, 20, 110, 220]]), np.array([[0.0, 0, 100, 200]])
-    agree(encode_boxes(boxes, proposals, WEIGHTS), [[1, 1, 0, 0]])
+    agree(encode_boxes(boxes, proposals, (10.0, 10.0, 5.0, 5.0)), [[1, 1, 0, 0]])
 
 
 @holds("encode_boxes", "textbook", "any boxes: the textbook's deltas", "Compare with minimrcnn.reference.encode_box.")
@@ -116,24 +116,26 @@ def decode_nothing(decode_boxes, draw):
 
 @holds(
     "decode_boxes", "move", "dx moves by widths of the proposal, dy by heights of it",
-    "dx times the width, dy times the height, not the other way round.",
+    "dx times the width, dy times the height, not the other way round; nothing is rounded, nor cut off at the picture.",
 )  # fmt: skip
 def decode_move(decode_boxes, draw):
     x1, y1, x2, y2 = box = whole_box(draw, 0, 20)
-    dx, dy = whole(draw, -2, 2) / 2, whole(draw, -2, 2) / 2
+    dx, dy = whole(draw, -10, 10) / 2, whole(draw, -10, 10) / 2
     shift = [dx * (x2 - x1), dy * (y2 - y1)] * 2
     agree(decode_boxes(np.array([[dx, dy, 0, 0]]), np.array([box], float), ONES), [np.add(box, shift)])
 
 
 @holds(
     "decode_boxes", "grow", "dw and dh stretch about the center, by exp(dw) and exp(dh)",
-    "The center stays where it is; new width = width x exp(dw).",
+    "The new center is the proposal's, moved by dx of the *old* widths; new width = width x exp(dw), half of it on "
+    "each side.",
 )  # fmt: skip
 def decode_grow(decode_boxes, draw):
-    box = np.array([whole_box(draw, 0, 20)], float)
+    box, dx = np.array([whole_box(draw, 0, 20)], float), whole(draw, 0, 2)
     factors = pick(draw, 1, 2, 0.5, 1 / 128), pick(draw, 1, 2, 0.5, 1 / 128)
-    deltas = np.array([[0, 0, math.log(factors[0]), math.log(factors[1])]])
-    agree(decode_boxes(deltas, box, ONES), around(box[0], factors))
+    deltas = np.array([[dx, 0, math.log(factors[0]), math.log(factors[1])]])
+    shift = dx * (box[0, 2] - box[0, 0])
+    agree(decode_boxes(deltas, box, ONES), around(box[0], factors) + [shift, 0, shift, 0])
 
 
 @holds(

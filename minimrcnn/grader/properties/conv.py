@@ -75,10 +75,13 @@ def conv2d_stride(conv2d, draw):
     agree(conv2d(x, weight, None, stride, 0), expected, "every s-th of your own result at stride 1")
 
 
-@holds("conv2d", "textbook", "anything: the textbook's values", "Compare with minimrcnn.reference.conv2d.")
+@holds(
+    "conv2d", "textbook", "anything: the textbook's values",
+    "Sums may have fractions and be negative, and every picture has its own. Compare with minimrcnn.reference.conv2d.",
+)  # fmt: skip
 def conv2d_reference(conv2d, draw):
     images, channels, out = whole(draw, 1, 2), whole(draw, 1, 2), whole(draw, 1, 2)
     x = cells(draw, images, whole(draw, 3, 4), whole(draw, 3, 4), channels)
-    weight = cells(draw, whole(draw, 1, 3), whole(draw, 1, 3), channels, out, low=-2, high=2)
+    weight = cells(draw, whole(draw, 1, 3), whole(draw, 1, 3), channels, out, low=-2, high=2) / 2
     rest = pick(draw, None, np.arange(out) + 1.0), whole(draw, 1, 2), whole(draw, 0, 1)
     agree(conv2d(x, weight, *rest), reference.conv2d(x, weight, *rest))

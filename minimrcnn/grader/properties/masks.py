@@ -31,14 +31,15 @@ def mask_loss_answers(mask_loss, draw):
 
 
 @holds(
-    "mask_loss", "mean", "the same RoI twice has the same loss",
+    "mask_loss", "mean", "the same RoI twice has the same loss, and so has a RoI with all its rows twice",
     "The loss is a mean over RoIs and pixels, not a sum.",
 )  # fmt: skip
 def mask_loss_mean(mask_loss, draw):
     logits, targets, labels = cells(draw, 1, 2, 2, 3), draw_targets(draw, 1), draw_labels(draw, 1, 3)
-    once = mask_loss(logits, targets, labels)
-    twice = mask_loss(np.concatenate([logits] * 2), np.concatenate([targets] * 2), np.concatenate([labels] * 2))
-    agree(twice, once, "your own loss of one of the two RoIs")
+    once, axis = mask_loss(logits, targets, labels), pick(draw, 0, 1)
+    logits, targets = np.repeat(logits, 2, axis), np.repeat(targets, 2, axis)
+    twice = mask_loss(logits, targets, np.repeat(labels, 2) if axis == 0 else labels)
+    agree(twice, once, "your own loss of the RoI once")
 
 
 @holds(
@@ -95,7 +96,7 @@ def mask_loss_large(mask_loss, draw):
 
 @holds(
     "mask_loss", "textbook", "logits of up to 4.5, soft targets: the textbook's loss",
-    "See minimrcnn.reference.mask_loss.",
+    "Targets between 0 and 1 are taken as they are, and all RoIs and pixels count. See minimrcnn.reference.mask_loss.",
 )  # fmt: skip
 def mask_loss_reference(mask_loss, draw):
     rois, classes = whole(draw, 1, 3), whole(draw, 2, 4)

@@ -37,7 +37,8 @@ def box_iou_answers(box_iou, draw):
 
 @holds(
     "box_iou", "itself", "a box overlaps itself by exactly 1",
-    "The union is area a + area b - shared: what both have must not count twice.",
+    "The union is area a + area b - shared: what both have must not count twice. In all three, width is x2 - x1, "
+    "without + 1.",
 )  # fmt: skip
 def box_iou_itself(box_iou, draw):
     box = draw_boxes(draw, most=1)
@@ -72,6 +73,17 @@ def box_iou_scale(box_iou, draw):
     a, b = draw_boxes(draw), draw_boxes(draw)
     expected = box_iou(a, b)
     agree(box_iou(4 * a, 4 * b), expected, "your own answer for the boxes before they were enlarged")
+
+
+@holds(
+    "box_iou", "any two", "boxes that meet, cross or contain each other: the shared area over that of both together",
+    "shared / (area a + area b - shared), of corners as they are, which need not be whole, and not rounded. Boxes that "
+    "cross have no corner in each other.",
+)  # fmt: skip
+def box_iou_any_two(box_iou, draw):
+    sides = [pick(draw, ((0, 3), (1, 4)), ((0, 4), (1, 3)), ((1, 3), (0, 4))) for _ in range(2)]
+    a, b = np.array([[[x1, y1, x2, y2]] for (x1, x2), (y1, y2) in zip(*sides, strict=True)]) * pick(draw, 1.0, 0.25)
+    agree(box_iou(a, b), reference.box_iou(a, b))
 
 
 @holds(
@@ -122,15 +134,26 @@ def nms_order(nms, draw):
 
 @holds(
     "nms", "two boxes", "of two boxes the worse goes if they overlap by more than the threshold, else it stays",
-    "The overlap is intersection over union, of boxes without + 1, and compared with `iou_threshold`.",
+    "The overlap is intersection over union, of boxes without + 1 whose corners need not be whole, and compared with "
+    "`iou_threshold`.",
 )  # fmt: skip
 def nms_two(nms, draw):
     width, shift = whole(draw, 1, 4), whole(draw, 0, 4)
-    boxes = np.array([[0, 0, width, 1], [shift, 0, shift + width, 1]], float)
+    boxes = pick(draw, 1.0, 0.25) * np.array([[0, 0, width, 1], [shift, 0, shift + width, 1]])
     overlap = reference.box_iou(boxes[:1], boxes[1:]).item()
     threshold = (math.floor(overlap * 16) + pick(draw, 1, 0)) / 16  # close by, above or below
-    assume(overlap != threshold)
+    assume(overlap != threshold <= 1)
     agree_exactly(nms(boxes, np.array([0.75, 0.5]), threshold), [0] if overlap > threshold else [0, 1])
+
+
+@holds(
+    "nms", "stack", "of boxes that lie on one another, only the best stays, wherever it stands in the array",
+    "Compare a box that is kept with all that are left, not with those of a higher index or the next one only. To "
+    "remove from a list while a loop goes through it skips some.",
+)  # fmt: skip
+def nms_stack(nms, draw):
+    scores = draw_scores(draw, whole(draw, 1, 5))
+    agree_exactly(nms(np.tile([0.0, 0, 10, 10], (len(scores), 1)), scores, 0.5), [scores.argmax()])
 
 
 @holds(

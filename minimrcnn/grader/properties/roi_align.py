@@ -58,20 +58,30 @@ def roi_align_answers(roi_align, draw):
     "The samples of a bin are averaged: divide their sum by their number.",
 )  # fmt: skip
 def roi_align_constant(roi_align, draw):
-    size = draw_size(draw)
-    got = roi_align(np.full((1, SIDE, SIDE, 1), 7.0), as_rois(inner_box(draw)), size, 1.0, whole(draw, 1, 3), False)
+    size = (pick(draw, 1, 2),) * 2  # halves only, and as many rows as columns: their bins are asked of later
+    got = roi_align(np.full((1, SIDE, SIDE, 1), 7.0), as_rois(inner_box(draw)), size, 1.0, pick(draw, 1, 2, 4), False)
     agree(got, np.full((1, *size, 1), 7.0))
 
 
 @holds(
+    "roi_align", "channels", "every channel is cut by itself",
+    "A cell of the map is a vector of channels: average over the samples only, `np.mean(samples, axis=0)`.",
+)  # fmt: skip
+def roi_align_channels(roi_align, draw):
+    values = np.arange(1.0, 1 + whole(draw, 2, 3))
+    got = roi_align(np.ones((1, 3, 3, 1)) * values, as_rois([0.5, 0.5, 2.5, 2.5]), (1, 1), 1.0, 1, flip(draw))
+    agree(got, values.reshape(1, 1, 1, -1))
+
+
+@holds(
     "roi_align", "picture", "every RoI is cut from the picture that its first column names",
-    "`rois[:, 0]` is the number of the picture in the batch.",
+    "`rois[:, 0]` is the number of the picture in the batch; it is not scaled.",
 )  # fmt: skip
 def roi_align_picture(roi_align, draw):
-    features = np.ones((3, SIDE, SIDE, 1)) * np.array([0.0, 1.0, 2.0])[:, None, None, None]
-    images = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))]
-    rois = np.concatenate([as_rois([2, 2, 5, 5], image=image) for image in images])
-    agree(roi_align(features, rois, (1, 1), 1.0, 1, False), np.array(images, float).reshape(-1, 1, 1, 1))
+    features = np.ones((3, 5, 5, 1)) * np.array([0.0, 1.0, 2.0])[:, None, None, None]
+    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 2.0)
+    rois = np.concatenate([as_rois([1, 1, 2, 2], image=image) for image in images])
+    agree(roi_align(features, rois, (1, 1), scale, 1, False), np.array(images, float).reshape(-1, 1, 1, 1))
 
 
 @holds(
@@ -91,8 +101,8 @@ def roi_align_average(roi_align, draw):
     "x and y are exchanged: a RoI is (picture, x1, y1, x2, y2), but arrays are indexed [row, column] = [y, x].",
 )  # fmt: skip
 def roi_align_axes(roi_align, draw):
-    features, size = ramp(14, 14, 0, 1)[None], (whole(draw, 1, 3),) * 2
-    dx, dy = 2 * whole(draw, 0, 2), 2 * whole(draw, 0, 2)  # even: what is rounded to even is not the matter here
+    features, size = ramp(10, 10, 0, 1)[None], (whole(draw, 1, 3),) * 2
+    dx, dy = 2 * whole(draw, 0, 1), 2 * whole(draw, 0, 1)  # even: what is rounded to even is not the matter here
     box, aligned = np.array(inner_box(draw, least=2)), flip(draw)
     before = roi_align(features, as_rois(box), size, 1.0, 1, aligned)
     agree(before, np.broadcast_to(before[:, :1], before.shape), "the first row of your own crop, in every row")
@@ -119,7 +129,7 @@ def roi_align_scale(roi_align, draw):
 )  # fmt: skip
 def roi_align_moves(roi_align, draw):
     slope_y, slope_x = draw_slopes(draw)
-    features, size, aligned = ramp(SIDE, SIDE, slope_y, slope_x)[None], draw_size(draw), flip(draw)
+    features, size, aligned = ramp(SIDE, SIDE, slope_y, slope_x)[None], (whole(draw, 1, 3),) * 2, flip(draw)
     box = np.array(draw_box(draw, 0.5, SIDE - 4, 1))  # far from the border, for what is half a pixel or a cell off
     dx, dy = quarter(draw, 0, 1), quarter(draw, 0, 1)
     expected = roi_align(features, as_rois(box), size, 1.0, 1, aligned) + slope_x * dx + slope_y * dy
@@ -129,7 +139,8 @@ def roi_align_moves(roi_align, draw):
 
 @holds(
     "roi_align", "width", "on a ramp, neighboring bins differ by slope x width / bins, with width = x2 - x1",
-    "The ends of a box are not inclusive: width is x2 - x1, without + 1.",
+    "The ends of a box are not inclusive: width is x2 - x1, without + 1. A bin is width / columns wide and height / "
+    "rows high, and neither is rounded.",
 )  # fmt: skip
 def roi_align_width(roi_align, draw):
     slopes, size, box = draw_slopes(draw), draw_size(draw, least=2), inner_box(draw)
@@ -175,7 +186,9 @@ def roi_align_small_aligned(roi_align, draw):
 )  # fmt: skip
 def roi_align_small(roi_align, draw):
     slopes, size, box = draw_slopes(draw), draw_size(draw, least=2), draw_box(draw, 0.5, SIDE - 2, 0, 0.75)
-    got = roi_align(ramp(SIDE, SIDE, *slopes)[None], as_rois(box), size, 1.0, whole(draw, 1, 2), False)
+    rois, scale = as_rois(box), pick(draw, 1.0, 0.5)
+    rois[:, 1:] /= scale
+    got = roi_align(ramp(SIDE, SIDE, *slopes)[None], rois, size, scale, whole(draw, 1, 2), False)
     agree(got, read_ramp(slopes, [*box[:2], box[0] + 1, box[1] + 1], size))
 
 
@@ -191,12 +204,13 @@ def roi_align_samples(roi_align, draw):
 
 @holds(
     "roi_align", "at the border", "a sample at most one cell outside of the map reads the border's cells",
-    "For -1 <= y <= 0 use row 0, for height - 1 <= y <= height the last row: clamp y and x before taking the four "
-    "cells. `int()` cuts off toward zero, and a negative index counts from the other end.",
+    "For -1 <= y <= 0 use row 0, for height - 1 <= y <= height the last row, and likewise for x and the width: clamp "
+    "samples, not the RoI, before taking the four cells. `int()` cuts off toward zero, and a negative index counts "
+    "from the other end.",
 )  # fmt: skip
 def roi_align_border(roi_align, draw):
-    features = cells(draw, 1, 3, 3, 1)
-    y, x = (pick(draw, quarter(draw, 0, 2), quarter(draw, -1, 0), quarter(draw, 2, 3)) for _ in range(2))
+    features, ends = cells(draw, 1, 2, 3, 1), (1, 2)
+    y, x = (pick(draw, quarter(draw, 0, n), quarter(draw, -1, 0), quarter(draw, n, n + 1)) for n in ends)
     rois = as_rois([x - 0.5, y - 0.5, x + 0.5, y + 0.5])
     rest = (1, 1), 1.0, 1, False
     agree(roi_align(features, rois, *rest), reference.roi_align(features, rois, *rest))

@@ -30,13 +30,22 @@ def roi_pool_answers(roi_pool, draw):
 
 @holds(
     "roi_pool", "picture", "every RoI is cut from the picture that its first column names",
-    "`rois[:, 0]` is the number of the picture in the batch.",
+    "`rois[:, 0]` is the number of the picture in the batch; it is not scaled.",
 )  # fmt: skip
 def roi_pool_picture(roi_pool, draw):
-    features = np.ones((3, SIDE, SIDE, 1)) * np.array([1.0, 2.0, 3.0])[:, None, None, None]
-    images = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))]
-    rois = np.concatenate([as_rois([2, 2, 5, 5], image=image) for image in images])
-    agree(roi_pool(features, rois, (1, 1), 1.0), np.array(images, float).reshape(-1, 1, 1, 1) + 1)
+    features = np.ones((3, 5, 5, 1)) * np.array([1.0, 2.0, 3.0])[:, None, None, None]
+    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 2.0)
+    rois = np.concatenate([as_rois([1, 1, 2, 2], image=image) for image in images])
+    agree(roi_pool(features, rois, (1, 1), scale), np.array(images, float).reshape(-1, 1, 1, 1) + 1)
+
+
+@holds(
+    "roi_pool", "channels", "every channel is cut by itself",
+    "A cell of the map is a vector of channels: the largest of rows and columns only, `.max(axis=(0, 1))`.",
+)  # fmt: skip
+def roi_pool_channels(roi_pool, draw):
+    values = np.arange(1.0, 1 + whole(draw, 2, 3))
+    agree(roi_pool(np.ones((1, 3, 3, 1)) * values, as_rois([0, 0, 2, 2]), (1, 1), 1.0), values.reshape(1, 1, 1, -1))
 
 
 @holds(
@@ -65,9 +74,9 @@ def roi_pool_negative(roi_pool, draw):
     "x and y are exchanged: a RoI is (picture, x1, y1, x2, y2), but arrays are indexed [row, column] = [y, x].",
 )  # fmt: skip
 def roi_pool_axes(roi_pool, draw):
-    features, size = ramp(14, 14, 0, 1)[None], (whole(draw, 1, 2),) * 2
-    dx, dy = 2 * whole(draw, 0, 2), 2 * whole(draw, 0, 2)
-    box = np.array(whole_box(draw, 0, SIDE - 1, least=2))
+    features, size = ramp(10, 10, 0, 1)[None], (whole(draw, 1, 2),) * 2
+    dx, dy = 2 * whole(draw, 0, 1), 2 * whole(draw, 0, 1)
+    box = np.array(whole_box(draw, 1, SIDE - 1, least=2))
     before = roi_pool(features, as_rois(box), size, 1.0)
     agree(before, np.broadcast_to(before[:, :1], before.shape), "the first row of your own crop, in every row")
     after = roi_pool(features, as_rois(box + [dx, dy, dx, dy]), size, 1.0)
@@ -112,7 +121,7 @@ def roi_pool_last(roi_pool, draw):
     "Do not round the bin's size: 5 cells in 2 bins are cells 0 to 2 and 2 to 4; both see the one in the middle.",
 )  # fmt: skip
 def roi_pool_bins(roi_pool, draw):
-    features, rois, size = cells(draw, 1, 6, 6, 1), as_rois(whole_box(draw, 0, 5, least=2)), draw_size(draw)
+    features, rois, size = cells(draw, 1, 7, 7, 1), as_rois(whole_box(draw, 0, 5, least=2)), draw_size(draw)
     agree(roi_pool(features, rois, size, 1.0), reference.roi_pool(features, rois, size, 1.0))
 
 
@@ -132,7 +141,7 @@ def roi_pool_smallest(roi_pool, draw):
     "index counts from the other end. The maximum of nothing is 0 here.",
 )  # fmt: skip
 def roi_pool_border(roi_pool, draw):
-    features, rois = cells(draw, 1, 3, 3, 1, low=1), as_rois(whole_box(draw, -4, 6))
+    features, rois = cells(draw, 1, 2, 3, 1, low=1), as_rois(whole_box(draw, -4, 6))
     size = draw_size(draw)
     agree(roi_pool(features, rois, size, 1.0), reference.roi_pool(features, rois, size, 1.0))
 
