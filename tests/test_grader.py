@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 from minimrcnn import functional, geometry, reference
 from minimrcnn.grader import grading, search
 from minimrcnn.grader.answers import ask
 from minimrcnn.grader.claims import SIGNATURES, Property, Subject
 from minimrcnn.grader.grading import grade
-from minimrcnn.grader.pictures import PICTURES, draw_failure
+from minimrcnn.grader.pictures import GREEN, PICTURES, draw_failure
 from minimrcnn.grader.properties import PROPERTIES
-from minimrcnn.grader.report import Report, Verdict, format_verdict
+from minimrcnn.grader.report import Report, Verdict, format_value, format_verdict
 from minimrcnn.grader.search import find_failure
 from tests import right_versions
 from tests.wrong_versions import MISTAKES, find_mistake
@@ -227,16 +229,41 @@ def test_what_no_property_foresees_is_a_verdict():
     assert "box_iou returned something that cannot be compared" in format_verdict(verdict)
 
 
+def test_maps_and_kernels_are_shown_as_grids():
+    x, weight = np.arange(8.0).reshape(1, 2, 2, 2), np.arange(4.0).reshape(2, 2, 1, 1)
+    assert format_value(x) == "shape (1, 2, 2, 2), [0, :, :, 0] is\n[[0 2]\n [4 6]]\n[0, :, :, 1] is\n[[1 3]\n [5 7]]"
+    assert format_value(weight, kernel=True) == "shape (2, 2, 1, 1), [:, :, 0, 0] is\n[[0 1]\n [2 3]]"
+    assert format_value(x[0, :, :, :1]) == "shape (2, 2, 1), [:, :, 0] is\n[[0 2]\n [4 6]]"
+
+
+def draw_mistake(mistake, folder, shrink=False):
+    """A verdict on a mistake, and its picture."""
+    verdict = Verdict(mistake.function)
+    prop = next(prop for prop in PROPERTIES[mistake.function] if prop.name == mistake.property)
+    verdict.enter(prop, find_failure(prop, Subject(mistake.function, locally(mistake.load())), shrink))
+    return verdict, draw_failure(verdict, folder)
+
+
+def test_a_wide_caption_is_not_cut_off(tmp_path):
+    _, path = draw_mistake(find_mistake("roi_align", "samples outside counted"), tmp_path)
+    picture = imread(path)[..., :3]
+    assert (picture[:, [0, -1]] == 1).all() and (picture[[0, -1]] == 1).all()
+
+
+def test_a_box_that_is_a_point_can_be_seen(tmp_path):
+    verdict, path = draw_mistake(find_mistake("nms", "boxes of no area dropped"), tmp_path, shrink=True)
+    assert not verdict.failure.arguments[0].any()
+    assert (np.abs(imread(path)[..., :3] - to_rgb(GREEN)).max(axis=2) < 0.01).sum() > 10
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(name, tmp_path):
     # The last of a function's mistakes that leads to wrong numbers: NaN and errors have no picture.
     silent = ("answers", "no area", "large logits", "stride")
     mistake = [m for m in MISTAKES if m.function == name and m.property not in silent][-1]
-    folder, verdict = tmp_path / "figures", Verdict(name)
-    prop = next(prop for prop in PROPERTIES[name] if prop.name == mistake.property)
-    verdict.enter(prop, find_failure(prop, Subject(name, locally(mistake.load())), shrink=False))
-    path = draw_failure(verdict, folder)
+    folder = tmp_path / "figures"
+    verdict, path = draw_mistake(mistake, folder)
     assert path == folder / f"check-{name}.png" and path.read_bytes().startswith(b"\x89PNG")
     verdict.failure = None
     assert draw_failure(verdict, folder) is None and not path.exists()  # a picture of what has been mended is gone

@@ -183,6 +183,8 @@ MISTAKES = [
     Mistake("nms", ">= for >", "threshold", "> iou_threshold", ">= iou_threshold"),
     Mistake("nms", "ties turned around", "ties", ORDER, 'np.argsort(scores, kind="stable")[::-1]'),
     Mistake("nms", "ties by place", "ties", ORDER, "np.lexsort((boxes[:, 0], -scores))"),
+    Mistake("nms", "boxes of no area dropped", "no area", "if gone[i]:",
+            "if gone[i] or (boxes[i, 2:] == boxes[i, :2]).any():"),
     # -------------------------------------------------------------------------------------------------- encode_boxes
     Mistake("encode_boxes", "corner for center", "center", "dx, dy = (box_x - x) / width, (box_y - y) / height",
                  "dx, dy = (boxes[:, 0] - proposals[:, 0]) / width, (boxes[:, 1] - proposals[:, 1]) / height"),

@@ -34,7 +34,7 @@ def draw_failure(verdict: Verdict, folder: Path) -> Path | None:
     width = max(40, int(figure.get_figwidth() * 12))
     figure.suptitle("\n".join(textwrap.wrap(f"{verdict.function}, {prop.name}: {prop.says}", width)), fontsize=11)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # a caption may be wider than what it stands under
     return path
 
 
@@ -72,14 +72,22 @@ def draw_box(axes, box, color, label=None, dashed=False, width=2.0) -> None:
     x1, y1, x2, y2 = (float(corner) for corner in box)
     style = "--" if dashed else "-"
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, lw=width, ls=style, label=label))
-    axes.plot([x1, x2], [y1, y2], alpha=0)  # so that the axes make room for it
+    axes.plot([x1, x2], [y1, y2], "o", color=color, ms=4, alpha=float(x1 == x2 and y1 == y2))  # makes room for it
+
+
+def make_room(axes, x, y) -> None:
+    """Widen the limits of a map, y down, for some points."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = [left + 0.3, right - 0.3, *x], [bottom - 0.3, top + 0.3, *y]
+    axes.set(xlim=(min(x) - 0.3, max(x) + 0.3), ylim=(max(y) + 0.3, min(y) - 0.3))
 
 
 def frame_boxes(axes, boxes, title) -> None:
     """Axes of pixels around boxes, y down, with a margin."""
     boxes = np.asarray(boxes, float).reshape(-1, 4)
-    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    margin = 0.08 * max(*(high - low), 1.0)
+    low = boxes[:, :2].min(axis=0)
+    high = np.maximum(boxes[:, 2:].max(axis=0), low + 1)
+    margin = 0.08 * max(high - low)
     axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(high[1] + margin, low[1] - margin))
     axes.set_aspect("equal")
     axes.set_title(title, fontsize=10)
@@ -124,6 +132,7 @@ def draw_roi_align(figure, failure: Failure) -> None:
     columns = np.concatenate(reference.sample_points(x1, x2, size[1], scale, ratio, aligned)) + shift
     y, x = (points.ravel() for points in np.meshgrid(rows, columns, indexing="ij"))
     map_axes.plot(x, y, "o", color=RED, ms=5, mec="white", mew=0.8)
+    make_room(map_axes, x, y)
     map_axes.set_xlabel("x in cells\nframe: the RoI; dots: where its samples should be", fontsize=9)
 
 
@@ -152,9 +161,8 @@ def draw_cut(figure, failure: Failure, center: float):
     cells = features[image, :, :, channel]
     draw_grid(axes[0], cells, f"picture {image}, channel {channel}, RoI {row}", center)
     draw_box(axes[0], box, RED)
-    map_edges = center - 0.5, center - 0.5, center - 0.5 + width, center - 0.5 + height
-    low, high = np.minimum(map_edges[:2], box[:2]) - 0.3, np.maximum(map_edges[2:], box[2:]) + 0.3
-    axes[0].set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+    start = center - 0.5
+    make_room(axes[0], [start, start + width, *box[::2]], [start, start + height, *box[1::2]])
     axes[0].set_ylabel("y in cells", fontsize=9)
     draw_grid(axes[1], expected, "expected", scale_of=cells)
     draw_grid(axes[2], got, "got", wrong=wrong, scale_of=cells)

@@ -17,7 +17,7 @@ WIDTH = 110  # columns of the text
 MARKS = {"held": "held ", "broke": "BROKE", "skipped": "  -  "}
 SLOW = "A loop that never ends? If it is Numba that compiles, allow it more seconds with --time-limit."
 OVER = "The {:g} s for one function are over, so the rest was skipped; --budget allows it more, --only asks it alone."
-MOST_CELLS = 80  # of an array; of a larger one, the shape is shown
+MOST_CELLS = 100  # of an array; of a larger one, the shape is shown
 
 
 @dataclass
@@ -123,7 +123,7 @@ def format_failure(function: str, prop: Property, failure: Failure) -> Iterator[
     if failure.arguments:
         yield "    the smallest example found:"
         for name, argument in zip(SIGNATURES[function], failure.arguments, strict=True):
-            yield from indent(f"{name} = ", format_value(argument))
+            yield from indent(f"{name} = ", format_value(argument, kernel=name == "weight"))
     if failure.expected is not None:
         yield from indent("expected  ", format_value(failure.expected, digits=6))
         if failure.why:
@@ -141,16 +141,27 @@ def indent(label: str, text: str) -> Iterator[str]:
         yield "      " + (label if number == 0 else " " * len(label)) + line
 
 
-def format_value(value, digits: int = 4) -> str:
-    """A number or a short array in full; maps of channels as one grid for each picture and channel."""
+def format_value(value, digits: int = 4, kernel: bool = False) -> str:
+    """A number or a short array in full; maps of channels as one grid for each picture and channel.
+
+    A ``kernel``, (KH, KW, Cin, Cout), is one grid for each pair of channels.
+    """
     if not isinstance(value, np.ndarray):
         return repr(value)
-    if value.ndim in (3, 4) and value.shape[-1] == 1 and 0 < value.size <= MOST_CELLS:  # one channel: a grid
-        grids = [format_plain(grid[..., 0], digits) for grid in (value if value.ndim == 4 else value[None])]
-        return f"shape {value.shape}, [..., 0] is\n" + "\n\n".join(grids)
+    if value.size == 0:
+        return f"an empty array {value.shape}"
     if value.size > MOST_CELLS:
         return f"an array {value.shape}, from {value.min():g} to {value.max():g}"
-    return format_plain(value, digits) if value.size else f"an empty array {value.shape}"
+    if value.ndim == 4:
+        maps = np.moveaxis(value, (2, 3) if kernel else (0, 3), (0, 1))
+        place = "[:, :, {}, {}]" if kernel else "[{}, :, :, {}]"
+        grids = {place.format(*pair): maps[pair] for pair in np.ndindex(maps.shape[:2])}
+    elif value.ndim == 3 and value.shape[2] == 1:
+        grids = {"[:, :, 0]": value[:, :, 0]}
+    else:
+        return format_plain(value, digits)
+    shown = [f"{place} is\n{format_plain(grid, digits)}" for place, grid in grids.items()]
+    return f"shape {value.shape}, " + "\n".join(shown)
 
 
 def format_plain(value: np.ndarray, digits: int) -> str:
