@@ -94,7 +94,10 @@ examples:
   minimrcnn check my_functions.py --only roi_align nms
 
 Calls your functions with small examples and says what held, and what broke: the smallest example that breaks it, in
-numbers and as a picture, and the usual cause. Your file runs in a process of its own. Needs minimrcnn[check].""",
+numbers and as a picture, and the usual cause. Your file runs in a process of its own. Needs minimrcnn[check].
+
+The exit code is 0 if all that is written held, 1 if something broke, was too slow or nothing is written, 2 if the file
+does not load. minimrcnn.grader.check(FILE) gives the same in Python, as an object.""",
 }
 
 

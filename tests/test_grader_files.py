@@ -284,8 +284,10 @@ def test_files_that_cannot_be_checked(tmp_path, monkeypatch):
         grader.check(write(tmp_path, "nms = 3\n"))
     with pytest.raises(DataError, match="nothing to check roi_allign with"):
         grader.check(write(tmp_path, ""), only=["roi_allign"])
-    with pytest.raises(DataError, match=r"file of type \.ipynb, wanted one of Python, \.py; of a notebook.* nbconvert"):
+    with pytest.raises(DataError, match=r"file of type \.ipynb, wanted one of Python, \.py; of a notebook.*ipython"):
         grader.check(write(tmp_path, "{}", "homework.ipynb"))
+    with pytest.raises(DataError, match="a folder, wanted one file"):
+        grader.check(tmp_path)
     with pytest.raises(DataError, match=r"file of type none, wanted one of Python, \.py$"):
         grader.check(write(tmp_path, "", "homework"))
     monkeypatch.setattr(process, "START", 1.0)

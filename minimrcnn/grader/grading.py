@@ -33,10 +33,11 @@ def grade_file(
     if unknown:
         raise DataError(f"there is nothing to check {', '.join(unknown)} with, only {', '.join(SIGNATURES)}")
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: " + ("a folder, wanted one file" if path.is_dir() else "there is no such file"))
     if path.suffix != ".py":
-        how = "; of a notebook, make one with: jupyter nbconvert --to script" if path.suffix == ".ipynb" else ""
-        raise DataError(f"{path}: got a file of type {path.suffix or 'none'}, wanted one of Python, .py{how}")
+        how = "; of a notebook, make one with: jupyter nbconvert --to script, and delete its lines of get_ipython()"
+        wrong = f"got a file of type {path.suffix or 'none'}, wanted one of Python, .py"
+        raise DataError(f"{path}: {wrong}{how if path.suffix == '.ipynb' else ''}")
     with leave_no_folder():
         return Report(path, list(_grade_all(path, names, figures, time_limit, tell, budget)))
 
