@@ -196,9 +196,18 @@ def first_failure(name, function):
     return verdict.failure, format_verdict(verdict)
 
 
+class Attached:
+    """Like a tensor of torch that requires a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("use tensor.detach()")
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
+        (Attached(), "an object of type Attached, wanted an array of numbers (RuntimeError: use tensor.detach())"),
+        ([Attached()], "a list of Attached, wanted an array of numbers (RuntimeError: use tensor.detach())"),
         (np.array([None, 1.0]), "an array of dtype object, wanted an array of numbers"),
         (np.array([1j]), "an array of dtype complex128, wanted"),
         (np.array(["7"]), "an array of dtype <U1, wanted"),

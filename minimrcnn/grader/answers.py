@@ -70,25 +70,27 @@ def read_result(result) -> Answer:
     """A number, an array or a list of numbers as an array; anything else is the wrong type."""
     if result is None:
         return Answer("type", message="returned None; is there a `return` on every path?")
+    value, why = None, ""
     try:
         value = np.array(result)  # a copy, without what a subclass may add
-    except Exception:  # whatever a foreign object raises, and lists of unequal lengths
-        value = None
+    except Exception as error:  # whatever a foreign object raises, and lists of unequal lengths
+        why = "" if "inhomogeneous" in str(error) else f" ({describe_error(error)})"
     if value is None or value.dtype.kind not in "biuf":
-        return Answer("type", message=f"returned {describe_type(result, value)}, wanted an array of numbers")
+        return Answer("type", message=f"returned {describe_type(result, value, why)}, wanted an array of numbers{why}")
     return Answer("value", value)
 
 
-def describe_type(result, value: np.ndarray | None) -> str:
-    """What a result is that is no array of numbers; ``value`` is what NumPy made of it."""
+def describe_type(result, value: np.ndarray | None, why: str) -> str:
+    """What a result is that is no array of numbers; ``value`` is what NumPy made of it, or ``why`` it did not."""
     if isinstance(result, np.ndarray):
         return f"an array of dtype {result.dtype}"
     if not isinstance(result, (list, tuple)):
         return f"an object of type {type(result).__name__}"
-    if value is None:
+    if value is None and not why:
         return "lists of unequal lengths"
     inner = ", ".join(sorted({type(item).__name__ for item in result}))
-    return f"a {type(result).__name__} of {inner}, which is an array of dtype {value.dtype} to NumPy"
+    to_numpy = "" if value is None else f", which is an array of dtype {value.dtype} to NumPy"
+    return f"a {type(result).__name__} of {inner}{to_numpy}"
 
 
 def comes_from(function: Callable, error: BaseException) -> bool:
