@@ -113,6 +113,8 @@ MISTAKES = [
     Mistake("roi_align", "samples outside not in the mean", "outside", "samples.append(np.zeros(channels))", "pass"),
     Mistake("roi_align", "adaptive before scaling", "adaptive", "sampling_ratio or math.ceil(bin_height)",
             "sampling_ratio or math.ceil(bin_height / spatial_scale)"),
+    Mistake("roi_align", "adaptive by the first RoI", "adaptive", "sampling_ratio or math.ceil(bin_height)",
+            "sampling_ratio or math.ceil(max((rois[0, 4] - rois[0, 2]) * spatial_scale, 1 - aligned) / rows)"),
     Mistake("roi_align", "adaptive cut off", "adaptive", "sampling_ratio or math.ceil(bin_width)",
             "sampling_ratio or max(int(bin_width), 1)"),
     # ------------------------------------------------------------------------------------------------------ roi_pool

@@ -230,11 +230,13 @@ def roi_align_outside(roi_align, draw):
 
 @holds(
     "roi_align", "adaptive", "sampling_ratio 0 takes one sample for each cell that a bin spans, rounded up",
-    "ceil(bin height) x ceil(bin width) samples, of the scaled RoI's bins; a RoI of no area, aligned, has none, so 0.",
+    "ceil(bin height) x ceil(bin width) samples, of each scaled RoI's own bins; a RoI of no area, aligned, has none, "
+    "so 0.",
 )  # fmt: skip
 def roi_align_adaptive(roi_align, draw):
     features, scale = cells(draw, 1, 5, 5, 1), pick(draw, 1.0, 0.5)
-    rois = as_rois(np.array(draw_box(draw, 0.5, 4.5, 0)) / scale)
+    boxes = [draw_box(draw, 0.5, 4.5, 0) for _ in range(whole(draw, 1, 2))]
+    rois = as_rois(*np.array(boxes) / scale)
     rest = draw_size(draw), scale, 0, flip(draw)
     agree(roi_align(features, rois, *rest), reference.roi_align(features, rois, *rest))
 
