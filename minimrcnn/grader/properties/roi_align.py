@@ -79,8 +79,8 @@ def roi_align_channels(roi_align, draw):
 )  # fmt: skip
 def roi_align_picture(roi_align, draw):
     features = np.ones((3, 5, 5, 1)) * np.array([0.0, 1.0, 2.0])[:, None, None, None]
-    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 2.0)
-    rois = np.concatenate([as_rois([1, 1, 2, 2], image=image) for image in images])
+    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 0.5)
+    rois = np.concatenate([as_rois([2, 2, 3, 3], image=image) for image in images])
     agree(roi_align(features, rois, (1, 1), scale, 1, False), np.array(images, float).reshape(-1, 1, 1, 1))
 
 

@@ -34,8 +34,8 @@ def roi_pool_answers(roi_pool, draw):
 )  # fmt: skip
 def roi_pool_picture(roi_pool, draw):
     features = np.ones((3, 5, 5, 1)) * np.array([1.0, 2.0, 3.0])[:, None, None, None]
-    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 2.0)
-    rois = np.concatenate([as_rois([1, 1, 2, 2], image=image) for image in images])
+    images, scale = [whole(draw, 0, 2) for _ in range(whole(draw, 1, 2))], pick(draw, 1.0, 0.5)
+    rois = np.concatenate([as_rois([2, 2, 3, 3], image=image) for image in images])
     agree(roi_pool(features, rois, (1, 1), scale), np.array(images, float).reshape(-1, 1, 1, 1) + 1)
 
 
