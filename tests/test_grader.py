@@ -23,7 +23,7 @@ from minimrcnn.grader.properties import PROPERTIES
 from minimrcnn.grader.report import Report, Verdict, format_value, format_verdict
 from minimrcnn.grader.search import find_failure
 from tests import right_versions
-from tests.wrong_versions import MISTAKES, find_mistake
+from tests.wrong_versions import MISTAKES, Mistake, find_mistake
 
 EXERCISES = Path(__file__).parents[1] / "lessons" / "exercises" / "start_here.py"
 
@@ -94,6 +94,13 @@ def test_right_functions_pass(source, name):
     examples = 10 if source == "package" else 5
     verdict = grade(name, locally(function), shrink=False, examples=examples, budget=math.inf)  # Numba may compile
     assert verdict.state == "held", format_verdict(verdict)
+
+
+def test_no_adaptive_sample_hangs_on_the_last_digit():
+    """Bins of a third of a cell are rounded, so that none of their samples may lie where the map ends."""
+    rounded = Mistake("roi_align", "last digit", "adaptive", "* bin_height", "* bin_height * (1 + 1e-12)")
+    prop = next(prop for prop in PROPERTIES["roi_align"] if prop.name == rounded.property)
+    assert find_failure(prop, Subject("roi_align", locally(rounded.load())), shrink=False, examples=300) is None
 
 
 def test_exercises_and_their_examples():

@@ -235,7 +235,7 @@ def roi_align_outside(roi_align, draw):
 )  # fmt: skip
 def roi_align_adaptive(roi_align, draw):
     features, scale = cells(draw, 1, 5, 5, 1), pick(draw, 1.0, 0.5)
-    boxes = [draw_box(draw, 0.5, 4.5, 0) for _ in range(whole(draw, 1, 2))]
+    boxes = [draw_box(draw, 0.5, 4, 0) for _ in range(whole(draw, 1, 2))]  # a cell wide, one from 4 ends with the map
     rois = as_rois(*np.array(boxes) / scale)
     rest = draw_size(draw), scale, 0, flip(draw)
     agree(roi_align(features, rois, *rest), reference.roi_align(features, rois, *rest))
