@@ -37,6 +37,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minimrcnn.kernels.compiled import compiled, compiled_task
 from minimrcnn.kernels.instructions import declare_fused, locate, prefetch, spread
+from minimrcnn.kernels.turn import turn
 from minimrcnn.kernels.twin import Twin
 
 ROWS = 6  # of a tile
@@ -201,14 +202,13 @@ def pack_columns(matrix, scale, start, row, panel):
     """panel (K, width) = (matrix * scale)[row : row + width, start : start + K]', zeros where there are no rows."""
     inner, width = panel.shape
     some = min(width, len(matrix) - row)
-    turned = matrix[row : row + some, start : start + inner].T
+    turn(matrix[row : row + some, start : start + inner], panel[:, :some])
     for k in range(inner):
-        source, target = turned[k], panel[k]
-        factor = scale[start + k] if scale.size else scale.dtype.type(1)
-        for c in range(some):
-            target[c] = source[c] * factor
+        if scale.size:
+            for c in range(some):
+                panel[k, c] *= scale[start + k]
         for c in range(some, width):
-            target[c] = 0
+            panel[k, c] = 0
 
 
 @compiled_task
@@ -235,8 +235,8 @@ def pack_weight_cpu(weight, scale, turned, panels):
     """panels (groups, T, P, K, width) of weight (T, I, O) * scale (O,): of the columns of each group, transposed if
     ``turned``. An empty scale is none.
 
-    The weight is read along its rows, to be transposed 64 of them side by side, a page of memory after the other:
-    written panel by panel, one that is not transposed took three times as long.
+    The weight is read along its rows, a page of memory after the other: written panel by panel, one that is not
+    transposed took three times as long.
     """
     groups, taps, count, inner, width = panels.shape
     columns = weight.shape[2] // groups
