@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -155,9 +156,41 @@ def test_masks_of_which_some_have_boxes():
 def test_more_than_a_hundred_detections_of_a_class_with_equal_scores():
     generator = np.random.default_rng(0)
     annotations = drawn(generator, pictures=2)
-    results = perturbed(annotations, generator, copies=40, decimals=1)
-    assert len(results) > 250
+    results = perturbed(annotations, generator, copies=60, decimals=1)
+    assert max(Counter((row["image_id"], row["category_id"]) for row in results).values()) > 100
     assert_same_figures(annotations, results)
+
+
+def of_boxes(*boxes, kind="annotations"):
+    """Rows of one picture and class; as detections each scores less than the one before it."""
+    rows = [{"image_id": 1, "category_id": 1, "bbox": list(box)} for box in boxes]
+    if kind == "results":
+        return [{**row, "score": 0.9 - 0.1 * number} for number, row in enumerate(rows)]
+    rows = [{**row, "id": n, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0} for n, row in enumerate(rows, 1)]
+    return {
+        "images": [{"id": 1, "height": 200, "width": 200}],
+        "annotations": rows,
+        "categories": [{"id": 1, "name": "a"}],
+    }
+
+
+@pytest.mark.parametrize("side, small, medium, large", [(32, 0.5, 0.5, -1), (96, -1, 0.5, 0.5)])
+def test_a_made_up_detection_at_a_limit_of_areas_is_wrong_on_both_sides(side, small, medium, large):
+    objects = [(0, 0, side - 1, side - 1), (0, 100, side + 1, side + 1)]
+    annotations, results = of_boxes(*objects), of_boxes((100, 100, side, side), *objects, kind="results")
+    figures = evaluate(annotations, results)
+    np.testing.assert_allclose(list(figures.values()), their_figures(annotations, results, "bbox"), atol=1e-6)
+    assert [figures[name] for name in ("APs", "APm", "APl")] == pytest.approx([small, medium, large])
+
+
+@pytest.mark.parametrize("second, found", [(0, 2), (1, 1)])
+def test_of_equal_overlaps_the_last_object_is_taken(second, found):
+    """The first detection lies midway between two objects, the second on one of them: is that still free?"""
+    objects = (0, 0, 10, 10), (4, 0, 10, 10)
+    annotations, results = of_boxes(*objects), of_boxes((2, 0, 10, 10), objects[second], kind="results")
+    figures = evaluate(annotations, results)
+    np.testing.assert_allclose(list(figures.values()), their_figures(annotations, results, "bbox"), atol=1e-6)
+    assert figures["AR1"] < figures["AR10"] if found == 2 else figures["AP50"] < 0.6
 
 
 def test_empty_results_no_objects_and_only_crowds():
@@ -272,6 +305,7 @@ def test_a_model_over_a_data_set():
     figures, _ = evaluate_model(FirstOnly(masks=False), TwoPictures(), progress=False)
     assert set(figures) == {f"box_{name.lower()}" for name in FIGURES}
     assert len(format_figures(figures).splitlines()) == 2
+    assert "0.000" in format_figures({**figures, "box_ap": 0.0})  # which is not that there is nothing to find
 
 
 def test_results_from_a_file(tmp_path):
@@ -317,6 +351,14 @@ def test_file_names_number_the_pictures(tmp_path):
     assert {row["image_id"] for row in load_results(tmp_path / "r.json", annotations)} == {wanted}
     (tmp_path / "r.json").write_text(json.dumps([{**row, "file_name": "b.png"} for row in rows]))
     with pytest.raises(DataError, match="r.json: row 0: file_name is b.png, which the annotations have 0 times"):
+        load_results(tmp_path / "r.json", annotations)
+
+    for image, name in zip(annotations["images"], ("one/a.png", "two/a.png"), strict=True):  # folders tell them apart
+        image["file_name"] = name
+    (tmp_path / "r.json").write_text(json.dumps([{**rows[0], "file_name": "one/a.png"}]))
+    assert load_results(tmp_path / "r.json", annotations)[0]["image_id"] == wanted
+    (tmp_path / "r.json").write_text(json.dumps([{**rows[0], "file_name": "a.png"}]))
+    with pytest.raises(DataError, match="r.json: row 0: file_name is a.png, which the annotations have 2 times"):
         load_results(tmp_path / "r.json", annotations)
 
 
