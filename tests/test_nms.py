@@ -55,6 +55,13 @@ def test_the_textbook(count, seed, threshold):
         assert np.array_equal(geometry.batched_nms(boxes, scores, groups, threshold, most), kept[:most])
 
 
+def test_the_best_few_of_many_where_most_go():
+    """Enough are left only when the whole list was looked at."""
+    boxes = np.float32([[0, 0, 10, 10]] * 60 + [[20, 0, 30, 10], [40, 0, 50, 10]])
+    scores = np.linspace(1, 0, len(boxes))
+    assert geometry.batched_nms(boxes, scores, np.zeros(len(boxes), int), 0.5, 3).tolist() == [0, 60, 61]
+
+
 @pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
 def test_blocks(count):
     """One box after the other, in NumPy, for more boxes than a block holds."""

@@ -222,7 +222,7 @@ def batched_nms(boxes, scores, groups, iou_threshold: float, most: int | None = 
 
 def _nms_by_group(boxes, scores, groups, iou_threshold):
     # Group after group, as moving the groups apart (torchvision's other way) would round the coordinates.
-    order = np.lexsort((np.arange(len(scores)), -scores, groups))
+    order = np.lexsort((-scores, groups))  # stable
     ordered, kept = np.ascontiguousarray(boxes[order].T), np.ones(len(boxes), np.bool_)  # (4, P), (P,)
     borders = np.flatnonzero(np.diff(groups[order])) + 1
     for start, end in zip([0, *borders], [*borders, len(order)], strict=True):
