@@ -174,6 +174,19 @@ def test_sample_balanced(labels, count, seed):
     assert np.array_equal(again[0], positive) and np.array_equal(again[1], negative)
 
 
+@pytest.mark.parametrize(
+    "positives, negatives, drawn", [(9, 40, (2, 9)), (1, 40, (1, 10)), (9, 3, (2, 3)), (0, 0, (0, 0))]
+)
+def test_negatives_stand_in_for_missing_positives(positives, negatives, drawn):
+    """Of eleven a quarter, cut off: two. A positive may be any number above 0, and what is drawn ascends."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation([*np.arange(1, positives + 1), *[0] * negatives, *[-1] * 20])
+    samples = geometry.sample_balanced(labels, 11, 0.25, rng)
+    assert tuple(map(len, samples)) == drawn
+    assert (labels[samples[0]] > 0).all() and (labels[samples[1]] == 0).all()
+    assert all((np.diff(some) > 0).all() for some in samples)
+
+
 def test_every_sample_has_its_chance():
     generator = np.random.default_rng(0)
     drawn = np.concatenate([geometry.sample_balanced(np.ones(10), 4, 0.5, generator)[0] for _ in range(500)])
