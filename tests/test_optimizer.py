@@ -105,6 +105,12 @@ def test_normalizations_have_a_decay_of_their_own(kind):
     assert left == pytest.approx({**dict.fromkeys(left, 0.95), **norm})
 
 
+def test_what_is_not_given_is_as_published():
+    sgd, adamw = SGD(name_groups()), AdamW(name_groups())
+    assert (sgd.momentum, sgd.decay["conv.weight"]) == (0.9, 1e-4)
+    assert (*adamw.betas, adamw.eps, adamw.decay["conv.weight"]) == (0.9, 0.999, 1e-8, 0.01)
+
+
 def test_options_make_the_groups():
     decay = TrainOptions(weight_decay=0.5, norm_weight_decay=0.0).make_optimizer(name_groups()).decay
     assert decay["conv.bias"] == 0.5 and decay["stem.norm.bias"] == 0.0

@@ -179,8 +179,7 @@ def clip_gradients(parameters, max_norm: float) -> float:
     sums = xp.empty(ends[-1], kind)  # of all, so that a GPU is asked once
     for gradient, start, end in zip(gradients, ends[:-1], ends[1:], strict=True):
         kernels.square_sums(xp.ascontiguousarray(gradient).reshape(-1), sums[start:end])
-    total = float(to_device(sums.sum(dtype=np.float64), "cpu"))
-    norm = math.sqrt(total) if total >= 0 else math.nan
+    norm = math.sqrt(float(to_device(sums.sum(dtype=np.float64), "cpu")))
     if max_norm < norm < math.inf:
         scale = np.float32(max_norm / norm)
         for gradient in gradients:
