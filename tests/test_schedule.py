@@ -10,7 +10,7 @@ def test_cosine_with_warmup():
     assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
     assert rates[12] == pytest.approx(1.0)  # half of the cosine
     assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
-    assert rates[20] == pytest.approx(0.0)
+    assert rates[20] == learning_rate_at(25, 20, 2.0, "cosine", warmup_steps=4) == pytest.approx(0.0)
 
 
 def test_steps():
