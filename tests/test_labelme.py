@@ -79,8 +79,8 @@ def test_labelme_groups_join_parts(tmp_path):
         shape("polygon", POINTS, "dog", group=1),  # another class: another object
         shape("polygon", POINTS),
         shape("polygon", POINTS),
-        shape("polygon", POINTS, group=2),
-        shape("mask", [[28.0, 20.0], [31.0, 23.0]], group=2, mask=png(mask)),
+        shape("polygon", POINTS, group=0),
+        shape("mask", [[28.0, 20.0], [31.0, 23.0]], group=0, mask=png(mask)),
     ]
     write(tmp_path / "a.json", labelme(shapes))
     save(tmp_path / "a.png")
@@ -91,12 +91,16 @@ def test_labelme_groups_join_parts(tmp_path):
 
 
 def test_labelme_masks_are_clipped(tmp_path):
-    shapes = [
-        shape("mask", [[x, y], [x + 9, y + 9]], mask=png(np.full((10, 10), True))) for x, y in ((-5, -4), (28, 20))
-    ]
-    write(tmp_path / "a.json", labelme(shapes))
+    mask = np.full((10, 10), True)
+    mask[6, 5:] = mask[8:, 9] = False
+    shapes = [shape("mask", [[x, y], [x + 9, y + 9]], mask=png(mask)) for x, y in ((-5, -4), (28, 20))]
+    far = [shape("mask", [[x, 2], [9, 9]], mask=png(mask)) for x in (1e300, -1e300)]
+    write(tmp_path / "a.json", labelme(shapes + far))
     save(tmp_path / "a.png")
-    assert [row["bbox"] for row in rows_of(open_data(tmp_path).dataset)] == [[0, 0, 5, 6], [28, 20, 4, 4]]
+    opened = open_data(tmp_path)
+    assert [row["bbox"] for row in rows_of(opened.dataset)] == [[0, 0, 5, 6], [28, 20, 4, 4]]
+    np.testing.assert_array_equal(opened.dataset[0][1].masks[0, :6, :5], mask[4:, 5:])
+    assert "objects left out, as they cover no pixel: 2" in opened.faults.describe_notes()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,8 @@ def test_labelme_sizes(tmp_path):
     save(tmp_path / "a.png")
     path = write(tmp_path / "a.json", labelme([shape("polygon", POINTS)], height=None))
     assert len(open_data(tmp_path).dataset) == 1  # not stated: read from the photo
+    write(path, labelme([shape("polygon", POINTS)], height=True))
+    assert len(open_data(tmp_path).dataset) == 1  # that is no number
     write(path, labelme([shape("polygon", POINTS)], height=WIDTH, width=HEIGHT))
     with pytest.raises(DataError, match=r"a.json: width 24 and height 32, but .*a.png is 32 wide and 24 high; was it"):
         open_data(tmp_path)

@@ -136,7 +136,7 @@ def read_mask(shape: dict, photo, max_pixels: int) -> dict:
         raise DataError("the mask holds no picture; draw the object again, or remove it")
     height, width = picture_size(photo, max_pixels)
     mask = read_values(io.BytesIO(data), "mask", max_pixels=(height + 2) * (width + 2))
-    left, top = (int(round(min(max(side, -1e7), 1e7))) for side in points[0])
+    left, top = (round(side) for side in points[0])
     whole = np.zeros((height, width), bool)
     rows, columns = slice(max(top, 0), max(top + mask.shape[0], 0)), slice(max(left, 0), max(left + mask.shape[1], 0))
     seen = whole[rows, columns]
