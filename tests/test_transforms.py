@@ -134,6 +134,40 @@ def test_crop_keeps_small_objects_that_it_does_not_cut():
     assert found.labels.tolist() == [1] and found.boxes.tolist() == [[5, 5, 6, 6]]
 
 
+def test_limits_of_what_a_crop_drops():
+    picture, masks = np.zeros((32, 32, 3), np.uint8), np.zeros((3, 32, 32), np.uint8)
+    masks[0], masks[1, :10, :20], masks[2, 20:, 20:] = 1, 1, 1
+    target = Target(T.tight_boxes(masks), np.array([1, 2, 3]), masks)
+    # 256 pixels of the first, more than a byte counts; of the second 20 of 200, a tenth, which is enough; of the third
+    # none, which never is.
+    found = T.crop(picture, target, 0, 0, 1, 20, 0, 0.1)[1], T.crop(picture, target, 0, 0, 16, 16, 0, 0.0)[1]
+    assert [part.labels.tolist() for part in found] == [[2], [1, 2]]
+
+
+def test_a_box_that_is_cut_off_whole_is_made_anew():
+    """It lay beside its mask, which is all there."""
+    masks = np.zeros((1, 20, 20), np.uint8)
+    masks[0, 5:9, 12:18] = 1
+    target = Target(np.float32([[2, 5, 8, 9]]), np.array([1]), masks)
+    assert T.crop(np.zeros((20, 20, 3), np.uint8), target, 0, 10, 20, 10)[1].boxes.tolist() == [[2, 5, 8, 9]]
+
+
+def test_masks_shrink_to_the_pixels_at_the_centers():
+    masks = np.zeros((1, 4, 6), np.uint8)
+    masks[0, 1, 4] = 1  # the middle of three columns, the lower of two rows
+    target = Target(T.tight_boxes(masks), np.array([1]), masks)
+    assert T.resize(np.zeros((4, 6, 3), np.uint8), target, 2, 2)[1].boxes.tolist() == [[1, 0, 2, 1]]
+
+
+def test_doubling_is_as_likely_as_halving():
+    class Middle:
+        def uniform(self, low, high):
+            return (low + high) / 2
+
+    picture, target = make_sample(10, 20, 1, 0)
+    assert RandomScale(0.5, 2)(picture, target, Middle())[0].shape == picture.shape
+
+
 def test_random_crop_leaves_small_pictures_alone_and_reaches_every_place():
     picture, target = make_sample(4, 30, 2, 1)
     generator = np.random.default_rng(0)
