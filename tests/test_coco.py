@@ -130,6 +130,10 @@ def test_subset_and_split(tmp_path):
     rest, held = dataset.split(1 / 3, seed=4)
     assert (len(rest), len(held)) == (2, 1) and set(rest.image_ids + held.image_ids) == {10, 20, 30}
     assert dataset.split(1 / 3, seed=4)[1].image_ids == held.image_ids
+    in_order = dataset.image_ids
+    for seed in range(5):
+        for part in (dataset.split(1 / 3, seed)[0], dataset.split(2 / 3, seed)[1]):
+            assert part.image_ids == sorted(part.image_ids, key=in_order.index)
     assert len({dataset.split(1 / 3, seed=seed)[1].image_ids[0] for seed in range(20)}) == 3
     for wrong in ([], [0, 0], [0, -3]):
         with pytest.raises(ValueError, match="wanted one or more, none twice"):
@@ -322,6 +326,25 @@ def test_an_absurd_declared_size_is_refused(tmp_path):
     write(tmp_path, spoiled(("images", 1, "width"), 10**20))
     with pytest.raises(DataError, match=r"annotations\.json: .*wanted at most"):
         CocoFolder(tmp_path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    path = write(tmp_path) / "annotations.json"
+    monkeypatch.setattr("minimrcnn.data.rows.MOST_BYTES", path.stat().st_size)
+    assert read_annotations(path)["images"]
+    monkeypatch.setattr("minimrcnn.data.rows.MOST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(DataError, match=r"annotations.json: has more than \d+ bytes; split the annotations"):
+        read_annotations(path)
+
+
+def test_of_a_picture_with_a_fault_no_annotation_is_left(tmp_path):
+    document = copy.deepcopy(DOCUMENT)
+    spoiled_image = document["images"][0]
+    spoiled_image["width"] = -1
+    path = write(tmp_path, document) / "annotations.json"
+    found = read_annotations(path, Faults(gather=True))
+    assert spoiled_image["id"] in {row["image_id"] for row in document["annotations"]}
+    assert spoiled_image["id"] not in {row["image_id"] for row in found["annotations"]} != set()
 
 
 def test_missing_parts_of_the_folder_are_named(tmp_path):
