@@ -86,6 +86,8 @@ def test_resuming_gives_the_same_batches(count, batch_size, start):
 def test_one_picture_is_changed_otherwise_every_time():
     pictures = Loader(Numbers(1), 5, add_noise).batch(0).pictures
     assert len({float(picture.sum()) for picture in pictures}) == 5
+    of_the_order = np.random.default_rng([0, 0, 0]).random((1, 1, 3))  # of the first epoch
+    assert not np.array_equal(pictures[0], of_the_order)
 
 
 def test_two_batches_are_made_ahead_and_not_more():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from minimrcnn.data import Shapes
-from minimrcnn.data.shapes import MOST_SHAPES, RADII, VISIBLE_PIXELS
+from minimrcnn.data.shapes import MOST_SHAPES, RADII, VISIBLE_PIXELS, Shape, draw_layout, inside
 from minimrcnn.data.transforms import tight_boxes
 
 
@@ -48,6 +48,19 @@ def test_hard_pictures_have_the_layout_of_the_plain_ones():
     np.testing.assert_array_equal(plain[1].masks, hard[1].masks)
     ground = hard[1].masks.sum(axis=0) == 0
     assert hard[0][ground].std(axis=0).mean() > 2 * plain[0][ground].std(axis=0).mean()
+
+
+def test_every_radius_is_drawn():
+    drawn = {shape.radius for seed in range(100) for shape in draw_layout(np.random.default_rng(seed), 128)[1]}
+    assert drawn == set(range(RADII[0], RADII[1] + 1))
+
+
+@pytest.mark.parametrize("label", [1, 2, 3])
+def test_a_shape_spans_twice_its_radius_about_its_center(label):
+    mask = inside(Shape(label, 20, 30, 10, np.zeros(3)), 64)
+    top = 21 if label == 3 else 20  # of the tip not even the middle of a pixel is covered
+    assert tight_boxes(mask[None]).tolist() == [[10, top, 30, 40]]
+    np.testing.assert_array_equal(mask[20:40, 10:30], mask[20:40, 29:9:-1])
 
 
 def test_noise_is_as_strong_as_promised_and_shapes_are_of_one_color():

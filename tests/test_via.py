@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimrcnn.data.formats import open_data
+from minimrcnn.data.outlines import ellipse
 from minimrcnn.errors import DataError
 from minimrcnn.geometry.run_lengths import polygons_to_mask
 from tests.photos_made import CLOSED, HEIGHT, RECT, SQUARE, WIDTH, inside, region, save, via_entry, via_project, write
@@ -54,6 +55,13 @@ def test_via_reads_every_shape(tmp_path, version):
     )
 
 
+@pytest.mark.parametrize("radius", [2, 30, 400])
+def test_a_circle_leaves_its_polygon_by_a_twentieth_of_a_pixel(radius):
+    corners = np.reshape(ellipse(7, 9, radius, radius), (-1, 2)) - [7, 9]
+    middles = (corners + np.roll(corners, 1, axis=0)) / 2
+    assert 0 <= radius - np.hypot(*middles.T).min() <= 0.051  # corners are rounded to thousandths
+
+
 CHECKBOX = {"cat": True, "dog": False}
 
 
@@ -63,6 +71,7 @@ CHECKBOX = {"cat": True, "dog": False}
         ([{}, {}], None, ["object"]),
         ([{"animal": "cat"}, {"animal": " dog "}], None, ["cat", "dog"]),
         ([{"animal": CHECKBOX}, {"animal": {"dog": True}}], None, ["cat", "dog"]),
+        ([{"animal": {"cat": "true", "dog": "false"}}, {"animal": {"dog": "true"}}], None, ["cat", "dog"]),
         ([{"animal": "cat", "Class": "b"}, {"animal": "dog", "Class": "a"}], None, ["a", "b"]),
         ([{"animal": "cat", "seen": ""}, {"animal": "dog", "seen": {}}], None, ["cat", "dog"]),
         ([{"animal": "cat", "seen": "well"}, {"animal": "dog", "seen": "badly"}], "animal", ["cat", "dog"]),
@@ -85,6 +94,7 @@ def test_via_class_attribute(tmp_path, attributes, option, classes):
             "which attribute is the class? Name one with --class-attribute; there are 'animal' (cat 1, dog 1); "
             "'seen' (well 2)",
         ),
+        ([{"class": "cat", "label": "dog"}] * 2, None, "which attribute is the class? Name one"),
         ([{"animal": "cat"}] * 2, "kind", "no region has the attribute 'kind'; there are 'animal' (cat 2)"),
         ([{}] * 2, "kind", "no region has the attribute 'kind'; there are none"),
         ([{"animal": "cat"}, {}], None, "a.png: regions[1]: attribute 'animal' is missing, wanted one class; set it"),
