@@ -132,7 +132,7 @@ def _relu_gradient(rng):
 
 def _max_pool(rng, kernel, stride, padding):
     x = rng.integers(-3, 4, (2, 7, 5, 3)).astype(np.float32)  # with ties
-    x[0, 2:4, 3, 1] = np.nan
+    x[0, 2:4, 3] = np.nan
     x[1, :3, :3, 2] = -np.inf  # windows of nothing else, also at the border
     size = [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[1:3]]
     return x, kernel, stride, padding, np.full((2, *size, 3), 99, np.uint8), unset(2, *size, 3)
@@ -253,7 +253,7 @@ def _crop_masks(rng):
 
 WINDOWS = (3, 2, 1), (2, 2, 0), (3, 1, 1)
 FUSED = (True, True), (False, True), (True, False)  # residual, ReLU
-ALIGN = (2, False, False), (0, True, False), (2, True, True)  # sampling ratio, aligned, maximum
+ALIGN = (2, False, False), (0, True, False), (0, True, True)  # sampling ratio, aligned, maximum
 
 
 def each(make, *cases):
