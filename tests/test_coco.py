@@ -428,6 +428,11 @@ def changed(**fields):
             "box 1 .*wanted a box inside the picture, which is 6 wide and 8 high",
         ),
         (changed(boxes=GOOD.boxes - np.float32(2)), "box 0 .*wanted a box inside the picture"),
+        *(  # beside the picture, which has no width to lie in
+            (changed(boxes=np.float32([[0, 0, 4, 4], box])), "box 1 .*wanted a box inside the picture")
+            for box in ((-1, 1, 0, 4), (1, -1, 4, 0), (6, 1, 7, 4), (1, 8, 4, 9))
+        ),
+        (changed(labels=np.array([1, 2], np.uint64)), r"labels of shape \(2,\) uint64"),
         (changed(labels=np.array([1])), r"labels of shape \(1,\) int64, wanted \(2,\) int64"),
         (changed(labels=np.array([1.0, 2.0])), r"labels of shape \(2,\) float64"),
         (changed(labels=np.array([1, 0])), r"label 1 is 0, wanted labels from 1 to 2, .* 3 classes"),
@@ -436,6 +441,7 @@ def changed(**fields):
         (changed(masks=GOOD.masks.transpose(0, 2, 1)), r"masks of shape \(2, 6, 8\)"),
         (changed(masks=GOOD.masks.astype(np.float32)), r"masks of shape \(2, 8, 6\) float32, wanted"),
         (changed(masks=GOOD.masks * 255), "masks hold values up to 255, wanted 0 and 1"),
+        (changed(masks=GOOD.masks * 2), "masks hold values up to 2, wanted 0 and 1"),
     ],
 )
 def test_check_target_refuses(target, message):

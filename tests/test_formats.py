@@ -308,7 +308,7 @@ def test_classes_in_capitals_and_not_are_noticed(tmp_path):
 
 def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):
     save(tmp_path / "a.png")
-    kinds = ["nucleus"] * 40 + ["nucleas", "cell 1", *["cell 2"] * 20]
+    kinds = ["nucleus"] * 40 + ["nucleas", "cell 1", *["cell 2"] * 20, "house", *["horse"] * 19]  # too few
     write(tmp_path / "via.json", via_entry("a.png", [region(RECT, kind=kind) for kind in kinds]))
     notes = open_data(tmp_path).faults.notes
     assert notes["rare class whose name is nearly another's; a slip?"] == ["'nucleas', 'nucleus'"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimrcnn.data.pictures import as_picture, picture_size, read_picture, read_values, safe_join
+from minimrcnn.data.pictures import as_picture, is_too_dark, picture_size, read_picture, read_values, safe_join
 from minimrcnn.errors import DataError
 
 # Four colors in the corners of a 40 x 24 picture tell every rotation and flip apart.
@@ -115,6 +115,12 @@ def test_gray_of_16_bits_is_scaled_not_cut_off(tmp_path):
     Image.fromarray(gray.astype(np.float32)).save(tmp_path / "wild.tif")
     with pytest.raises(DataError, match=r"wild.tif: gray values from 0 to 65535, wanted 0 to 1"):
         read_picture(tmp_path / "wild.tif")
+
+
+@pytest.mark.parametrize("bits, dark", [(12, True), (14, True), (15, False)])
+def test_photos_of_fewer_bits_than_their_file_has_are_dark(tmp_path, bits, dark):
+    Image.fromarray(np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16).reshape(8, 8)).save(tmp_path / "a.png")
+    assert is_too_dark(read_picture(tmp_path / "a.png"), tmp_path / "a.png") == dark
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -167,6 +167,8 @@ def test_segmentation_in_its_three_spellings():
         ({"size": [4, 4], "counts": "~"}, "a character outside '0' to 'o'"),
         ({"size": [4, 4], "counts": "P"}, "break off within a number"),
         ({"size": [4, 4], "counts": "P" * 40 + "0"}, "more than 60 bits"),
+        ({"size": [4, 4], "counts": "P" * 12 + "0"}, "more than 60 bits"),
+        ({"size": [4, 4], "counts": "p0"}, "a character outside '0' to 'o'"),
         ({"size": [4, 4], "counts": ""}, "add up to 0, wanted 16"),
     ],
 )
