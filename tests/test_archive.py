@@ -172,16 +172,17 @@ def test_bombs(tmp_path):
     refuse(path, "compressed")
 
     # The same stored bytes promised by many directory entries, as overlapping bombs do.
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(*HEADER_ENTRY)
-        archive.writestr("x.npy", zeros[:100_000])
-        for number in range(50):
-            entry = zipfile.ZipInfo(f"y{number}.npy")
-            original = archive.getinfo("x.npy")
-            entry.header_offset, entry.CRC = original.header_offset, original.CRC
-            entry.file_size = entry.compress_size = original.file_size
-            archive.filelist.append(entry)
-    refuse(path, "promise")
+    for count in (1, 50):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(*HEADER_ENTRY)
+            archive.writestr("x.npy", zeros[:100_000])
+            for number in range(count):
+                entry = zipfile.ZipInfo(f"y{number}.npy")
+                original = archive.getinfo("x.npy")
+                entry.header_offset, entry.CRC = original.header_offset, original.CRC
+                entry.file_size = entry.compress_size = original.file_size
+                archive.filelist.append(entry)
+        refuse(path, "promise")
 
     # A small entry whose header promises terabytes.
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
@@ -284,6 +285,25 @@ def test_no_link_is_written_through(tmp_path):
     with atomic_file(tmp_path / "a.json") as file:
         file.write(b"{}")
     assert (tmp_path / "victim").read_text() == "dear" and not (tmp_path / "a.json").is_symlink()
+
+
+def test_no_link_is_written_through_that_comes_back(tmp_path, monkeypatch):
+    """Somebody puts it there again, between its removal and our writing."""
+    (tmp_path / "victim").write_text("dear")
+    os.symlink(tmp_path / "victim", tmp_path / "a.json.partial")
+    monkeypatch.setattr(os, "unlink", lambda path: None)
+    with pytest.raises(FileExistsError, match="a.json"), atomic_file(tmp_path / "a.json") as file:
+        file.write(b"{}")
+    assert (tmp_path / "victim").read_text() == "dear"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.fstat(number).st_size), fsync(number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replaced"), replace(*paths)))
+    with atomic_file(tmp_path / "a.json") as file:
+        file.write(b"{}")
+    assert done == [2, "replaced"]
 
 
 def test_a_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):

@@ -193,6 +193,9 @@ def test_losses_are_the_definitions(rows, classes, beta):
     assert functional.smooth_l1(Tensor(logits), other, beta).item() == pytest.approx(
         reference.smooth_l1(logits, other, beta)
     )
+    assert functional.smooth_l1(Tensor(logits), other, beta, "mean").item() == pytest.approx(
+        reference.smooth_l1(logits, other, beta) / max(rows * classes, 1)
+    )
     if rows:
         assert functional.cross_entropy(Tensor(logits), labels).item() == pytest.approx(
             reference.cross_entropy(logits, labels)
@@ -250,6 +253,12 @@ def test_zero_logits():
     loss = functional.mask_loss(masks, np.ones((1, 2, 2)), [1], "softmax")
     loss.backward()
     assert loss.item() == pytest.approx(1.098612, abs=1e-6) and (masks.grad != 0).all()
+
+
+def test_half_a_pixel_is_the_objects_where_classes_compete():
+    logits = Tensor(np.tile(np.float32([0, 9]), (1, 1, 2, 1)))
+    values = [functional.mask_loss(logits, [[[0.5, share]]], [1], "softmax").item() for share in (0.5, 0.49)]
+    assert values == pytest.approx([0, 9 / 2], abs=1e-3)
 
 
 def test_loss_errors():

@@ -62,6 +62,14 @@ def test_a_circle_leaves_its_polygon_by_a_twentieth_of_a_pixel(radius):
     assert 0 <= radius - np.hypot(*middles.T).min() <= 0.051  # corners are rounded to thousandths
 
 
+def test_what_lies_beyond_the_photo_is_said_in_run_lengths(tmp_path):
+    save(tmp_path / "a.png")
+    beyond = {**SQUARE, "all_points_x": [-4, 12, 12, -4]}
+    write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE), region(beyond)]))
+    inner, outer = (row["segmentation"] for row in open_data(tmp_path).dataset.annotations()["annotations"])
+    assert isinstance(inner, list) and outer["size"] == [HEIGHT, WIDTH]
+
+
 CHECKBOX = {"cat": True, "dog": False}
 
 
