@@ -165,6 +165,18 @@ def test_pickle_in_disguise_never_runs(tmp_path, disguise):
     assert not os.path.exists(mark)
 
 
+def test_encrypted_entries_and_names_that_are_not_listed(tmp_path):
+    path = tmp_path / "a.npz"
+    write_zip(path, [HEADER_ENTRY, ("y.npy", npy(np.zeros(1)))])
+    refuse(path, "does not fit its other entries")
+    write_zip(path, [HEADER_ENTRY, ("x.npy", npy(np.zeros(1)))])
+    data = bytearray(path.read_bytes())
+    for magic, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # before every entry, and in the directory
+        data[data.rindex(magic) + flags] |= 1
+    path.write_bytes(data)
+    refuse(path, "x.npy is encrypted")
+
+
 def test_bombs(tmp_path):
     path = tmp_path / "a.npz"
     zeros = npy(np.zeros(10**7, np.uint8))
@@ -261,6 +273,8 @@ def test_writer_refuses_what_the_reader_would(tmp_path):
         write_archive(tmp_path / "a.npz", {"x": np.array([None])}, {})
     with pytest.raises(ValueError, match=r"\.\./x"):
         write_archive(tmp_path / "a.npz", {"../x": np.zeros(1)}, {})
+    with pytest.raises(ValueError, match="cannot name an array"):
+        write_archive(tmp_path / "a.npz", {"x\0y": np.zeros(1)}, {})
     with pytest.raises(TypeError):
         write_archive(tmp_path / "a.npz", {}, {"x": {1, 2}})
     assert not os.listdir(tmp_path)

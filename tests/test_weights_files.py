@@ -57,6 +57,10 @@ def test_safetensors_keep_a_config(tmp_path):
     weights.save(path, arrays, {"num_classes": 2})
     found, config = weights.load_with_config(path)
     assert config == {"num_classes": 2} and list(found) == ["x"] == list(weights.load(path))
+    for number in range(8):  # the data begin at a multiple of eight bytes, for those who map them into memory
+        weights.save(path, {"x" * (number + 1): np.ones(2)})
+        assert path.read_bytes()[0] % 8 == 0
+    weights.save(path, arrays, {"num_classes": 2})
     length = int.from_bytes(path.read_bytes()[:8], "little")
     header = json.loads(path.read_bytes()[8 : 8 + length])
     assert header["__metadata__"] == {"minimrcnn.config": '{"num_classes": 2}'}
@@ -145,6 +149,18 @@ def test_long_safetensors_header(tmp_path):
 
 def npy_header(header):
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+def test_npz_that_unpacks_to_less_than_it_says(tmp_path):
+    """Its checksum is that of what is there; what is not would be whatever lay in memory."""
+    path, entry = tmp_path / "a.npz", npy(np.arange(8.0))
+    write_zip(path, [("x.npy", entry[:-16])], zipfile.ZIP_DEFLATED)
+    data = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\3\4", 22), (b"PK\1\2", 24)):  # before the entry, and in the directory
+        start = data.rindex(magic) + place
+        data[start : start + 4] = len(entry).to_bytes(4, "little")
+    path.write_bytes(data)
+    refuse(path, f"unpacks to {64 - 16} bytes, wanted 64")
 
 
 def test_npz_as_numpy_writes_it(tmp_path):

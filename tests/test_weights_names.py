@@ -15,7 +15,7 @@ from minimrcnn.recipes import list_parts
 from minimrcnn.training.checkpoint import initialize, restore, save_checkpoint
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import is_ours, load, load_state, recognize, save, state_of, to_native, to_public
-from minimrcnn.weights.recognize import PREDICTOR
+from minimrcnn.weights.recognize import PREDICTOR, recognize_norm
 from tests.reference_cases import FOLDER
 
 SMALL = {"num_classes": 4, "backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8}
@@ -316,6 +316,8 @@ def test_eps_follows_the_weights(coco, tmp_path):
     assert recognize(coco)["norm_eps"] == 0.0
     tracked = {**coco, "backbone.body.bn1.num_batches_tracked": np.array(1)}
     assert recognize(tracked)["norm_eps"] == 1e-5 and recognize(tracked)["norm"] == "batch"
+    in_a_head = {**coco, "roi_heads.box_head.0.1.num_batches_tracked": np.array(1)}  # so no file of COCO_V1
+    assert recognize_norm(in_a_head) == {"norm": "frozen_batch", "norm_eps": 1e-5}
     model = make_model(num_classes=91)
     state = state_of(model)
     load_state(model, state)

@@ -96,6 +96,7 @@ STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text(
         (b"]K\x01K\x02s.", ["in a list"]),
         (b"}(K\x01K\x02K\x03u.", ["3 keys"]),
         (b"}))s.", ["tuple as a key"]),
+        (b"}\x8a\x05\0\0\0\0\1K\1s.", ["int as a key, wanted a text or a small integer"]),  # 2**32
         (b"}" + b"K\x01" * 3 + b"e.", ["no sense"]),
         (STORAGE + b".", ["a Storage"]),
         (b"}" + text("x") + REBUILD + b"(" + STORAGE + b"K\x00K\x02\x85K\x01\x85\x89}t" + b"Rs", ["ends too early"]),
