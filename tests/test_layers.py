@@ -103,6 +103,8 @@ def test_max_pool_sees_nan_and_refuses_nonsense():
     assert np.isnan(functional.max_pool2d(Tensor(x), 2, 2).data[0, 0, 0, 0])
     with pytest.raises(ValueError, match="padding 2"):
         functional.max_pool2d(Tensor(x), 3, 1, 2)
+    with pytest.raises(ValueError, match="kernel 16, .* wanted a kernel of 1 to 15"):
+        functional.max_pool2d(Tensor(x), 16, 1, 8)
     with pytest.raises(ValueError, match="smaller than the kernel"):
         functional.max_pool2d(Tensor(x), 7, 1)
 
@@ -225,6 +227,59 @@ def test_loss_gradients():
             masks,
             tolerance=1e-5,
         )
+
+
+def test_roi_warp_of_halves_and_of_what_is_upside_down():
+    """Corners are rounded half away from zero, the last cell is included, and there is at least one."""
+    x = normal(1, 12, 12, 3)
+    rois = np.float32([[0, 3, 5, 22, 30], [0, -2, 2, 10, 10], [0, 20, 20, 8, 32]])
+    cells = np.float32([[0, 1, 1, 7, 9], [0, -1, 1, 4, 4], [0, 5, 5, 6, 9]])
+    (leaf,), (other,) = leaves(x), leaves(x)
+    crops = functional.pool_rois([leaf], rois, 2, (4,), "warp", aligned=True)
+    wanted = functional.roi_align(other, cells, 2, aligned=True)
+    np.testing.assert_array_equal(crops.data, wanted.data)
+    gradient = normal(*crops.shape, seed=1)
+    crops.backward(gradient)
+    wanted.backward(gradient)
+    np.testing.assert_array_equal(leaf.grad, other.grad)
+
+
+def test_a_pyramid_may_begin_with_any_stride():
+    """The formula's levels are numbered by their strides: of 8 and 16 the finest is level 3."""
+    levels = [Tensor(normal(1, 16, 16, 2)), Tensor(normal(1, 8, 8, 2, seed=1))]
+    rois = np.float32(
+        [[0, 4, 4, 100, 100], [0, 0, 0, 120, 120]]
+    )  # sides of 96 and 120 pixels: level 2, taken as 3, and 3
+    large = np.float32([[0, 0, 0, 230, 230]])  # level 4
+    crops = functional.pool_rois(levels, np.concatenate([rois, large]), 2, (8, 16))
+    options = {"aligned": False}
+    np.testing.assert_array_equal(crops.data[:2], functional.roi_align(levels[0], rois, 2, 1 / 8, **options).data)
+    np.testing.assert_array_equal(crops.data[2:], functional.roi_align(levels[1], large, 2, 1 / 16, **options).data)
+
+
+def test_the_last_axis_may_be_counted_from_the_end():
+    a, b = leaves(np.zeros((2, 1)), np.zeros((2, 2)))
+    functional.concatenate([a, b], axis=-1).backward(np.arange(6.0).reshape(2, 3))
+    assert a.grad.tolist() == [[0], [3]] and b.grad.tolist() == [[1, 2], [4, 5]]
+
+
+def test_large_logits_do_not_overflow():
+    with np.errstate(over="raise", invalid="raise"):
+        assert functional.cross_entropy(Tensor([[1000.0, 0.0]]), [1]).item() == 1000
+        assert functional.bce_with_logits(Tensor([-1000.0, 1000.0]), [1, 0]).item() == 1000
+        assert functional.sigmoid(Tensor([-1000.0, 1000.0])).data.tolist() == [0, 1]
+
+
+def test_statistics_of_a_batch_are_the_callers():
+    x, gradients = normal(2, 3, 4, 2), []
+    for value in (None, 99.0):
+        (leaf,) = leaves(x)
+        y, mean, variance = functional.batch_norm(leaf, np.ones(2), np.zeros(2))
+        if value is not None:
+            mean[:] = variance[:] = value
+        y.backward(normal(*x.shape, seed=1))
+        gradients.append(leaf.grad)
+    np.testing.assert_array_equal(*gradients)
 
 
 def test_losses_of_nothing_are_zero_and_connected():

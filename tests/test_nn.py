@@ -37,6 +37,22 @@ def test_names():
     assert set(net.arrays()) == set(net.named_parameters()) | set(net.buffers())
 
 
+def test_initial_weights_count_the_outputs_that_an_input_reaches():
+    """With ReLU; of a transposed convolution and of layers without, the inputs of an output."""
+    for layer, fan in (
+        (nn.Conv2d(2, 300, 3, generator=generator()), 2 / (9 * 300)),
+        (nn.Conv2d(300, 2, 3, generator=generator(), initialize=nn.uniform), 1 / (9 * 300)),
+        (nn.ConvTranspose2d(300, 2, 2, 2, generator=generator()), 2 / (4 * 300)),
+    ):
+        assert layer.weight.data.std() == pytest.approx(fan**0.5, rel=0.05)
+
+
+def test_a_batch_of_nothing_leaves_the_statistics():
+    norm = nn.BatchNorm2d(3)
+    assert norm(Tensor(np.zeros((0, 2, 2, 3), np.float32))).shape == (0, 2, 2, 3)
+    assert norm.running_mean.tolist() == [0, 0, 0] and norm.running_var.tolist() == [1, 1, 1]
+
+
 def test_load_arrays_copies_and_lists_every_fault():
     net, other = Net(), Net()
     arrays = {name: np.full_like(array, 2) for name, array in other.arrays().items()}
@@ -72,6 +88,7 @@ def test_every_parameter_gets_a_gradient():
 
 
 def test_batch_norm_learns_its_statistics():
+    assert (nn.BatchNorm2d(3).momentum, nn.BatchNorm2d(3).eps) == (0.1, 1e-5)  # as torch has it
     norm = nn.BatchNorm2d(3, momentum=0.5)
     x = Tensor((4 + 2 * np.random.default_rng(0).standard_normal((8, 9, 9, 3))).astype(np.float32))
     for _ in range(12):

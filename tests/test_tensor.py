@@ -285,6 +285,34 @@ def test_arrays_on_the_left():
         bool(x)
 
 
+def test_the_mean_over_some_axes():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for axis in (None, 1, -1, (0, 2)):
+        np.testing.assert_allclose(Tensor(x).mean(axis).data, x.mean(axis))
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    x = Tensor(np.zeros((2, 3)), requires_grad=True)
+    with pytest.raises(ValueError, match=r"gradient has shape \(3, 2\), the Tensor \(2, 3\)"):
+        (x * 2).backward(np.zeros((3, 2)))
+
+
+def test_a_gradient_has_the_type_of_what_it_is_of():
+    seen = []
+
+    class Spy(Function):
+        def forward(self, a):
+            return a
+
+        def backward(self, gradient):
+            seen.append(gradient.dtype)
+            return gradient
+
+    leaf = Tensor(np.ones(3, np.float32), requires_grad=True)
+    (Spy.apply(leaf) * Tensor(np.ones(3))).sum().backward()
+    assert seen == [np.float32]
+
+
 def test_nothing_to_concatenate():
     with pytest.raises(ValueError, match="Concatenate: no Tensor among its inputs"):
         functional.concatenate([])
