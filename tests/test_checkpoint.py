@@ -128,6 +128,8 @@ def test_what_an_older_version_did_not_know_has_its_default(saved):
     with pytest.raises(DataError, match=r"\(rotate not known there yet, so False; True here\)"):
         restore(saved[0], *fresh(), TrainOptions(steps=5, rotate=True))
     assert list_differences({}, {"a": 1, "b": 2}, {"b": 2}) == ["a missing there, 1 here"]
+    free = ("checkpoint_seconds", "norm_eps", "roi_deterministic")  # with others it is the same run
+    assert list_differences(dict.fromkeys((*free, "a"), 1), dict.fromkeys((*free, "a"), 2)) == ["a 1 there, 2 here"]
 
 
 def test_the_photos_of_an_older_checkpoint_are_not_known(saved):

@@ -181,6 +181,11 @@ def test_none_of_what_was_found():
         found()[np.array([True, False, True])]
 
 
+def test_boxes_alone_are_shown_on_gray_as_large_as_they_reach():
+    detections = Detections(np.float32([[0, 0, 900, 9.5], [5, 400.2, 9, 500]]), np.ones(2, int), np.float32([0.9, 0.8]))
+    assert detections.draw().shape == (500, 900, 3)
+
+
 def test_a_large_picture_is_shown_small():
     masks = np.zeros((1, 3000, 50), bool)
     masks[0, 1000:2000] = True

@@ -11,6 +11,19 @@ from minimrcnn.training import log as run_log
 from minimrcnn.training.page import write_page
 
 
+def test_times_are_the_middle_one_and_the_sum(tmp_path):
+    (tmp_path / "log.jsonl").write_text("".join(f'{{"step": 1, "seconds": {s}}}\n' for s in (1.0, 8.0, 2.0)))
+    assert run_log.read_times(tmp_path / "log.jsonl") == {"seconds_per_step": 2.0, "seconds": 11.0}
+
+
+def test_a_total_is_that_of_the_losses_that_are_there(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    run_log.plot_log([{"step": 1, "loss_a": 1.0, "loss_b": 2.0}, {"step": 2, "loss_a": 4.0}], tmp_path / "a.png")
+    lines = {line.get_label(): line.get_ydata().tolist() for line in drawn[0].axes[0].lines}
+    assert lines["total"] == [3, 4] and lines["a"] == [1, 4]
+
+
 def test_losses_are_plotted_without_pyplot(tmp_path):
     sys.modules.pop("matplotlib.pyplot", None)
     rows = [
