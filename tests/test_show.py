@@ -87,6 +87,12 @@ def test_anchors_are_colored_by_their_match():
     np.testing.assert_array_equal(drawn[240, 60], 90)  # neither: not drawn
 
 
+def test_an_outlier_does_not_darken_all_the_rest():
+    values = np.linspace(0, 1, 400).reshape(20, 20)
+    values[0, 0] = 1e6
+    assert len(np.unique(show.feature_map(values).reshape(-1, 3), axis=0)) > 200
+
+
 def test_feature_map_runs_from_dark_to_bright():
     array = np.linspace(-3, 5, 12).reshape(3, 4)
     array[1, 1] = np.nan

@@ -287,3 +287,29 @@ def test_times_as_people_say_them():
         "10 minutes",
         "3 h 05 min",
     ]
+
+
+def test_a_run_that_goes_on_knows_what_was_before_and_nothing_later(tmp_path):
+    rows = [{"step": step, "loss_a": step / 2, "loss_b": 1.0} for step in (1, 2, 3)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "validation.jsonl").write_text('{"step": 2, "box_ap": 0.1}\n{"step": 3, "box_ap": 0.2}\n')
+    watch = Watch(TinyModel(), TinyData(), tmp_path, "a run", every=0, evaluate_every=0)
+    watch.begin(2, 5)
+    assert watch.losses["total"].tolist() == [1.5, 2.0] and watch.losses["a"].tolist() == [0.5, 1.0]
+    assert [row["step"] for row in watch.scores] == [2]
+
+
+def test_what_was_scored_is_not_scored_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(Watch, "evaluate", lambda watch, stop: pytest.fail("scored again"))
+    (tmp_path / "log.jsonl").write_text("")
+    (tmp_path / "validation.jsonl").write_text('{"step": 2, "box_ap": 0.1}\n')
+    Watch(TinyModel(), TinyData(), tmp_path, "a run", every=0, evaluate_every=2).begin(2, 5)
+
+
+def test_the_time_left_is_that_of_the_steps_of_this_part(tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(watching, "write_run_page", lambda folder, title, progress, *_: pages.append(progress))
+    watch = Watch(TinyModel(), TinyData(), tmp_path, "a run", every=1, evaluate_every=0)
+    watch.first, watch.step, watch.steps, watch.started = 4, 6, 10, time.monotonic() - 200
+    watch.write_page()
+    assert pages[0].seconds_left == pytest.approx(400, abs=20)
