@@ -442,3 +442,8 @@ def test_an_object_that_no_anchor_touches_makes_none_positive():
     losses["loss_objectness"].backward()
     assert losses["loss_rpn_box_reg"].item() == 0
     assert (logits[0].grad > 0).all()  # all three are pushed toward background
+
+
+def test_a_least_score_of_0_is_one():
+    model = MaskRCNN(**{**SMALL, "box_score_thresh": 1.0}).eval()
+    assert [len(model.predict([draw_picture()], score)[0]) > 0 for score in (0, None)] == [True, False]
