@@ -335,3 +335,9 @@ def test_a_contestant_that_fails_is_reported_and_the_others_go_on(tmp_path):
     judge = Broken()
     record = contest.compete([Broken()], judge, "work", WORK[0], 0, 1, tmp_path)
     assert record["times"] == {"broken": {"failed": "no memory"}}
+
+
+@pytest.mark.parametrize("seconds, turn", [(2.0, [2.0, 2.0]), (0.04, [0.04, 0.04]), (0.5, [0.5])])
+def test_the_first_repetition_counts_where_no_waking_up_is_needed(monkeypatch, seconds, turn):
+    monkeypatch.setattr(Task, "once", lambda task: (seconds, None))
+    assert Task(run=print).turn() == turn

@@ -430,3 +430,9 @@ def test_lists_of_nothing():
     assert functional.cross_entropy(np.ones((0, 3), np.float32), []).item() == 0
     with pytest.raises(ValueError, match="smaller than the kernel"):
         functional.max_pool2d(np.ones((1, 0, 4, 2)), 1, 1)
+
+
+def test_a_residual_alone_may_want_a_gradient():
+    x, (residual,) = normal(1, 2, 2, 4), leaves(normal(1, 2, 2, 4, seed=1))
+    functional.group_norm(x, 2, np.ones(4), np.zeros(4), residual=residual).backward(np.ones(x.shape))
+    np.testing.assert_array_equal(residual.grad, np.ones(x.shape))

@@ -143,3 +143,8 @@ def test_a_shared_part_is_learned_once():
             self.second = self.first
 
     assert list(Twice().named_parameters()) == list(Twice().arrays()) == ["first.weight", "first.bias"]
+
+
+def test_frozen_statistics_are_used_with_their_eps():
+    norm = nn.FrozenBatchNorm2d(2, eps=3.0)
+    assert norm.scale_and_shift()[0].tolist() == [0.5, 0.5]

@@ -127,3 +127,15 @@ def test_large_pictures_and_their_objects_are_shrunk():
     assert show.shrink(picture, found, 30)[1].masks is None and show.shrink(picture, found, 30)[1].names == NAMES
     thin = show.shrink(np.zeros((2000, 1, 3)), found, 100)[0]
     assert thin.shape == (100, 1, 3) and thin.dtype == np.uint8
+
+
+def test_the_first_box_lies_on_top():
+    boxes = np.float32([[100, 100, 300, 300]] * 2)
+    drawn = show.draw_objects(np.zeros((400, 400, 3), np.uint8), boxes, None, np.array([1, 2]))
+    assert drawn[299, 200].tolist() == show.PALETTE[0].tolist()
+
+
+def test_boxes_shrink_with_the_pixels_of_either_side():
+    found = Target(np.float32([[0, 0, 1000, 3]]), np.array([1]), np.ones((1, 3, 1000), np.uint8))
+    picture, smaller = show.shrink(np.zeros((3, 1000, 3), np.uint8), found, 10)
+    assert picture.shape == (1, 10, 3) and smaller.boxes.tolist() == [[0, 0, 10, 1]]

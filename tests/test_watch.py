@@ -313,3 +313,11 @@ def test_the_time_left_is_that_of_the_steps_of_this_part(tmp_path, monkeypatch):
     watch.first, watch.step, watch.steps, watch.started = 4, 6, 10, time.monotonic() - 200
     watch.write_page()
     assert pages[0].seconds_left == pytest.approx(400, abs=20)
+
+
+def test_a_step_is_scored_once(tmp_path):
+    watch = Watch(TinyModel(), TinyData(2), tmp_path, "a run", every=0, evaluate_every=0, progress=False)
+    watch.step = 3
+    for _ in range(2):
+        watch.evaluate(threading.Event())
+    assert [row["step"] for row in watch.scores] == [3]
