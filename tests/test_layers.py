@@ -31,10 +31,17 @@ def test_group_norm_is_the_definition(count, height, width, channels_and_groups)
 
 
 def test_group_norm_keeps_the_deviation_under_a_large_mean():
-    x = (1000 + normal(1, 40, 40, 4)).astype(np.float32)
-    ones, zeros = Tensor(np.ones(4, np.float32)), Tensor(np.zeros(4, np.float32))
-    y = functional.group_norm(Tensor(x), 2, ones, zeros).data
-    assert y.std() == pytest.approx(1, abs=1e-3) and abs(y.mean()) < 1e-3
+    """Sums of x^2 and of g * x are of float64, the products too: rounded to float32, 1000^2 would move by 0.03."""
+    x, gradient = (1000 + normal(1, 40, 40, 4)).astype(np.float32), normal(1, 40, 40, 4, seed=1).astype(np.float32)
+    leaf, scale = Tensor(x, requires_grad=True), Tensor(np.ones(4, np.float32), requires_grad=True)
+    y = functional.group_norm(leaf, 2, scale, Tensor(np.zeros(4, np.float32)))
+    y.backward(gradient)
+    exact = x.astype(np.float64).reshape(-1, 2, 2)
+    exact = ((exact - exact.mean(axis=(0, 2), keepdims=True)) / exact.std(axis=(0, 2), keepdims=True)).reshape(-1, 4)
+    assert np.abs(y.data.reshape(-1, 4) - exact).max() < 2e-4  # x * a is some 1000, in float32
+    assert y.data.std(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+    wanted = (gradient.reshape(-1, 4) * exact).sum(axis=0)
+    assert scale.grad == pytest.approx(wanted, abs=5e-4)
 
 
 @pytest.mark.parametrize("relu", [False, True])

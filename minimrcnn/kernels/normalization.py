@@ -53,23 +53,35 @@ def count_terms(positions: int) -> int:
 
 
 @compiled_task
-def add_rows(x, y_gradient, y, backward, relu, n, first, last, sums):
-    """sums (2, C) of x and x^2 over rows first .. last, or going backward of g and g * x."""
-    channels = x.shape[2]
+def add_rows(x, n, first, last, sums):
+    """sums (2, C) of x and x^2 over rows first .. last, four at a time: each time, the sums go through memory."""
+    F = sums.dtype.type
+    sums[:] = 0
+    fours = first + (last - first) // 4 * 4
+    for p in range(first, fours, 4):
+        for c in range(x.shape[2]):
+            v0, v1, v2, v3 = F(x[n, p, c]), F(x[n, p + 1, c]), F(x[n, p + 2, c]), F(x[n, p + 3, c])
+            sums[0, c] += (v0 + v1) + (v2 + v3)
+            sums[1, c] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3)
+    for p in range(fours, last):
+        for c in range(x.shape[2]):
+            value = F(x[n, p, c])
+            sums[0, c] += value
+            sums[1, c] += value * value
+
+
+@compiled_task
+def add_gradient_rows(x, y_gradient, y, relu, n, first, last, sums):
+    """sums (2, C) of g and g * x over rows first .. last."""
+    F = sums.dtype.type
     sums[:] = 0
     for p in range(first, last):
-        if backward:
-            for c in range(channels):
-                g = y_gradient[n, p, c]
-                if relu and not y[n, p, c] > 0:
-                    g = x.dtype.type(0)
-                sums[0, c] += g
-                sums[1, c] += g * x[n, p, c]
-        else:
-            for c in range(channels):
-                value = float(x[n, p, c])
-                sums[0, c] += value
-                sums[1, c] += value * value
+        for c in range(x.shape[2]):
+            g = y_gradient[n, p, c]
+            if relu and not y[n, p, c] > 0:
+                g = x.dtype.type(0)
+            sums[0, c] += F(g)
+            sums[1, c] += F(g) * F(x[n, p, c])
 
 
 @compiled(parallel=True)
@@ -79,23 +91,24 @@ def channel_sums_cpu(x, y_gradient, y, backward, relu, sums):
     for task in prange(count * chunks):
         n = task // chunks
         chunk = task % chunks
-        add_rows(
-            x, y_gradient, y, backward, relu, n, rows * chunk // chunks, rows * (chunk + 1) // chunks, sums[n, chunk]
-        )
+        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        if backward:
+            add_gradient_rows(x, y_gradient, y, relu, n, first, last, sums[n, chunk])
+        else:
+            add_rows(x, n, first, last, sums[n, chunk])
 
 
 @compiled_task
 def scale_rows(x, scale, shift, residual, relu, n, first, last, y):
+    has_residual = residual.size > 0
     for p in range(first, last):
         for c in range(x.shape[2]):
-            y[n, p, c] = x[n, p, c] * scale[n, c] + shift[n, c]
-        if residual.size:
-            for c in range(x.shape[2]):
-                y[n, p, c] += residual[n, p, c]
-        if relu:
-            for c in range(x.shape[2]):
-                if y[n, p, c] < 0:  # written so that NaN stays NaN
-                    y[n, p, c] = 0
+            value = x[n, p, c] * scale[n, c] + shift[n, c]
+            if has_residual:
+                value += residual[n, p, c]
+            if relu and value < 0:  # written so that NaN stays NaN
+                value = x.dtype.type(0)
+            y[n, p, c] = value
 
 
 @compiled(parallel=True)
@@ -110,17 +123,14 @@ def scale_channels_cpu(x, scale, shift, residual, relu, y):
 
 @compiled_task
 def send_back_rows(x, y_gradient, y, relu, a, b, d, n, first, last, residual_gradient, x_gradient):
+    has_residual, zero = residual_gradient.size > 0, x.dtype.type(0)
     for p in range(first, last):
         for c in range(x.shape[2]):
             g = y_gradient[n, p, c]
-            if relu and not y[n, p, c] > 0:
-                g = x.dtype.type(0)
+            if relu:
+                g = g if y[n, p, c] > 0 else zero
             x_gradient[n, p, c] = g * a[n, c] + x[n, p, c] * b[n, c] + d[n, c]
-        if residual_gradient.size:
-            for c in range(x.shape[2]):
-                g = y_gradient[n, p, c]
-                if relu and not y[n, p, c] > 0:
-                    g = x.dtype.type(0)
+            if has_residual:
                 residual_gradient[n, p, c] = g
 
 
