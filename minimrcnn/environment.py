@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "pillow")
+CPUINFO = Path("/proc/cpuinfo")  # Linux's
 
 
 def describe_environment() -> dict:
@@ -56,14 +57,18 @@ def describe_environment() -> dict:
 
 
 def processor_name() -> str:
-    """The processor's name in the words of its maker, as far as the system tells."""
+    """The processor's name in the words of its maker; where the system tells none, as on ARM, in the compiler's words
+    (``apple-m1``, ``cortex-a76``); its family if that is all there is."""
+    import llvmlite.binding
+
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
+    except OSError:  # not Linux
         pass
-    return platform.processor() or platform.machine()
+    name = llvmlite.binding.get_host_cpu_name()
+    return platform.machine() if name == "generic" else name
 
 
 def peak_memory_mib() -> float | None:
