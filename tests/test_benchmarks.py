@@ -325,6 +325,13 @@ def test_plots_are_made(tmp_path):
     assert all(path.stat().st_size > 5000 for path in made)
 
 
+@pytest.mark.parametrize("machine, has_avx2", [("x86_64", True), ("AMD64", True), ("aarch64", False), ("arm64", False)])
+def test_nobody_is_compiled_for_a_processor_of_another_kind(monkeypatch, machine, has_avx2):
+    monkeypatch.setattr(contest.platform, "machine", lambda: machine)
+    names = [contestant.name for contestant in contest.make_contestants(None, None)]
+    assert (report.AVX2 in names) == has_avx2 and report.OURS in names
+
+
 def test_a_contestant_that_fails_is_reported_and_the_others_go_on(tmp_path):
     class Broken:
         contestant = contest.Contestant("broken", "ours")
