@@ -11,6 +11,7 @@ from minimrcnn import reference
 from minimrcnn.functional import conv2d, conv_cpu
 from minimrcnn.functional.conv_shapes import output_size
 from minimrcnn.kernels.grouped_convolution import PLACES, convolve_groups, fits_a_vector
+from minimrcnn.kernels.product import WIDE
 from minimrcnn.tensor import Tensor, gradcheck
 from tests.elsewhere import run_elsewhere
 
@@ -120,8 +121,10 @@ def test_not_a_number_stays_in_its_group():
 
 
 def test_what_fits():
+    """On any processor: of short vectors, 24 channels in groups of 4 fill three."""
     assert fits_a_vector(4, 128, 4) and fits_a_vector(8, 8, 8) and fits_a_vector(16, 16, 4)
-    assert not fits_a_vector(16, 16, 8) and not fits_a_vector(4, 24, 4) and not fits_a_vector(3, 48, 4)
+    assert not fits_a_vector(16, 16, 8) and not fits_a_vector(4, 12, 4) and not fits_a_vector(3, 48, 4)
+    assert fits_a_vector(4, 24, 4) == (WIDE == 1)
 
 
 @pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
