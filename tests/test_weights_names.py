@@ -325,7 +325,8 @@ def test_eps_follows_the_weights(coco, tmp_path):
     model.save(tmp_path / "model.npz")
     loaded = MaskRCNN.load(tmp_path / "model.npz")
     assert loaded.config == model.config and norm_epses(loaded) == {0.0}
-    initialize(in_groups := make_model(norm="group"), tmp_path / "model.npz")
+    make_model(norm="group", norm_eps=1e-3).save(tmp_path / "groups.npz")
+    initialize(in_groups := make_model(norm="group"), tmp_path / "groups.npz")
     assert in_groups.config.norm_eps == 1e-5  # its own: it took no statistics over
     load_state(model, state, norm_eps=1e-3)
     assert model.config.norm_eps == 1e-3 and norm_epses(model) == {1e-3}
