@@ -190,9 +190,10 @@ def judge_crops(dataset, recipe: TrainOptions, config: Config) -> list[str]:
     long = sum(2 * side > crop for side in sides)
     if 10 * long <= len(rows):
         return []
+    most = np.percentile(sides, 90, method="higher")  # an object's, or of few it could be less than half of the crops
     return [
         f"warning: {long} of {len(rows)} objects are longer than half of the crops of {crop} pixels that are trained "
-        f"on, so they are rarely seen whole; take --crop {2 * math.ceil(np.percentile(sides, 90))}"
+        f"on, so they are rarely seen whole; take --crop {2 * math.ceil(most)}"
     ]
 
 

@@ -141,6 +141,8 @@ def test_crops_that_cut_most_objects_are_noticed():
     assert judge_crops(dataset(annotate(256, 200, [(5, 5, 30, 240)])), recipe, own_size) == []
     (line,) = judge_crops(many, recipe, own_size)
     assert "4 of 20 objects are longer than half of the crops of 256 pixels" in line and line.endswith("--crop 512")
+    (line,) = judge_crops(dataset(annotate(400, 500, [(5, 5, 9, 9), (9, 9, 9, 129)])), recipe, own_size)
+    assert line.endswith("--crop 258")
     (line,) = judge_crops(few, recipe, Config(min_size=800))
     assert "crops of 256 pixels are resized to a shorter side of 800" in line
 
