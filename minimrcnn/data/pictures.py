@@ -193,9 +193,9 @@ def safe_join(folder: str | os.PathLike, name: str) -> Path:
     path = Path(folder) / plain
     try:
         real = Path(os.path.realpath(path))
-    except ValueError:  # a zero in it, or letters that a system of fewer has no files with
+    except ValueError:  # letters that a system of fewer has no files with
         real = None
-    if not plain.strip("./") or real is None:
+    if not plain.strip("./") or "\0" in plain or real is None:  # some systems find a place for a zero, too
         raise DataError(f"file name {name!r} names no file in {folder}")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain):
         raise DataError(f"file name {name!r} is absolute, wanted a name relative to {folder}")
