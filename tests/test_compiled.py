@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from numba import config
+
 import minimrcnn
 
 # The body is in patches.py, what it does last in epilogue.py.
@@ -21,6 +24,7 @@ print(lines.item(), sum(scatter_patches.cpu.stats.cache_misses.values()))
 """
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 def test_an_edit_in_another_file_is_noticed(tmp_path):
     package = tmp_path / "minimrcnn"
     ignored = shutil.ignore_patterns("__pycache__")
@@ -55,6 +59,7 @@ print(place, len(os.listdir(place)))
 """
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 def test_where_nothing_may_be_kept(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     command = [sys.executable, "-c", NOWHERE]

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from numba import config
 
 import minimrcnn.kernels
 from minimrcnn.kernels import nms, normalization, optimizer
@@ -91,6 +92,7 @@ print(numba.threading_layer())
 """
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="Numba starts no threads")
 def test_python_threads_take_turns_where_numbas_layer_serves_but_one():
     """It would end the process. Also before anything was launched, which is when Numba chooses its layer."""
     environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
