@@ -67,7 +67,8 @@ def check_command(options) -> int:
     Returns
     -------
     int
-        0 if all that is written held, 1 if something broke or nothing is written; a `DataError` is for exit code 2.
+        0 if all that is written held, 1 if something broke, was too slow or nothing is written; a `DataError` is for
+        exit code 2.
     """
     path = Path(options.file)
     figures = Path(options.output) if options.output else path.with_name(f"{path.stem}-figures")
