@@ -6,6 +6,7 @@ import ast
 import re
 import runpy
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,13 @@ def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> None:
         if lesson.number == number:
             sys.argv = [str(lesson.path), *arguments]
             sys.path.insert(0, str(lesson.path.parent))
-            runpy.run_path(str(lesson.path), run_name="__main__")
+            try:
+                runpy.run_path(str(lesson.path), run_name="__main__")
+            except (DataError, OSError) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                traceback.print_exc()  # whoever changes a lesson wants the line; the command would say but a word of it
+                sys.exit(1)
             return
     raise DataError(f"lesson {number}: there are {', '.join(str(lesson.number) for lesson in lessons)}")
 

@@ -84,6 +84,13 @@ def test_a_lesson_that_is_stopped_shows_no_traceback(stop, code, tmp_path):
     assert done.returncode == code and "Traceback" not in done.stderr
 
 
+def test_a_lesson_that_fails_shows_the_line(tmp_path, capsys, as_it_was):
+    (tmp_path / "01_first.py").write_text('"""The first."""\n\nopen("is not there")\n')
+    with pytest.raises(SystemExit, match="1"):
+        run_lesson(1, find_lessons(tmp_path))
+    assert '01_first.py", line 3' in capsys.readouterr().err
+
+
 def test_nowhere(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no lessons there"):
         find_lessons(tmp_path)

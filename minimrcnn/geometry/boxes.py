@@ -164,7 +164,7 @@ def nms(boxes, scores, iou_threshold: float) -> np.ndarray:
 
 
 def _nms_on_a_gpu(boxes, scores, iou_threshold: float):
-    """The host waits for one number, how many stay; there is a start of a kernel for every step, and nothing beside."""
+    """The host waits for one number, how many stay; every step is a start of one kernel."""
     xp, count, threshold = module_of(boxes), len(boxes), nms_kernels.round_down(iou_threshold)
     order, ordered = xp.empty(count, np.int64), xp.empty((4, count), np.float32)
     nms_kernels.nms_sort(boxes, xp.ascontiguousarray(scores), order, ordered)

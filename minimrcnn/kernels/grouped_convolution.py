@@ -41,7 +41,7 @@ from minimrcnn.kernels.instructions import declare_fused, locate, prefetch, spre
 from minimrcnn.kernels.product import VECTOR, WIDE
 from minimrcnn.kernels.twin import Twin
 
-PLACES = 8  # of a line take turns: their sums, a number to multiply and three weights fill the 16 registers of AVX2
+PLACES = 8  # of a line take turns: their sums, a number to multiply and three weights fit the 16 registers of AVX2
 REGISTER = VECTOR if WIDE > 1 else VECTOR // 2  # bytes
 
 
@@ -70,8 +70,8 @@ def cut_into_vectors(weight):
 def make_sum(places: int, together: int):
     """The sum over all taps, for use in kernels, for so many places side by side; the compiler must know how many.
 
-    ``together`` taps of a row share what is moved around, as what a place sees by a tap its neighbor sees by the next.
-    If that is more than one, the stride must be 1, and the number of taps a multiple of it.
+    ``together`` taps of a row share what is spread or moved, as what a place sees by a tap its neighbor sees by the
+    next. If that is more than one, the stride must be 1, and the number of taps a multiple of it.
     """
 
     def add_taps(x, weight, twos, row, column, first_y, last_y, first_x, last_x, block, stride, line, place):
@@ -118,9 +118,8 @@ def generate_sum(places, together, context, builder, signature, arguments):
     chains = max(1, 4 // places)  # a single place's sum is cut into four that do not wait for one another
     sums = make_variables(builder, vector, 0.0, places * chains)
     channel = builder.mul(block, integer(lanes))
-    group = builder.mul(
-        builder.udiv(channel, integer(width)), integer(width)
-    )  # where it begins, or the first of several
+    first_group = builder.udiv(channel, integer(width))  # of the vector's
+    group = builder.mul(first_group, integer(width))  # where it begins
     columns = [builder.add(column, builder.mul(stride, integer(t))) for t in range(places + together - 1)]
 
     def see(cell, i):
