@@ -249,6 +249,7 @@ def test_maps_and_kernels_are_shown_as_grids():
     x, weight = np.arange(8.0).reshape(1, 2, 2, 2), np.arange(4.0).reshape(2, 2, 1, 1)
     assert format_value(x) == "shape (1, 2, 2, 2), [0, :, :, 0] is\n[[0 2]\n [4 6]]\n[0, :, :, 1] is\n[[1 3]\n [5 7]]"
     assert format_value(weight, kernel=True) == "shape (2, 2, 1, 1), [:, :, 0, 0] is\n[[0 1]\n [2 3]]"
+    assert format_value(x[0], stack=True) == "shape (2, 2, 2), [0] is\n[[0 1]\n [2 3]]\n[1] is\n[[4 5]\n [6 7]]"
     assert format_value(x[0, :, :, :1]) == "shape (2, 2, 1), [:, :, 0] is\n[[0 2]\n [4 6]]"
 
 

@@ -114,7 +114,7 @@ def format_verdict(verdict: Verdict) -> str:
 
 def format_failure(function: str, prop: Property, failure: Failure) -> Iterator[str]:
     """The smallest example, what was expected, what came, and the usual cause."""
-    what = KINDS[failure.kind]
+    what, stack = KINDS[failure.kind], function == "paste_masks"
     yield f'  "{prop.name}" broke: {function} {what}.'
     if failure.message and failure.kind != "value":
         yield from indent("", failure.message)
@@ -123,13 +123,13 @@ def format_failure(function: str, prop: Property, failure: Failure) -> Iterator[
     if failure.arguments:
         yield "    the smallest example found:"
         for name, argument in zip(SIGNATURES[function], failure.arguments, strict=True):
-            yield from indent(f"{name} = ", format_value(argument, kernel=name == "weight"))
+            yield from indent(f"{name} = ", format_value(argument, kernel=name == "weight", stack=stack))
     if failure.expected is not None:
-        yield from indent("expected  ", format_value(failure.expected, digits=6))
+        yield from indent("expected  ", format_value(failure.expected, digits=6, stack=stack))
         if failure.why:
             yield from indent("          ", f"({failure.why})")
     if failure.got is not None:
-        yield from indent("got       ", format_value(failure.got, digits=6))
+        yield from indent("got       ", format_value(failure.got, digits=6, stack=stack))
     # Of a function that ended Python, or changed its inputs, enough is said already.
     hint = SLOW if failure.kind == "slow" else prop.hint
     if failure.kind in ("value", "nan", "shape", "type", "odd", "raised", "slow"):
@@ -141,10 +141,11 @@ def indent(label: str, text: str) -> Iterator[str]:
         yield "      " + (label if number == 0 else " " * len(label)) + line
 
 
-def format_value(value, digits: int = 4, kernel: bool = False) -> str:
+def format_value(value, digits: int = 4, kernel: bool = False, stack: bool = False) -> str:
     """A number or a short array in full; maps of channels as one grid for each picture and channel.
 
-    A ``kernel``, (KH, KW, Cin, Cout), is one grid for each pair of channels.
+    A ``kernel``, (KH, KW, Cin, Cout), is one grid for each pair of channels, and a ``stack`` of masks, (N, H, W), one
+    for each mask.
     """
     if not isinstance(value, np.ndarray):
         return repr(value)
@@ -156,6 +157,8 @@ def format_value(value, digits: int = 4, kernel: bool = False) -> str:
         maps = np.moveaxis(value, (2, 3) if kernel else (0, 3), (0, 1))
         place = "[:, :, {}, {}]" if kernel else "[{}, :, :, {}]"
         grids = {place.format(*pair): maps[pair] for pair in np.ndindex(maps.shape[:2])}
+    elif value.ndim == 3 and stack:
+        grids = {f"[{n}]": mask for n, mask in enumerate(value)}
     elif value.ndim == 3 and value.shape[2] == 1:
         grids = {"[:, :, 0]": value[:, :, 0]}
     else:
