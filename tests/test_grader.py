@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from minimrcnn import functional, geometry, reference
+from minimrcnn import Tensor, functional, geometry, reference
 from minimrcnn.grader import grading, search
 from minimrcnn.grader.answers import ask
 from minimrcnn.grader.claims import SIGNATURES, Property, Subject
@@ -40,6 +40,13 @@ def single(features):
     return np.asarray(features, np.float32)
 
 
+def send_back(gradient, features_shape, rois, *rest):
+    """What RoIAlign's backward pass on the tape gives the map."""
+    features = Tensor(np.zeros(features_shape, np.float32), requires_grad=True)
+    functional.roi_align(features, rois, gradient.shape[1:3], *rest).backward(single(gradient))
+    return features.grad
+
+
 # This package's own functions behind the signatures of the exercises. `bilinear` is a RoIAlign of one sample.
 PACKAGE = {
     "bilinear": lambda features, y, x: functional.roi_align(
@@ -48,6 +55,7 @@ PACKAGE = {
         (1, 1), 1.0, 1, False,
     ).numpy()[0, 0, 0],
     "roi_align": lambda features, *rest: functional.roi_align(single(features), *rest).numpy(),
+    "roi_align_gradient": send_back,
     "roi_pool": lambda features, *rest: functional.roi_pool(single(features), *rest).numpy(),
     "box_iou": geometry.box_iou,
     "nms": geometry.nms,
@@ -56,6 +64,7 @@ PACKAGE = {
     "assign_levels": geometry.assign_levels,
     "make_anchors": lambda size, ratios, level, image: geometry.make_anchors([size], ratios, [level], image)[0],
     "mask_loss": lambda logits, *rest: functional.mask_loss(single(logits), *rest).numpy(),
+    "paste_masks": geometry.paste_masks,
     "conv2d": lambda x, weight, bias, *rest: functional.conv2d(
         single(x), single(weight), None if bias is None else single(bias), *rest
     ).numpy(),
@@ -65,6 +74,9 @@ PACKAGE = {
 TEXTBOOK = {
     "bilinear": reference.interpolate_bilinear,
     "roi_align": reference.roi_align,
+    "roi_align_gradient": lambda gradient, features_shape, rois, *rest: reference.roi_align(
+        np.zeros(features_shape), rois, gradient.shape[1:3], *rest, gradient=gradient
+    ),
     "roi_pool": reference.roi_pool,
     "box_iou": reference.box_iou,
     "nms": reference.nms,
@@ -73,7 +85,14 @@ TEXTBOOK = {
     "assign_levels": lambda boxes: np.array([reference.assign_level(box) for box in boxes], np.int64),
     "make_anchors": reference.make_anchors,
     "mask_loss": reference.mask_loss,
+    "paste_masks": reference.paste_masks,
     "conv2d": reference.conv2d,
+}
+
+# Right functions that are written otherwise.
+AT_ONCE = {
+    "roi_align_gradient": right_versions.roi_align_gradient_at_once,
+    "paste_masks": right_versions.paste_masks_at_once,
 }
 
 
@@ -91,7 +110,15 @@ def by_rows(function, first, second, weights):
 @pytest.mark.parametrize("source", ["package", "textbook", "plain"])
 def test_right_functions_pass(source, name):
     function = {"package": PACKAGE, "textbook": TEXTBOOK, "plain": vars(right_versions)}[source][name]
-    examples = 10 if source == "package" else 5
+    hold_all(name, function, 10 if source == "package" else 5)
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_right_functions_without_loops_pass(name):
+    hold_all(name, AT_ONCE[name], search.EXAMPLES)
+
+
+def hold_all(name, function, examples):
     verdict = grade(name, locally(function), shrink=False, examples=examples, budget=math.inf)  # Numba may compile
     assert verdict.state == "held", format_verdict(verdict)
 

@@ -14,20 +14,25 @@ RIGHT = Path(__file__).with_name("right_versions.py").read_text(encoding="utf-8"
 
 @dataclass(frozen=True)
 class Mistake:
-    """``old``, which must occur once from the function's ``def`` on, becomes ``new``."""
+    """``old``, which must occur once from the function's ``def`` on, becomes ``new``.
+
+    ``version`` is the function that is changed, if that is another way to write it.
+    """
 
     function: str
     name: str
     property: str
     old: str
     new: str
+    version: str = ""
 
     def source(self) -> str:
         """The whole file, with the mistake in it."""
-        start = RIGHT.index(f"def {self.function}(")
+        start = RIGHT.index(f"def {self.version or self.function}(")
         before, text = RIGHT[:start], RIGHT[start:]
         assert self.old in text, f"{self.function}, {self.name}: the line is gone"
-        return before + text.replace(self.old, self.new, 1)
+        text = before + text.replace(self.old, self.new, 1)
+        return text + f"\n\n{self.function} = {self.version}\n" if self.version else text
 
     def load(self):
         """The wrong function."""
@@ -53,6 +58,17 @@ LOOPS = """    for row in range(rows):
             for ratio in ratios:"""
 LOSSES = "np.maximum(own, 0) - own * targets + np.log1p(np.exp(-np.abs(own)))"
 OWN = "np.stack([logits[r, :, :, label] for r, label in enumerate(labels)])"
+AT_ONCE = "roi_align_gradient_at_once"
+SHARE = "gradient[r, p, q] / (samples_y * samples_x)"
+SEND = "result[image, row, column] += weight_y * weight_x * share"
+ADD_AT = "np.add.at(result, places, values)"
+CELL = "cell_x, cell_y = (x2 - x1) / side, (y2 - y1) / side"
+REACH = """left, right = int(x1 - cell_x), int(x2 + cell_x)
+        top, bottom = int(y1 - cell_y), int(y2 + cell_y)"""
+COUNT = "columns, rows = max(right - left + 1, 1), max(bottom - top + 1, 1)"
+READ = "bilinear(padded[:, :, None], y, x)[0]"
+SOURCE_Y, SOURCE_X = "(row + 0.5) * (side + 2) / rows - 0.5", "(column + 0.5) * (side + 2) / columns - 0.5"
+SOURCE = f"y = {SOURCE_Y}\n                    x = {SOURCE_X}"
 
 MISTAKES = [
     # ------------------------------------------------------------------------------------------------------ bilinear
@@ -117,6 +133,74 @@ MISTAKES = [
             "sampling_ratio or math.ceil(max((rois[0, 4] - rois[0, 2]) * spatial_scale, 1 - aligned) / rows)"),
     Mistake("roi_align", "adaptive cut off", "adaptive", "sampling_ratio or math.ceil(bin_width)",
             "sampling_ratio or max(int(bin_width), 1)"),
+    # -------------------------------------------------------------------------------------------- roi_align_gradient
+    Mistake("roi_align_gradient", "one picture", "answers", "result = np.zeros(features_shape)",
+            "result = np.zeros(features_shape[1:])[None]"),
+    Mistake("roi_align_gradient", "rows and columns exchanged", "answers", "result = np.zeros(features_shape)",
+            "result = np.zeros([features_shape[k] for k in (0, 2, 1, 3)])"),
+    Mistake("roi_align_gradient", "sum of channels", "channels", SHARE, f"{SHARE.replace('q]', 'q].sum()')}"),
+    Mistake("roi_align_gradient", "first channel only", "channels", SEND,
+            SEND.replace("column]", "column, 0]").replace("share", "share[0]")),
+    Mistake("roi_align_gradient", "picture ignored", "picture", "int(roi[0])", "0"),
+    Mistake("roi_align_gradient", "number of the picture scaled", "picture", "int(roi[0])",
+            "int(roi[0] * spatial_scale)"),
+    Mistake("roi_align_gradient", "number of the RoI for the picture's", "picture", "image = int(roi[0])",
+            "image = min(r, len(result) - 1)"),
+    Mistake("roi_align_gradient", "cut off at 0", "linear", SHARE, f"np.maximum({SHARE}, 0)"),
+    Mistake("roi_align_gradient", "normalized", "linear", "    return result\n",
+            "    return result / max(np.abs(result).max(), 1)\n"),
+    Mistake("roi_align_gradient", "sum for average", "nothing lost", SHARE, "gradient[r, p, q]"),
+    Mistake("roi_align_gradient", "divided by samples along one axis", "nothing lost", SHARE,
+            "gradient[r, p, q] / samples_y"),
+    Mistake("roi_align_gradient", "divided by the bins, too", "nothing lost", SHARE,
+            "gradient[r, p, q] / (samples_y * samples_x * rows * columns)"),
+    Mistake("roi_align_gradient", "all of it to each cell", "nothing lost", SEND,
+            "result[image, row, column] += share"),
+    Mistake("roi_align_gradient", "to the upper left cell only", "nothing lost", SEND,
+            "result[image, row, column] += weight_y * weight_x * share * ((row, column) == (top, left))"),
+    Mistake("roi_align_gradient", "RoI read as y, x", "x and y", "x1, y1, x2, y2 = (side", "y1, x1, y2, x2 = (side"),
+    Mistake("roi_align_gradient", "columns for rows", "x and y", "result[image, row, column]",
+            "result[image, column, row]"),
+    Mistake("roi_align_gradient", "scale ignored", "scale", "side * spatial_scale", "side"),
+    Mistake("roi_align_gradient", "half a pixel before scaling", "scale",
+            "side * spatial_scale - (0.5 if aligned else 0)", "(side - (0.5 if aligned else 0)) * spatial_scale"),
+    Mistake("roi_align_gradient", "gradient scaled, too", "scale", SHARE, f"{SHARE} * spatial_scale"),
+    Mistake("roi_align_gradient", "inclusive end", "bins", "x2 - x1, y2 - y1", "x2 - x1 + 1, y2 - y1 + 1"),
+    Mistake("roi_align_gradient", "gradient read as [column, row]", "bins", "gradient[r, p, q]",
+            "gradient.swapaxes(1, 2)[r, p, q]"),
+    Mistake("roi_align_gradient", "bins as wide as high", "bins", "roi_width / columns", "roi_height / rows"),
+    Mistake("roi_align_gradient", "half a pixel always", "on a cell", "(0.5 if aligned else 0)", "0.5"),
+    Mistake("roi_align_gradient", "samples at the bin's edge", "on a cell", SAMPLE_Y, "i / samples_y"),
+    Mistake("roi_align_gradient", "nearest cell", "between cells", "top, left = int(y), int(x)",
+            "y, x = round(y), round(x)\n                        top, left = int(y), int(x)"),
+    Mistake("roi_align_gradient", "weights exchanged", "on a cell",
+            "((top, 1 - (y - top)), (top + 1, y - top))", "((top, y - top), (top + 1, 1 - (y - top)))"),
+    Mistake("roi_align_gradient", "corners cut off", "between cells",
+            "side * spatial_scale", "int(side * spatial_scale)"),
+    Mistake("roi_align_gradient", "half a pixel missing", "half a pixel", "(0.5 if aligned else 0)", "0"),
+    Mistake("roi_align_gradient", "half a pixel with the wrong sign", "half a pixel", "- (0.5 if", "+ (0.5 if"),
+    Mistake("roi_align_gradient", "at least 1 though aligned", "small", "if not aligned:", "if True:"),
+    Mistake("roi_align_gradient", "never at least 1", "small", "if not aligned:", "if False:"),
+    Mistake("roi_align_gradient", "all through the middle of the bin", "samples", SAMPLE_Y, "0.5"),
+    Mistake("roi_align_gradient", "samples at both edges", "samples",
+            SAMPLE_Y, "(i / (samples_y - 1) if samples_y > 1 else 0.5)"),
+    Mistake("roi_align_gradient", "overwritten", "adds up", SEND, SEND.replace("+=", "=")),
+    Mistake("roi_align_gradient", "+= with places that repeat", "adds up", ADD_AT, "result[places] += values", AT_ONCE),
+    Mistake("roi_align_gradient", "a RoI overwrites those before", "adds up", "        image = int(roi[0])\n",
+            "        image = int(roi[0])\n        if r and int(rois[r - 1][0]) == image:\n"
+            "            result[image] = 0\n"),
+    Mistake("roi_align_gradient", "no clamp", "at the border", CLAMP, "pass"),
+    Mistake("roi_align_gradient", "x clamped by the height", "at the border", CLAMP, CLAMP.replace("width", "height")),
+    Mistake("roi_align_gradient", "the edge gets nothing", "at the border",
+            "y < -1 or y > height or x < -1 or x > width", "y < 0 or y > height - 1 or x < 0 or x > width - 1"),
+    Mistake("roi_align_gradient", "samples outside counted", "outside",
+            "if y < -1 or y > height or x < -1 or x > width:", "if False:"),
+    Mistake("roi_align_gradient", "adaptive, always 2", "adaptive", "sampling_ratio or math.ceil(bin_height)",
+            "sampling_ratio or 2"),
+    Mistake("roi_align_gradient", "adaptive rounded down", "adaptive", "sampling_ratio or math.ceil(bin_width)",
+            "sampling_ratio or int(bin_width)"),
+    Mistake("roi_align_gradient", "at least one adaptive sample", "adaptive",
+            "sampling_ratio or math.ceil(bin_width)", "sampling_ratio or max(math.ceil(bin_width), 1)"),
     # ------------------------------------------------------------------------------------------------------ roi_pool
     Mistake("roi_pool", "picture ignored", "picture", "features[int(roi[0])]", "features[0]"),
     Mistake("roi_pool", "number of the picture scaled", "picture", "int(roi[0])", "int(roi[0] * spatial_scale)"),
@@ -274,6 +358,63 @@ MISTAKES = [
     Mistake("mask_loss", "turned around", "own class", "- own * targets", "- own * (1 - targets)"),
     Mistake("mask_loss", "overflow", "large logits", LOSSES,
             "-targets * np.log(1 / (1 + np.exp(-own))) - (1 - targets) * np.log(1 - 1 / (1 + np.exp(-own)))"),
+    # --------------------------------------------------------------------------------------------------- paste_masks
+    Mistake("paste_masks", "size read as width, height", "answers", "height, width = image_size",
+            "width, height = image_size"),
+    Mistake("paste_masks", "pictures summed", "answers", "    return pictures\n", "    return pictures.sum(axis=0)\n"),
+    Mistake("paste_masks", "compared with 0.5", "constant", READ, f"{READ} > 0.5"),
+    Mistake("paste_masks", "whole numbers", "constant", "height, width))", "height, width), np.uint8)"),
+    Mistake("paste_masks", "sigmoid once more", "constant", READ, f"1 / (1 + np.exp(-{READ}))"),
+    Mistake("paste_masks", "always the first box", "its own picture", "= boxes[n]", "= boxes[0]"),
+    Mistake("paste_masks", "always the first mask", "its own picture", "np.pad(masks[n], 1)", "np.pad(masks[0], 1)"),
+    Mistake("paste_masks", "one picture for all", "its own picture", "    return pictures\n",
+            "    return np.repeat(pictures.max(axis=0, initial=0)[None], len(masks), axis=0)\n"),
+    Mistake("paste_masks", "padded with the edge", "fades out", "np.pad(masks[n], 1)", 'np.pad(masks[n], 1, "edge")'),
+    Mistake("paste_masks", "widened without zeros", "fades out", READ,
+            f"bilinear(masks[n][:, :, None], {SOURCE_Y.replace(' + 2', '')}, {SOURCE_X.replace(' + 2', '')})[0]"),
+    Mistake("paste_masks", "over the whole picture", "x and y", COUNT,
+            "left, top, columns, rows = 0, 0, width, height"),
+    Mistake("paste_masks", "y widened as x", "fades out", CELL, "cell_x = cell_y = (x2 - x1) / side"),
+    Mistake("paste_masks", "box read as y, x", "x and y", "x1, y1, x2, y2 = boxes", "y1, x1, y2, x2 = boxes"),
+    Mistake("paste_masks", "box read as x, y, width, height", "x and y", f"        {CELL}",
+            f"        x2, y2 = x1 + x2, y1 + y2\n        {CELL}"),
+    Mistake("paste_masks", "upside down", "upright", "np.pad(masks[n], 1)", "np.pad(masks[n][::-1], 1)"),
+    Mistake("paste_masks", "transposed", "upright", "np.pad(masks[n], 1)", "np.pad(masks[n].T, 1)"),
+    Mistake("paste_masks", "nearest cell", "between cells", READ,
+            "padded[min(max(round(y), 0), side + 1), min(max(round(x), 0), side + 1)]"),
+    Mistake("paste_masks", "box not widened", "widened", REACH,
+            "left, right, top, bottom = int(x1), int(x2), int(y1), int(y2)"),
+    Mistake("paste_masks", "neither padded nor widened", "widened", f"        {CELL}",
+            "        padded, side, cell_x, cell_y = masks[n], side - 2, 0, 0"),
+    Mistake("paste_masks", "widened by a pixel", "widened", CELL, "cell_x = cell_y = 1"),
+    Mistake("paste_masks", "widened by a cell of the padded mask", "widened", CELL,
+            "cell_x, cell_y = (x2 - x1) / (side + 2), (y2 - y1) / (side + 2)"),
+    Mistake("paste_masks", "corners rounded", "whole pixels", REACH, REACH.replace("int(", "round(")),
+    Mistake("paste_masks", "box cut before it is widened", "whole pixels", "= boxes[n]", "= boxes[n].astype(int)"),
+    Mistake("paste_masks", "outwards", "whole pixels", "int(x2 + cell_x)", "math.ceil(x2 + cell_x)"),
+    Mistake("paste_masks", "not cut", "whole pixels", "row + 0.5) * (side + 2) / rows",
+            "top + row - y1 + cell_y) * side / max(y2 - y1, 0.01)"),
+    Mistake("paste_masks", "end not counted", "both ends", COUNT,
+            "columns, rows = max(right - left, 1), max(bottom - top, 1)"),
+    Mistake("paste_masks", "a pixel too many", "both ends", COUNT,
+            "columns, rows = max(right - left + 2, 1), max(bottom - top + 2, 1)"),
+    Mistake("paste_masks", "no half pixel", "pixel centers", SOURCE,
+            "y, x = row * (side + 2) / rows, column * (side + 2) / columns"),
+    Mistake("paste_masks", "corners aligned", "pixel centers", SOURCE,
+            "y, x = row * (side + 1) / max(rows - 1, 1), column * (side + 1) / max(columns - 1, 1)"),
+    Mistake("paste_masks", "box clipped before", "cut off", "        columns, rows =",
+            "        left, right = max(left, 0), min(right, width - 1)\n"
+            "        top, bottom = max(top, 0), min(bottom, height - 1)\n"
+            "        columns, rows ="),
+    Mistake("paste_masks", "negative places", "cut off", "0 <= top + row < height and 0 <= left + column < width",
+            "-height <= top + row < height and -width <= left + column < width"),
+    Mistake("paste_masks", "last row missing", "cut off", "top + row < height", "top + row < height - 1"),
+    Mistake("paste_masks", "rows asked against the width", "cut off", "top + row < height", "top + row < width"),
+    Mistake("paste_masks", "rounded down", "toward zero", REACH, REACH.replace("int(", "math.floor(")),
+    Mistake("paste_masks", "no area skipped", "no area", f"        {CELL}",
+            f"        if x2 <= x1 or y2 <= y1:\n            continue\n        {CELL}"),
+    Mistake("paste_masks", "no area moved to a pixel", "no area", f"        {CELL}",
+            f"        x2, y2 = (x1 + 1 if x2 == x1 else x2), (y1 + 1 if y2 == y1 else y2)\n        {CELL}"),
     # -------------------------------------------------------------------------------------------------------- conv2d
     Mistake("conv2d", "channels transposed", "channels", "@ weight[i, j]", "@ weight[i, j].T"),
     Mistake("conv2d", "kernel flipped", "not flipped", "weight[i, j]", "weight[-1 - i, -1 - j]"),

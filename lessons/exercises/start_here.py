@@ -1,4 +1,4 @@
-"""Eleven functions of Mask R-CNN to write yourself, in any order, each with what goes in, what comes out, the rules.
+"""Thirteen functions of Mask R-CNN to write yourself, in any order, each with what goes in, what comes out, the rules.
 
 Copy this file to my_functions.py, replace a ``raise NotImplementedError`` by your own code, and ask
 
@@ -86,6 +86,40 @@ def roi_align(features, rois, output_size, spatial_scale=1.0, sampling_ratio=2, 
     >>> roi_align(features, np.array([[0.0, 1, 1, 3, 3]]), (2, 2), 1.0, 2, True)[0, :, :, 0]  # at 1 and 2
     array([[ 6.,  7.],
            [11., 12.]])
+    """
+    raise NotImplementedError
+
+
+def roi_align_gradient(gradient, features_shape, rois, spatial_scale=1.0, sampling_ratio=2, aligned=True):
+    """The backward pass of `roi_align`: from the gradient of the crops to the gradient of the map.
+
+    A number of a crop is a weighted sum of cells. Each of these cells gets the number's gradient times its weight, and
+    a cell that is read several times, by samples, bins or RoIs, gets the sum. The values of the map do not matter.
+
+    Parameters
+    ----------
+    gradient : array (R, rows, columns, C)
+        Of each number of the crops.
+    features_shape : (N, H, W, C)
+        Four ints.
+    rois : array (R, 5)
+        Number of the picture, x1, y1, x2, y2 in pixels. R may be 0.
+    spatial_scale, sampling_ratio, aligned
+        As in `roi_align`, and so are the samples: bins are averages, samples beyond the middle of the border cells read
+        these, and samples more than a cell outside of the map read nothing.
+
+    Returns
+    -------
+    array (N, H, W, C)
+
+    Examples
+    --------
+    >>> gradient = np.full((1, 1, 1, 1), 16.0)
+    >>> rois = np.array([[0.0, 0, 0, 1.5, 2]])  # aligned, its middle lies at x = 0.25, y = 0.5
+    >>> roi_align_gradient(gradient, (1, 3, 3, 1), rois, 1.0, 1, True)[0, :, :, 0]
+    array([[6., 2., 0.],
+           [6., 2., 0.],
+           [0., 0., 0.]])
     """
     raise NotImplementedError
 
@@ -325,5 +359,42 @@ def mask_loss(logits, targets, labels):
     --------
     >>> float(round(mask_loss(np.zeros((1, 2, 2, 3)), np.ones((1, 2, 2)), np.array([1])), 6))  # ln 2
     0.693147
+    """
+    raise NotImplementedError
+
+
+def paste_masks(masks, boxes, image_size):
+    """Stretch each mask over its box in the picture (He et al. 2017, section 3.1, with torchvision's rules of pixels).
+
+    1. Surround the mask with a row and a column of zeros on each side: M + 2 cells.
+    2. Widen the box by as much, a cell of the mask on each side: (x2 - x1) / M to the left and to the right,
+       (y2 - y1) / M above and below.
+    3. Cut the four corners to whole numbers, toward zero, as ``int()`` does. Both ends count: bottom - top + 1 rows and
+       right - left + 1 columns of pixels, each at least 1.
+    4. Pixel i of n reads the padded mask at (i + 0.5) * (M + 2) / n - 0.5, in rows and in columns, as `bilinear` does.
+    5. Pixels that lie in the picture are kept.
+
+    Parameters
+    ----------
+    masks : array (N, M, M)
+        Probabilities, rows first. N may be 0.
+    boxes : array (N, 4)
+        x1, y1, x2, y2 in pixels. They may reach out of the picture, or have no area.
+    image_size : (int, int)
+        Height and width of the picture.
+
+    Returns
+    -------
+    array (N, height, width)
+        Probabilities, a picture for each mask; 0 where the padded mask does not reach.
+
+    Examples
+    --------
+    >>> masks = np.array([[[1.0, 0.5], [0.25, 0.0]]])
+    >>> paste_masks(masks, np.array([[0.75, 0.75, 2.25, 2.25]]), (4, 5))  # widened: from 0 to 3, four pixels
+    array([[[0.  , 0.  , 0.  , 0.  , 0.  ],
+            [0.  , 1.  , 0.5 , 0.  , 0.  ],
+            [0.  , 0.25, 0.  , 0.  , 0.  ],
+            [0.  , 0.  , 0.  , 0.  , 0.  ]]])
     """
     raise NotImplementedError

@@ -1,7 +1,7 @@
 """The grader: a student's own RoIAlign, NMS and the like, held against properties and reference values.
 
-``minimrcnn check FILE.py`` looks for eleven functions by name in a file (``lessons/exercises/start_here.py`` has all of
-them, empty, with what each must do), calls them with small examples, and says what held and what broke, with the
+``minimrcnn check FILE.py`` looks for thirteen functions by name in a file (``lessons/exercises/start_here.py`` has all
+of them, empty, with what each must do), calls them with small examples, and says what held and what broke, with the
 smallest example that breaks it, in numbers and as a picture, and the usual cause.
 
 1. The student's file runs in a process of its own (`process`, `student`), with a time limit for each call, and one for

@@ -19,6 +19,7 @@ from minimrcnn.grader.answers import Answer
 SIGNATURES = {
     "bilinear": ("features", "y", "x"),
     "roi_align": ("features", "rois", "output_size", "spatial_scale", "sampling_ratio", "aligned"),
+    "roi_align_gradient": ("gradient", "features_shape", "rois", "spatial_scale", "sampling_ratio", "aligned"),
     "roi_pool": ("features", "rois", "output_size", "spatial_scale"),
     "box_iou": ("a", "b"),
     "nms": ("boxes", "scores", "iou_threshold"),
@@ -27,6 +28,7 @@ SIGNATURES = {
     "assign_levels": ("boxes",),
     "make_anchors": ("size", "ratios", "level_size", "image_size"),
     "mask_loss": ("logits", "targets", "labels"),
+    "paste_masks": ("masks", "boxes", "image_size"),
     "conv2d": ("x", "weight", "bias", "stride", "padding"),
 }
 
@@ -34,6 +36,7 @@ SIGNATURES = {
 SHAPES = {
     "bilinear": lambda features, y, x: features.shape[2:],
     "roi_align": lambda features, rois, size, *_: (len(rois), *size, features.shape[3]),
+    "roi_align_gradient": lambda gradient, features_shape, *_: features_shape,
     "roi_pool": lambda features, rois, size, *_: (len(rois), *size, features.shape[3]),
     "box_iou": lambda a, b: (len(a), len(b)),
     "nms": lambda *_: (None,),
@@ -42,6 +45,7 @@ SHAPES = {
     "assign_levels": lambda boxes: (len(boxes),),
     "make_anchors": lambda size, ratios, level, image: (level[0] * level[1] * len(ratios), 4),
     "mask_loss": lambda *_: (),
+    "paste_masks": lambda masks, boxes, image_size: (len(masks), *image_size),
     "conv2d": lambda x, weight, bias, stride, padding: (
         len(x), *((x.shape[i + 1] + 2 * padding - weight.shape[i]) // stride + 1 for i in (0, 1)), weight.shape[3]
     ),

@@ -1,4 +1,4 @@
-"""The properties of all eleven functions; importing them enters them into `minimrcnn.grader.claims.PROPERTIES`."""
+"""The properties of all thirteen functions; importing them enters them into `minimrcnn.grader.claims.PROPERTIES`."""
 
 from minimrcnn.grader.claims import PROPERTIES
 from minimrcnn.grader.properties import (
@@ -8,7 +8,9 @@ from minimrcnn.grader.properties import (
     conv,
     masks,
     overlap,
+    paste_masks,
     roi_align,
+    roi_align_gradient,
     roi_pool,
 )
 
@@ -20,6 +22,8 @@ __all__ = [
     "conv",
     "masks",
     "overlap",
+    "paste_masks",
     "roi_align",
+    "roi_align_gradient",
     "roi_pool",
 ]
