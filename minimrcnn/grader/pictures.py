@@ -136,6 +136,29 @@ def draw_roi_align(figure, failure: Failure) -> None:
     map_axes.set_xlabel("x in cells\nframe: the RoI; dots: where its samples should be", fontsize=9)
 
 
+def draw_sent(figure, failure: Failure) -> None:
+    """The map that the gradient came to, and the RoIs and samples of its picture that sent it."""
+    gradient, _, rois, scale, ratio, aligned = failure.arguments
+    image, _, _, channel = first_wrong(failure)
+    expected, got, wrong = (part[image, :, :, channel] for part in (failure.expected, failure.got, differ(failure)))
+    height, width = expected.shape
+    shift = 0.5 if aligned else 0.0  # aligned, the value of cell i sits at i + 0.5
+    sides = panels(figure, grid_size(width + 2, width + 2), max(0.5 * height + 1.4, 2.8))
+    draw_grid(sides[0], expected, f"expected, picture {image}, channel {channel}", shift)
+    draw_grid(sides[1], got, "got", shift, wrong=wrong, scale_of=expected)
+    for roi in rois[rois[:, 0] == image]:
+        x1, y1, x2, y2 = roi[1:]
+        rows = np.concatenate(reference.sample_points(y1, y2, gradient.shape[1], scale, ratio, aligned)) + shift
+        columns = np.concatenate(reference.sample_points(x1, x2, gradient.shape[2], scale, ratio, aligned)) + shift
+        y, x = (points.ravel() for points in np.meshgrid(rows, columns, indexing="ij"))
+        draw_box(sides[0], roi[1:] * scale, RED)
+        sides[0].plot(x, y, "o", color=RED, ms=5, mec="white", mew=0.8)
+        for axes in sides:  # both alike, so that they can be compared
+            make_room(axes, [*x, x1 * scale, x2 * scale], [*y, y1 * scale, y2 * scale])
+    sides[0].set_xlabel("x in cells\nframes: the RoIs; dots: their samples", fontsize=9)
+    sides[0].set_ylabel("y in cells", fontsize=9)
+
+
 def draw_roi_pool(figure, failure: Failure) -> None:
     _, rois, size, scale = failure.arguments
     axes = draw_cut(figure, failure, 0.0)
@@ -268,9 +291,31 @@ def draw_masks(figure, failure: Failure) -> None:
         axes.set(xticks=[], yticks=[])
 
 
+def draw_pasted(figure, failure: Failure) -> None:
+    masks, boxes, _ = failure.arguments
+    n = first_wrong(failure)[0]
+    expected, got, wrong = (part[n] for part in (failure.expected, failure.got, differ(failure)))
+    side, (height, width) = len(masks[n]), expected.shape
+    sides = panels(figure, grid_size(side, width + 1, width + 1), max(0.5 * height + 1.0, 2.2))
+    draw_grid(sides[0], masks[n], f"masks[{n}]")
+    draw_grid(sides[1], expected, "expected", 0.5)
+    draw_grid(sides[2], got, "got", 0.5, wrong=wrong, scale_of=expected)
+    x1, y1, x2, y2 = boxes[n]
+    cell_x, cell_y = (x2 - x1) / side, (y2 - y1) / side
+    widened = x1 - cell_x, y1 - cell_y, x2 + cell_x, y2 + cell_y
+    draw_box(sides[1], boxes[n], RED)
+    draw_box(sides[1], widened, BLUE, dashed=True, width=1.5)
+    for axes in sides[1:]:
+        make_room(axes, widened[::2], widened[1::2])
+    sides[0].set(xticks=[], yticks=[])
+    sides[1].set_xlabel("x in pixels\nframe: the box; dashed: widened by a cell of the mask", fontsize=9)
+    sides[1].set_ylabel("y in pixels", fontsize=9)
+
+
 PICTURES = {
     "bilinear": draw_bilinear,
     "roi_align": draw_roi_align,
+    "roi_align_gradient": draw_sent,
     "roi_pool": draw_roi_pool,
     "box_iou": draw_overlap,
     "nms": draw_nms,
@@ -278,5 +323,6 @@ PICTURES = {
     "decode_boxes": draw_decoded,
     "make_anchors": draw_anchors,
     "mask_loss": draw_masks,
+    "paste_masks": draw_pasted,
     "conv2d": draw_conv,
 }
