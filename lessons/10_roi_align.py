@@ -359,3 +359,13 @@ if answer is not None:
 # 3. Write roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned) for maps (N, H, W, C) from
 #    `read`, `place` and `align` into a file my_functions.py (mind property 7), and have it graded:
 #    minimrcnn check my_functions.py
+
+# 4. Write its backward pass, roi_align_gradient(gradient, features_shape, rois, spatial_scale, sampling_ratio,
+#    aligned): every sample sends its share of the gradient back to the cells that it has read (properties 4 and 5). By
+#    hand: a bin has the gradient 16 and 1 sample, amid four cells. What does each of them get? Have it graded:
+#    minimrcnn check my_functions.py --only roi_align_gradient
+answer = None
+if answer is not None:
+    leaf = Tensor(np.zeros((1, 2, 2, 1)), requires_grad=True)
+    roi_align(leaf, [[0, 0, 0, 2, 2]], 1, 1.0, 1).backward(np.full((1, 1, 1, 1), 16.0))
+    agree("exercise 4", answer, leaf.grad[0, 0, 0, 0])

@@ -274,3 +274,10 @@ answer = None
 if answer is not None:
     one_class = maskrcnn_resnet50_fpn(num_classes=2)
     agree("exercise 3", answer, total - sum(parameter.size for parameter in one_class.parameters()), 0)
+
+# 4. By hand: a mask of a single cell of 1 over the box [2, 2, 4, 4], in a picture of 7x7. Which pixels does the widened
+#    box have, and what is in row 3? (The rules are in lessons/exercises/start_here.py.) Then write paste_masks(masks,
+#    boxes, image_size) yourself and have it graded: minimrcnn check my_functions.py --only paste_masks
+answer = None
+if answer is not None:
+    agree("exercise 4", answer, reference.paste_masks(np.ones((1, 1, 1)), [[2, 2, 4, 4]], (7, 7))[0, 3])
