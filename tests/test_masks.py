@@ -60,6 +60,16 @@ def test_there_and_back():
     assert pasted[0, 10:22, 12:32].all() and not pasted[0, :6].any()
 
 
+@pytest.mark.parametrize("box", [[-3.75, 1, -3.25, 2], [1, -3.75, 2, -3.25], [7, 1, 8, 2], [1, 7, 2, 8]])
+def test_a_box_beside_the_picture_pastes_nothing(box):
+    """Wholly left of it, its last column is negative, which must not count from the other end."""
+    masks = np.ones((1, 2, 2), np.float32)
+    for _ in range(20):
+        geometry.paste_masks(masks, [[-1, -1, 4, 4]], (3, 3))  # leaves numbers where the next call's scratch will lie
+        assert not geometry.paste_masks(masks, [box], (3, 3)).any()
+        assert not geometry.paste_masks_bool(masks, [box], (3, 3)).any()
+
+
 def test_broken_boxes_paste_nothing():
     masks = np.ones((4, 3, 3), np.float32)
     boxes = [[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [0, -np.inf, 5, 5], [0, 0, 1e30, 1e30]]

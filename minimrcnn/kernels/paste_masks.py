@@ -25,14 +25,17 @@ FAR = 1 << 30  # box corners beyond this, infinite or NaN belong to no picture
 
 @register_jitable
 def widen_side(low, high, side, pixels, F):
-    """One side of the widened box: (first whole pixel, how many) and those in the picture: (start, end)."""
+    """One side of the widened box: (first whole pixel, how many) and those in the picture: (start, end).
+
+    End is not negative: in a slice it would count from the other end.
+    """
     center, half = (low + high) * F(0.5), (high - low) * F(0.5) * (F(side + 2) / F(side))
     first, last = center - half, center + half
     if not (first > F(-FAR) and first < F(FAR) and last > F(-FAR) and last < F(FAR)):
         return 0, 1, 0, 0
     begin = int(first)  # toward zero, as torch converts
     count = max(int(last) - begin + 1, 1)
-    return begin, count, max(begin, 0), min(begin + count, pixels)
+    return begin, count, max(begin, 0), max(min(begin + count, pixels), 0)
 
 
 @register_jitable
