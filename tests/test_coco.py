@@ -129,6 +129,7 @@ def test_subset_and_split(tmp_path):
     assert part.category_ids == dataset.category_ids and len(dataset) == 3
     rest, held = dataset.split(1 / 3, seed=4)
     assert (len(rest), len(held)) == (2, 1) and set(rest.image_ids + held.image_ids) == {10, 20, 30}
+    assert len(dataset.split(0.6)[1]) == 2  # 1.8 pictures are nearer to two than to one
     assert dataset.split(1 / 3, seed=4)[1].image_ids == held.image_ids
     in_order = dataset.image_ids
     for seed in range(5):

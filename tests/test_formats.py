@@ -188,9 +188,38 @@ def test_links_that_lead_out_are_not_followed(tmp_path):
     with pytest.raises(DataError, match="file name 'a.png' is a link out of .*, which is not followed; copy the photo"):
         open_data(data)
     assert DataFolder(data).files == ["a.json"] and sorted(DataFolder(data).links) == ["a.png", "deep"]
+    save(tmp_path / "data-of-others" / "b.png")  # a folder whose name begins like that of the data is another
+    (data / "b.png").symlink_to(tmp_path / "data-of-others" / "b.png")
+    assert DataFolder(data).files == ["a.json"]
+    (data / "b.png").unlink()
     (data / "a.json").unlink()
     with pytest.raises(DataError, match="left out as links out of the folder: 2 names; copy"):
         open_data(data)
+
+
+def test_what_is_hidden_is_left_out(tmp_path):
+    for name in ("a.png", ".b.png", ".c/c.png", "d/__MACOSX/d.png", "__MACOSX/e.png"):
+        save(tmp_path / name)
+    assert DataFolder(tmp_path).files == ["a.png"]
+
+
+def test_capitals_tell_names_apart_where_both_are_there(tmp_path):
+    for value, name in enumerate(("one/a.png", "two/A.PNG")):
+        save(tmp_path / name, value=value)
+    folder = DataFolder(tmp_path)
+    assert folder.find("elsewhere/A.PNG") == "two/A.PNG" and folder.find("elsewhere\\a.png") == "one/a.png"
+    with pytest.raises(DataError, match="may mean one/a.png or two/A.PNG"):
+        folder.find("elsewhere/a.PNG")
+
+
+def test_a_data_set_in_a_line(tmp_path):
+    """The most frequent class first, and one of a kind is no plural."""
+    regions = [region(SQUARE, kind=kind) for kind in ("ant", "bee", "bee", "cat", "cat", "cat")]
+    write(tmp_path / "via.json", via_entry("a.png", regions))
+    save(tmp_path / "a.png")
+    assert open_data(tmp_path).describe().endswith("1 photo, 6 objects, 3 classes (cat 3, bee 2, ant 1)")
+    write(tmp_path / "via.json", via_entry("a.png", []))
+    assert "1 photo, 0 objects, " in open_data(tmp_path).describe()
 
 
 def test_names_that_are_nearly_right(tmp_path):
@@ -304,6 +333,16 @@ def test_classes_in_capitals_and_not_are_noticed(tmp_path):
     write(tmp_path / "via.json", via_entry("a.png", [region(SQUARE, kind="Dog"), region(RECT, kind="dog")]))
     notes = open_data(tmp_path).faults.notes
     assert notes["class whose name another has in other letters"] == ["'Dog'", "'dog'"]
+
+
+def test_copies_within_a_data_set_are_its_own_matter(tmp_path):
+    """Only of two data sets one may be validated on what the other is trained on."""
+    for folder, names in (("one", "ab"), ("two", "c")):
+        for name in names:
+            photo = save(tmp_path / folder / f"{name}.png", value=len(names))
+            write(photo.with_suffix(".json"), labelme([shape("polygon", POINTS)], photo.name))
+    one, two = (open_data(tmp_path / folder, gather=True).dataset for folder in ("one", "two"))
+    assert len(join([one, two])) == 3
 
 
 def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):

@@ -49,6 +49,7 @@ def test_a_folder_holds_pictures_at_any_depth(photos):
         ("photos/*/*.jpg", ["sub/a.jpg"]),
         ("*/sub/?.jpg", ["photos/sub/a.jpg"]),
         ("photos/*", ["[1].jpg", "a.jpg", "b.PNG"]),
+        ("photos/*/../sub/a.jpg", ["sub/sub/a.jpg"]),  # of "..", under which a result would leave its folder, nothing
     ],
 )
 def test_a_pattern_keeps_the_folders_from_its_first_star_on(photos, pattern, expected):

@@ -122,6 +122,10 @@ def test_label_images_faults(tmp_path):
     places = open_data(tmp_path).faults.notes["label images with one value in several places, taken for one object"]
     assert places == ["masks/a.png"]
     label.unlink()
+    label = save_values(label.with_suffix(".tif"), numbers.astype(np.int32) % 7 - (numbers == 0))
+    with pytest.raises(DataError, match="masks/a.tif: holds 7 values from -1 to 6, .* is it a photo"):
+        open_data(tmp_path)
+    label.unlink()
     Image.fromarray(numbers.astype(np.uint8)).save(tmp_path / "masks" / "a.jpg")
     with pytest.raises(DataError, match="label image is a JPEG, which changes the values of pixels"):
         open_data(tmp_path)
