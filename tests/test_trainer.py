@@ -8,14 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from unittest import mock
 
 import numpy as np
 import pytest
 
 from minimrcnn.archive import read_archive
+from minimrcnn.data.loader import Loader
 from minimrcnn.errors import DataError
+from minimrcnn.tensor import Tensor
+from minimrcnn.training import trainer
 from minimrcnn.training.lock import lock_folder, open_locked
+from minimrcnn.training.optimizer import Optimizer
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.training.trainer import train
 from tests.tiny_model import TinyData, TinyModel
@@ -75,6 +80,20 @@ def test_a_run_leaves_model_log_plot_and_figures(tmp_path):
     assert records[-1]["loss_a"] < first["loss_a"]
 
 
+def test_each_step_has_its_own_learning_rate_and_the_seed_its_own_order(tmp_path):
+    options, logs = TrainOptions(**{**OPTIONS, "steps": 4}), []
+    clip = mock.patch.object(trainer, "clip_gradients", side_effect=trainer.clip_gradients)
+    with mock.patch.object(Optimizer, "step", autospec=True, side_effect=Optimizer.step) as step, clip as clipped:
+        for seed in (0, 0, 1):
+            with_seed = TrainOptions(**{**OPTIONS, "steps": 4, "seed": seed, "clip_norm": 0.25})
+            train(TinyModel(), TinyData(), with_seed, tmp_path, progress=False)
+            logs.append(without_times(read_log(tmp_path)))
+    rates = [call.args[1] for call in step.call_args_list]
+    assert rates == [0.0, *[options.learning_rate_at(step) for step in range(4)]] * 3  # the rehearsal's first
+    assert [call.args[1] for call in clipped.call_args_list] == [np.inf, 0.25, 0.25, 0.25, 0.25] * 3
+    assert logs[0] == logs[1] != logs[2]
+
+
 def test_rehearsal_leaves_no_trace(tmp_path):
     model = TinyModel()
     train(model, TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
@@ -83,6 +102,14 @@ def test_rehearsal_leaves_no_trace(tmp_path):
     for _ in range(12):
         by_hand.generator.standard_normal((3, 3))
     assert model.generator.bit_generator.state == by_hand.generator.bit_generator.state
+
+
+def test_rehearsal_leaves_no_gradient():
+    """It would be added to that of the first step."""
+    model, options = TinyModel(), TrainOptions(**OPTIONS)
+    with Loader(TinyData(), 3, options.make_transform(), seed=0) as loader:
+        trainer.rehearse(model, options.make_optimizer(model.named_parameters()), options, next(loader))
+    assert [parameter.grad for parameter in model.named_parameters().values()] == [None, None]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -161,6 +188,26 @@ def test_log_is_cut_to_the_checkpoint(tmp_path):
     assert all(record["loss_a"] < 99 for record in records)
 
 
+def test_the_log_is_on_the_disk_before_the_checkpoint_that_counts_its_steps(tmp_path, monkeypatch):
+    """What is only written is gone after a power cut."""
+    order, log, sync, save = [], tmp_path / "log.jsonl", os.fsync, trainer.save_checkpoint
+
+    def synced(number):
+        if log.exists() and os.path.samestat(os.fstat(number), log.stat()):
+            order.append(("log", len(read_log(tmp_path))))
+        sync(number)
+
+    def saved(path, model, optimizer, options, steps, **names):
+        order.append(("checkpoint", steps))
+        save(path, model, optimizer, options, steps, **names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(trainer, "save_checkpoint", saved)
+    options = TrainOptions(**{**OPTIONS, "steps": 2, "checkpoint_seconds": 0.0})
+    train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    assert order == [("log", 1), ("checkpoint", 1), ("log", 2), ("checkpoint", 2), ("checkpoint", 2)]
+
+
 def test_finished_run_resumes_to_itself(tmp_path):
     options = TrainOptions(**OPTIONS)
     train(TinyModel(), TinyData(), options, tmp_path, progress=False)
@@ -210,6 +257,15 @@ def test_infinite_gradient_stops_before_the_update(tmp_path):
         train(model, TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
     np.testing.assert_array_equal(model.weight.data, np.full((1, 3), 0.5))
     assert read_log(tmp_path) == []
+
+
+def test_the_gradient_that_is_not_finite_is_named():
+    parameters = {name: Tensor(np.zeros(2, np.float32), requires_grad=True) for name in ("good", "bad", "worse")}
+    for parameter, value in zip(parameters.values(), (1, np.inf, np.nan), strict=True):
+        parameter.grad = np.full(2, value, np.float32)
+    optimizer, batch = types.SimpleNamespace(parameters=parameters), types.SimpleNamespace(indices=[1])
+    with pytest.raises(DataError, match=r"step 4: the gradient of bad is not finite .* for picture 1 \(photo1.png\)"):
+        trainer.check_norm(np.inf, optimizer, TinyData(), batch, 3)
 
 
 def test_other_options_or_architecture_do_not_resume(tmp_path):
@@ -263,6 +319,54 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
     assert (tmp_path / "halted" / "model.npz").read_bytes() == (tmp_path / "straight" / "model.npz").read_bytes()
 
 
+def test_ctrl_c_again_stops_at_once(tmp_path):
+    model = TinyModel()
+    losses, calls = model.losses, iter(range(100))
+
+    def press(*arguments):
+        if next(calls) == 3:  # in the third step
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return losses(*arguments)
+
+    model.losses = press
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
+    try:
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train(model, TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "is saved" not in str(stop.value) and len(read_log(tmp_path)) == 2
+
+
+def test_ctrl_c_in_the_last_step_comes_too_late(tmp_path):
+    model = TinyModel()
+    losses, calls = model.losses, iter(range(100))
+    model.losses = lambda *a: (signal.raise_signal(signal.SIGINT) if next(calls) == 2 else None, losses(*a))[1]
+    try:
+        train(model, TinyData(), TrainOptions(**{**OPTIONS, "steps": 2}), tmp_path, progress=False)
+    except KeyboardInterrupt:
+        pytest.fail("a run that is done was stopped")
+    assert read_archive(tmp_path / "checkpoint.npz")[1]["step"] == 2 and (tmp_path / "model.npz").exists()
+
+
+def test_a_damaged_picture_loses_no_step(tmp_path):
+    class Damaged(TinyData):
+        def __getitem__(self, index):
+            if index == 4:
+                raise DataError("photo4.png: the picture is damaged")
+            return super().__getitem__(index)
+
+    for seed in range(3):  # in an order in which it does not come first
+        with pytest.raises(DataError, match="photo4.png"):
+            train(TinyModel(), Damaged(), TrainOptions(**OPTIONS, seed=seed), tmp_path, progress=False)
+        done = len(read_log(tmp_path))
+        if done:
+            assert read_archive(tmp_path / "checkpoint.npz")[1]["step"] == done
+            return
+    raise AssertionError("there was nothing to lose")
+
+
 def test_trains_outside_the_main_thread(tmp_path):
     arguments = (TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, False, False)
     thread = threading.Thread(target=train, args=arguments)
@@ -296,3 +400,8 @@ def test_progress_bar_shows_losses(tmp_path, capfd):
     train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=True)
     shown = capfd.readouterr().err
     assert "kernels are ready" in shown and "12/12" in shown and "loss " in shown and "a 0." in shown
+
+
+def test_what_the_bar_shows_begins_with_the_first_loss(tmp_path, capfd):
+    train(TinyModel(), TinyData(), TrainOptions(**{**OPTIONS, "steps": 1}), tmp_path, progress=True)
+    assert f"a {read_log(tmp_path)[0]['loss_a']:.3f}" in capfd.readouterr().err

@@ -22,7 +22,7 @@ from minimrcnn.structures import Target
 from minimrcnn.training import trainer
 from minimrcnn.training import watch as watching
 from minimrcnn.training.options import TrainOptions
-from minimrcnn.training.page import tell_time
+from minimrcnn.training.page import Progress, Shown, tabulate_scores, tell_time, write_run_page
 from minimrcnn.training.trainer import train
 from minimrcnn.training.watch import Watch, choose_evaluations
 from tests.test_trainer import OPTIONS, Stop, stop_after
@@ -139,7 +139,9 @@ def test_the_page_refreshes_itself_until_the_run_is_over(tmp_path, monkeypatch):
     assert last.count("<h3>") == 6 and during[0].count("<h3>") == 4  # more pictures in the end
     for text in pages:
         assert "http://" not in text and "https://" not in text and "<script" not in text and text.endswith("</html>\n")
-    for name in re.findall(r'src="([^"?]+)\?step=\d+"', last):
+    seen = re.findall(r'src="([^"?]+)\?step=12"', last)
+    assert len(seen) == last.count("<img") == 12
+    for name in seen:
         with Image.open(tmp_path / name) as picture:
             assert picture.size == (384, 384)
     assert {"box_ap", "mask_ap", "seconds_watching", "seconds_evaluating"} <= set(figures)
@@ -281,9 +283,10 @@ def test_evaluations_take_a_small_part(count, side, min_size, crop, batch_size, 
 
 
 def test_times_as_people_say_them():
-    assert [tell_time(seconds) for seconds in (7.4, 89, 600, 3 * 3600 + 300)] == [
+    assert [tell_time(seconds) for seconds in (7.4, 89, 100, 600, 3 * 3600 + 300)] == [
         "7 s",
         "89 s",
+        "2 minutes",
         "10 minutes",
         "3 h 05 min",
     ]
@@ -321,3 +324,39 @@ def test_a_step_is_scored_once(tmp_path):
     for _ in range(2):
         watch.evaluate(threading.Event())
     assert [row["step"] for row in watch.scores] == [3]
+
+
+def test_what_is_shown_has_the_score_that_the_page_names(tmp_path):
+    model, asked = TinyModel(), []
+    predict = model.predict
+    model.predict = lambda pictures, score_thresh=None: (asked.append(score_thresh), predict(pictures))[1]
+    watch = Watch(model, TinyData(2), tmp_path, "a run", every=1, evaluate_every=0, progress=False)
+    watch.step = 1
+    watch.look(2)
+    assert asked == [watching.SHOWN_SCORE] * 2
+
+
+def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch):
+    """And what was seen before the first step is not beside the steps."""
+    (tmp_path / "log.jsonl").write_text("")
+    watch = Watch(TinyModel(), TinyData(2), tmp_path, "a run", every=1, evaluate_every=0, progress=False)
+    watch.begin(0, 5)
+    assert watch.seconds_watching == 0
+
+    def held(*arguments):
+        raise PermissionError("a browser holds it")
+
+    monkeypatch.setattr(watching, "write_run_page", held)
+    watch.after_step(1, {"loss_a": 1.0}, threading.Event())
+    assert watch.shown[0].step == 1 and watch.seconds_watching > 0
+
+
+def test_a_score_of_nothing_to_find_is_a_dash():
+    row = {"step": 3, "mask_ap": 0.0, "mask_ap50": -1, "mask_ap75": -1.0, "box_ap": 0.25}
+    assert re.findall("<td>([-0-9.]*)</td>", "".join(tabulate_scores([row], None))) == ["0.000", "-", "-", "0.250"]
+
+
+def test_names_of_pictures_are_no_markup(tmp_path):
+    progress, shown = Progress(1, 2, None, None, "", 0.0, 0.0), [Shown("<b>&.png", 1, {})]
+    write_run_page(tmp_path, "a run", progress, {}, [], None, shown, "what", 10)
+    assert "<h3>&lt;b&gt;&amp;.png</h3>" in page(tmp_path)
