@@ -19,6 +19,7 @@ from minimrcnn.explain import cuts, make_page, pictures, tell, trace_picture
 from minimrcnn.explain.follow import tell_anchor, tell_level, tell_move
 from minimrcnn.explain.page import to_script
 from minimrcnn.explain.trace import suppress
+from minimrcnn.show import PALETTE
 
 SMALL = {
     "num_classes": 4, "backbone": "resnet18", "norm": "group", "pyramid_channels": 16, "min_size": None,
@@ -213,6 +214,7 @@ def test_moves_are_the_textbooks(deltas, sides, weights):
     wanted = reference.decode_box(np.float32(deltas), start, weights)
     np.testing.assert_allclose(told["moved"], wanted, rtol=1e-4, atol=0.02)
     np.testing.assert_allclose(told["end"], reference.clip_box(wanted, (100, 120)), atol=0.1)
+    assert told["clipped"] or told["moved"] == told["end"]
     for step, delta, weight in zip(told["steps"], deltas, weights, strict=True):
         assert step["delta"] == pytest.approx(delta / weight, abs=1e-4)
         grown = np.exp(min(delta / weight, np.log(1000 / 16)))
@@ -247,6 +249,74 @@ def test_the_anchor_that_is_told_stands_in_its_cell(kind, traces):
     for told in story["followed"]:
         assert told["anchor"]["move"]["end"] == told["proposal"]["box"] == told["move"]["start"]
         assert told["move"]["end"] == told["box"]
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "resized", "c5"])
+def test_the_maps_and_anchors_that_are_told_are_the_traces(kind, traces):
+    _, traced, story = traces(kind)
+    assert [told["stride"] for told in story["maps"]] == [4, 8, 16, 32]
+    for told, features in zip(story["maps"], traced.maps.values(), strict=True):
+        limits = np.percentile(np.abs(features).mean(axis=2), (1, 99))
+        np.testing.assert_allclose([told["low"], told["high"]], limits, atol=1e-3)
+        strongest = features.std(axis=(0, 1), dtype=np.float64)[[channel["number"] for channel in told["strongest"]]]
+        np.testing.assert_allclose(strongest, np.sort(features.std(axis=(0, 1)))[::-1][:4], rtol=1e-4)
+    for told, logits in zip(story["objectness"], traced.logits, strict=True):
+        assert told["highest"] == pytest.approx(sigmoid(logits).max(), abs=1e-3)
+        assert told["above_half"] == (logits > 0).sum() and told["anchors"] == len(logits)
+    everything, fired = np.concatenate(traced.logits), story["fired"]
+    assert fired["total"] == len(everything) and fired["above_half"] == (everything > 0).sum()
+    scores = np.sort(sigmoid(everything))[::-1][: len(fired["anchors"])]
+    np.testing.assert_allclose([told["score"] for told in fired["anchors"]], scores, atol=1e-3)
+    for told in fired["anchors"]:
+        same = np.abs(traced.anchors[told["level"]] - told["box"]).max(axis=1) < 0.01
+        assert sigmoid(traced.logits[told["level"]][same]).max() >= told["score"] - 1e-3
+    if kind != "c5":
+        levels = [reference.assign_level(box) for box in traced.proposals]
+        assert story["heads"]["cut"] == [levels.count(level) for level in (2, 3, 4, 5)]
+
+
+def test_who_lost_to_whom_is_told_by_rank():
+    traced = trace_picture(make_model(rpn_nms_thresh=0.3), draw_picture(), SCORE)
+    story, nms = tell(traced, "photo.png"), traced.rpn
+    order = np.argsort(-nms.scores, kind="stable")
+    assert any(step["winner"] is not None for step in story["nms"]["steps"])
+    for rank, (step, i) in enumerate(zip(story["nms"]["steps"], order, strict=False)):
+        if nms.winners[i] < 0:
+            assert step["winner"] is None
+        else:
+            assert step["winner"] < rank and order[step["winner"]] == nms.winners[i]
+    dropped = 0
+    for told, row in zip(story["followed"], traced.rows, strict=True):
+        proposal, logits = told["proposal"], np.concatenate(traced.logits)
+        assert proposal["rank"] == row + 1 and proposal["dropped"] == (nms.winners == nms.kept[row]).sum()
+        scores = [loser["score"] for loser in proposal["losers"]]
+        assert scores == sorted(scores, reverse=True) and len(scores) == min(proposal["dropped"], 12)
+        assert told["anchor"]["rank"] == 1 + (logits > nms.scores[nms.kept[row]]).sum()
+        dropped = max(dropped, len(scores))
+    assert dropped > 1, "nothing to compare"
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "resized", "softmax"])
+def test_pixel_mask_and_color_of_a_detection(kind, traces):
+    _, traced, story = traces(kind)
+    height, width = traced.picture.shape[:2]
+    for d, told in enumerate(story["followed"]):
+        pixel, paste, box = told["pixel"], told["paste"], traced.detections.boxes[d]
+        if kind != "resized":
+            assert pixel["values"] == pytest.approx(traced.picture[pixel["y"], pixel["x"]].tolist(), abs=0.1)
+        margin = (box[2:] - box[:2]).astype(float) / paste["side"]  # the mask's own border
+        ends = *np.floor(box[:2] - margin).clip(0), *np.ceil(box[2:] + margin).clip(0, (width, height))
+        assert paste["region"] == list(ends)
+        ratio = np.tile([traced.image_size[1] / width, traced.image_size[0] / height], 2)
+        np.testing.assert_allclose(paste["area"], paste["region"] * ratio, atol=0.01)
+        assert paste["share"] == pytest.approx(paste["pixels"] / max(np.prod(box[2:] - box[:2]), 1), abs=1e-3)
+        assert [mask["own"] for mask in told["masks"]] == [True] + [False] * (len(told["masks"]) - 1)
+        number = d if kind == "softmax" else told["label"] - 1  # where classes have no names, each has its own color
+        assert told["color"] == "#" + bytes(PALETTE[number % len(PALETTE)]).hex()
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
@@ -335,6 +405,7 @@ def test_nothing_found():
     assert story["found"] == 0 and story["followed"] == []
     scores = model_scores(model)
     assert story["best"]["score"] == pytest.approx(scores[:, 1:].max(), abs=1e-3)
+    assert story["best"]["name"] == SMALL["class_names"][scores[:, 1:].max(axis=0).argmax() + 1]
     assert story["nms"]["proposals"] == len(scores)
     check_page(make_page(story))
 
@@ -382,6 +453,9 @@ def test_no_more_are_followed_than_a_page_can_hold():
     story = tell(trace_picture(model, picture, 0.0), "crowd.png")
     assert story["found"] == 70 and len(story["followed"]) == 60
     assert all(len(told["masks"]) == 10 for told in story["followed"])
+    for told in (told["classes"] for told in story["followed"]):
+        assert any(row["name"] == "background" for row in told["rows"]) and len(told["rows"]) + told["others"] == 30
+        assert sum(row["score"] for row in told["rows"]) + told["rest"] == pytest.approx(1, abs=2e-3)
     check_page(make_page(story))
 
 

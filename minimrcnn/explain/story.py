@@ -151,7 +151,7 @@ def tell_fired(trace: Trace) -> dict:
     scores = np.concatenate(trace.logits)
     levels = np.repeat(np.arange(len(trace.logits)), [len(level) for level in trace.logits])
     boxes = np.concatenate(trace.anchors)
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:FIRED]
+    order = np.argsort(-scores, kind="stable")[:FIRED]  # what is no number comes last
     chances = sigmoid_array(scores[order])
     return {
         "total": len(scores),
