@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import minimrcnn
-from minimrcnn import commands, data_commands, predicting
+from minimrcnn import cli, commands, data_commands, predicting
 from minimrcnn.cli import main, make_parser, spell_command
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
@@ -119,6 +119,15 @@ def test_a_command_to_paste_names_the_python_that_runs(monkeypatch):
     assert spell_command(["demo", "-o", "run"]) == "python3 -m minimrcnn demo -o run"
 
 
+def test_the_command_that_goes_on(monkeypatch):
+    said = []
+    monkeypatch.setattr(cli, "run_command", lambda options, others: said.append(options.command_to_resume))
+    for more in ([], ["--resume"]):
+        main(["demo", *more, "-o", "my run"])
+    said = [text.replace("'", '"') for text in said]  # as Windows has them
+    assert said == ['minimrcnn demo -o "my run" --resume', 'minimrcnn demo --resume -o "my run"']
+
+
 def test_a_program_without_a_terminal(tmp_path):
     """As pythonw starts it on Windows, or a service whose output is closed."""
     (tmp_path / "01_first.py").write_text('"""The first."""\n')
@@ -175,6 +184,10 @@ def test_errors_name_the_file(data, tmp_path, capsys):
 def test_one_picture_is_not_enough(tmp_path, capsys):
     Shapes(1, seed=0, size=64).write(tmp_path / "one")
     assert "--val" in fail(capsys, "train", "--data", tmp_path / "one", "-o", tmp_path / "run")
+    Shapes(2, seed=0, size=64).write(two := tmp_path / "two")  # are: one of them is held back, though a fifth is none
+    document = json.loads((two / "annotations.json").read_text())
+    (two / "annotations.json").write_text(json.dumps({**document, "annotations": []}))
+    assert "pictures to train on, 1 in all; annotate" in fail(capsys, "train", "--data", two, "-o", tmp_path / "run")
 
 
 def test_cuda_says_what_is_missing(tmp_path, capsys):
@@ -343,6 +356,8 @@ def test_evaluate_detections_against_annotations(data, tmp_path, capsys):
     assert main([str(argument) for argument in [*arguments, "--json", tmp_path / "f.json"]]) == 0
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["box_ap"] == pytest.approx(1) and figures["mask_ap"] == pytest.approx(1)
+    run_command(*arguments, "--score", "1", "--json", tmp_path / "f.json")  # a least score is one that counts
+    assert json.loads((tmp_path / "f.json").read_text()) == figures
 
     boxes_only = [{key: value for key, value in row.items() if key != "segmentation"} for row in results]
     (tmp_path / "d.json").write_text(json.dumps(boxes_only))
@@ -376,6 +391,9 @@ def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     detections, annotations = tmp_path / "found" / "detections.json", data / "annotations.json"
     assert main(["evaluate", "--annotations", str(annotations), "--detections", str(detections)]) == 0
+    capsys.readouterr()
+    run_command(*arguments[:-1], "1")
+    assert capsys.readouterr().out.count(": nothing -> ") == 2
 
 
 def test_outputs_are_refused_before_the_work_and_their_folders_made(run, data, weights, tmp_path, capsys, monkeypatch):
@@ -433,6 +451,34 @@ def test_no_training_is_overwritten_or_disturbed(run, data, capsys):
         with lock_folder(run):
             assert fail(capsys, *command, "-o", run).startswith(f"minimrcnn: error: {run}: another training writes")
     assert (run / "model.npz").read_bytes() == before
+
+
+def test_a_demo_is_scored_on_other_pictures_whatever_its_seed(monkeypatch):
+    class Made(Exception):
+        pass
+
+    for seed in (0, commands.UNSEEN):
+        seeds = []
+
+        def note(count, seed, seeds=seeds):
+            seeds.append(seed)
+            if len(seeds) == 2:
+                raise Made
+
+        monkeypatch.setattr(commands, "Shapes", note)
+        with pytest.raises(Made):
+            commands.demo(SimpleNamespace(quick=True, seed=seed))
+        assert seeds[0] == seed != seeds[1]
+
+
+def test_copies_among_the_pictures_to_train_on_flatter_nobody(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "run_watched", lambda *given: None)
+    for folder, seed in (("data", 3), ("val", 4)):
+        Shapes(3, seed=seed, size=64).write(tmp_path / folder)
+        images = tmp_path / folder / "images"
+        shutil.copy(images / "000001.png", images / "000002.png")
+    run_command("train", "--data", tmp_path / "data", "--val", tmp_path / "val", "-o", tmp_path / "run")
+    assert "trained on too" not in capsys.readouterr().err
 
 
 def test_a_demo_replaces_a_shorter_one_only(run, tmp_path):
@@ -518,6 +564,7 @@ def test_pictures_are_numbered_and_named_apart():
     names = [Path(name) for name in ("x.jpg", "x.png", "X.JPG", "y.gif", "sub/x.jpg", "a.b.png", "plain")]
     outputs = ["x.jpg", "x-2.png", "X-3.JPG", "y.png", "sub/x.jpg", "a.b.png", "plain.png"]
     assert [output.as_posix() for output in name_outputs(names)] == outputs
+    assert [output.name for output in name_outputs([Path("X.JPG"), Path("x.png")])] == ["X.JPG", "x-2.png"]
 
 
 @pytest.fixture(scope="module")
@@ -727,7 +774,8 @@ def test_safetensors_bring_the_whole_model_back(run, data, tmp_path, capsys):
 
 def test_convert_refuses(weights, run, tmp_path, capsys):
     assert "written as .npz" in fail(capsys, "convert", weights, "-o", tmp_path / "model.safetensors")
-    assert "another file" in fail(capsys, "convert", weights, "-o", weights)
+    for same in (weights, weights.parent / ".." / weights.parent.name / weights.name):
+        assert "another file" in fail(capsys, "convert", weights, "-o", same)
     assert "leave out --norm-eps" in fail(
         capsys, "convert", run / "model.npz", "-o", tmp_path / "w.npz", "--norm-eps", 0
     )
