@@ -63,6 +63,22 @@ def test_is_the_definition(drawn, is_full):
     np.testing.assert_allclose(y.data, wanted, atol=1e-3 if x.dtype == np.float32 else 1e-10)
 
 
+@pytest.mark.parametrize("width", [4, 16])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 3), (1, 6), (1, 7), (2, 9)])
+@pytest.mark.parametrize("places", [PLACES, PLACES + 1, 3 * PLACES - 1])
+def test_places_that_take_turns(width, stride, kernel, places):
+    """So many places of a line see nothing beside the map: whole tiles, and a last one that covers some once more."""
+    x = normal(1, 3, (places - 1) * stride + kernel[1], 32, dtype=np.float32)
+    weight = normal(*kernel, width, 32, seed=1, dtype=np.float32)
+    y = conv2d(x, weight, stride=stride, padding=1, groups=32 // width).data
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))[:, ::stride, ::stride]
+    seen = seen.reshape(*seen.shape[:3], -1, width, *kernel)  # (N, OH, OW, groups, width, KH, KW)
+    wanted = np.einsum("nyxgikl,kligo->nyxgo", seen, weight.reshape(*kernel, width, -1, width))
+    np.testing.assert_allclose(y, wanted.reshape(y.shape), atol=1e-3)
+
+
 @settings(deadline=None, max_examples=10)
 @given(grouped_convolutions())
 def test_gradients_are_the_definition(drawn):
