@@ -259,7 +259,8 @@ def sigmoid(logits):
 def test_the_maps_and_anchors_that_are_told_are_the_traces(kind, traces):
     _, traced, story = traces(kind)
     assert [told["stride"] for told in story["maps"]] == [4, 8, 16, 32]
-    for told, features in zip(story["maps"], traced.maps.values(), strict=True):
+    maps = [*traced.maps.values(), *traced.levels.values()]
+    for told, features in zip(story["maps"] + story["levels"], maps, strict=True):
         limits = np.percentile(np.abs(features).mean(axis=2), (1, 99))
         np.testing.assert_allclose([told["low"], told["high"]], limits, atol=1e-3)
         strongest = features.std(axis=(0, 1), dtype=np.float64)[[channel["number"] for channel in told["strongest"]]]
