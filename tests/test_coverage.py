@@ -1,5 +1,6 @@
 """How well anchors cover objects: the short way to the best anchor against all anchors, and what is chosen from it."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +19,14 @@ from minimrcnn.recipes import (
     LEARNT,
     Earlier,
     explain_fit,
+    find_earlier,
     fit_small,
     given_anchors,
     judge_crops,
     kept_fields,
     make_published,
+    make_recipe,
+    make_small,
 )
 from minimrcnn.training.options import TrainOptions
 
@@ -147,7 +151,7 @@ def test_crops_that_cut_most_objects_are_noticed():
     assert "crops of 256 pixels are resized to a shorter side of 800" in line
 
 
-@pytest.mark.parametrize("given", [(8.0, 16.0), ("auto", 8.0), (8.0,) * 6])
+@pytest.mark.parametrize("given", [(8.0, 16.0), ("auto", 8.0), (8.0,) * 6, ("auto", *[8.0] * 4)])
 def test_anchors_are_five_or_auto(given):
     with pytest.raises(DataError, match="--anchors .*: wanted five sizes in pixels, as 8 16 32 64 128, or auto"):
         given_anchors(options(anchors=given))
@@ -204,3 +208,65 @@ def test_a_published_architecture_of_ours_is_trained_on_as_it_was(monkeypatch):
     config = make_published(options(architecture="maskrcnn_resnet50_fpn", init="run/model.npz"), tiny, earlier).config
     assert (config.norm, config.head_norm, config.min_size, config.max_size) == ("group", "group", 640, 1000)
     assert config.anchor_sizes == (32, 64, 128, 256, 512)
+
+
+def test_a_run_that_goes_on_keeps_more_than_one_that_begins_with_its_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "read_config", lambda path: Config())
+    monkeypatch.setattr(recipes, "is_ours", lambda path: True)
+    checkpoint, chosen = tmp_path / "checkpoint.npz", SimpleNamespace(resume=True, init="model.npz")
+    assert find_earlier(chosen, checkpoint) == (Path("model.npz"), Config(), LEARNT)
+    checkpoint.touch()
+    assert find_earlier(chosen, checkpoint) == (checkpoint, Config(), LEARNT + COUNTED)
+    chosen.resume = False
+    assert find_earlier(chosen, checkpoint) == (Path("model.npz"), Config(), LEARNT)
+    chosen.init = None
+    assert find_earlier(chosen, checkpoint) is None
+
+
+def test_no_advice_that_would_not_help():
+    """Sizes that would be chosen anyway, given or kept, are not what is wrong."""
+    thin = dataset(annotate(256, 256, [(5, 10 * k, 200, 6) for k in range(20)]))
+    config = fit_small(options(), thin)
+    same = Earlier("run/model.npz", config, LEARNT)
+    for chosen, earlier in ((options(anchors=config.anchor_sizes), None), (options(), same)):
+        assert "they are long and thin" in explain_fit(chosen, thin, config, earlier)[2]
+
+
+def test_what_of_a_published_architecture_is_trained(monkeypatch):
+    make = lambda seed, **fields: SimpleNamespace(config=Config(**fields))  # noqa: E731
+    monkeypatch.setattr(recipes.models, "maskrcnn_resnet50_fpn", make, raising=False)
+    layers = []
+    for init, layers_given in (("coco.pth", None), (None, None), ("coco.pth", 0)):
+        chosen = options(architecture="maskrcnn_resnet50_fpn", init=init, size=96)
+        chosen.trainable_backbone_layers = layers_given
+        config = make_published(chosen, dataset(NUCLEI)).config
+        layers.append(config.trainable_backbone_layers)
+        assert (config.norm == "group") == (init is None) and (config.min_size, config.max_size) == (96, 160)
+    assert layers == [3, 5, 0]
+    monkeypatch.setattr(recipes, "MaskRCNN", lambda config, seed: config)
+    chosen = options()
+    chosen.trainable_backbone_layers = 0
+    assert make_small(chosen, dataset(NUCLEI)).trainable_backbone_layers == 0
+
+
+def recipe(min_size=None, **fields):
+    """What ``train`` makes of its options, those that are not given being as the command has them."""
+    left_open = ("flips", "lr", "weight_decay", "norm_weight_decay", "crop", "color")
+    said = {"architecture": "small", "optimizer": "adamw", "batch": 4, "steps": 500, "schedule": "cosine", "seed": 3}
+    return make_recipe(SimpleNamespace(**{**dict.fromkeys(left_open), **said, **fields}), Config(min_size=min_size))
+
+
+def test_what_the_options_leave_open_depends_on_model_and_optimizer():
+    small, large = recipe(), recipe(800, architecture="maskrcnn_resnet50_fpn", optimizer="sgd", steps=5000)
+    assert (small.learning_rate, small.weight_decay, small.warmup_steps) == (5e-4, 0.01, 50)
+    assert (large.learning_rate, large.weight_decay, large.warmup_steps) == (4 * 0.00125, 1e-4, 100)
+    assert (small.crop, small.flip_horizontal, small.flip_vertical, small.color) == (recipes.CROP, 0.5, 0.5, True)
+    assert (large.crop, large.flip_horizontal, large.flip_vertical, large.color) == (None, 0.5, 0.0, False)
+    assert (small.steps, small.batch_size, small.seed) == (500, 4, 3)
+
+
+def test_what_the_options_say_is_taken_even_if_it_is_nothing():
+    said = recipe(800, lr=0.5, weight_decay=0.0, crop=128, color=False, flips="none", norm_weight_decay=0.0)
+    assert (said.learning_rate, said.weight_decay, said.norm_weight_decay, said.crop) == (0.5, 0.0, 0.0, 128)
+    assert (said.color, said.flip_horizontal, said.flip_vertical) == (False, 0.0, 0.0)
+    assert recipe(color=True, architecture="maskrcnn_resnet50_fpn").color
