@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import functools
 import importlib.util
 import math
 import types
@@ -14,9 +16,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from minimrcnn import Tensor, functional, geometry, reference
-from minimrcnn.grader import grading, search
+from minimrcnn.grader import draws, grading, search
 from minimrcnn.grader.answers import ask
-from minimrcnn.grader.claims import SIGNATURES, Property, Subject
+from minimrcnn.grader.claims import SIGNATURES, Broken, Property, Subject, agree, agree_exactly
 from minimrcnn.grader.grading import grade
 from minimrcnn.grader.pictures import GREEN, PICTURES, draw_failure
 from minimrcnn.grader.properties import PROPERTIES
@@ -120,7 +122,7 @@ def test_right_functions_without_loops_pass(name):
 
 def hold_all(name, function, examples):
     verdict = grade(name, locally(function), shrink=False, examples=examples, budget=math.inf)  # Numba may compile
-    assert verdict.state == "held", format_verdict(verdict)
+    assert verdict.state == "held" and [prop for prop, _ in verdict.marks] == PROPERTIES[name], format_verdict(verdict)
 
 
 def test_no_adaptive_sample_hangs_on_the_last_digit():
@@ -184,6 +186,47 @@ def test_the_smallest_example():
     x, weight, *_ = verdict.failure.arguments
     assert x.sum() == 1 and weight.sum() == 1 and weight.size == 2
     assert (verdict.failure.got != verdict.failure.expected).sum() == 1
+
+
+def test_the_same_examples_each_time():
+    """So that a file gets the same verdict again."""
+    asked = [], []
+    for calls in asked:
+
+        def note(name, arguments, calls=calls):
+            calls.append(repr(arguments))
+            return ask(right_versions.nms, arguments)
+
+        assert find_failure(PROPERTIES["nms"][-1], Subject("nms", note)) is None
+    assert asked[0] == asked[1]
+
+
+def test_a_failure_of_another_kind_is_another_story():
+    """While it shrinks: an error on small examples is not what was found on large ones, nor the other way around."""
+    kinds = []
+
+    def either(subject, draw):
+        number = draws.whole(draw, 0, 1000)
+        if number > 6:
+            kinds.append("value")
+            raise Broken("value", str(number))
+        if number > 3:
+            kinds.append("raised")
+            raise Broken("raised", str(number))
+
+    failure = find_failure(Property("nms", "either", "", "", either), Subject("nms", locally(right_versions.nms)))
+    assert set(kinds) == {"value", "raised"}
+    assert failure.kind == kinds[0]
+
+
+def test_what_is_written_for_most_examples_is_written():
+    def partly(a, b):
+        if (a[:, 2:] == a[:, :2]).any():  # what a later property asks
+            raise NotImplementedError
+        return right_versions.box_iou(a, b)
+
+    verdict = grade("box_iou", locally(partly), shrink=False)
+    assert verdict.state == "broke" and verdict.failure.kind == "todo" and verdict.broken[0].name == "no area"
 
 
 def test_shrinking_has_an_end(monkeypatch):
@@ -255,6 +298,49 @@ def test_results_that_are_no_numbers(result, message):
     assert failure.kind == "type" and f"returned {message}" in text
 
 
+def test_what_comes_back_of_nothing_and_of_infinity():
+    """NumPy cannot know the type of an empty list, and what has no end is no number."""
+    arguments = np.zeros((0, 4)), np.zeros(0), 0.5
+    assert Subject("nms", locally(lambda *given: []))(*arguments).shape == (0,)
+    with pytest.raises(Broken) as broken:
+        Subject("bilinear", locally(lambda *given: [np.inf]))(np.ones((2, 2, 1)), 0.5, 0.5)
+    assert broken.value.kind == "nan"
+
+
+def test_a_wrapped_function_that_is_empty_is_empty():
+    def empty(a, b):
+        raise NotImplementedError
+
+    @functools.wraps(empty)
+    def wrapper(*given):
+        return empty(*given)
+
+    assert ask(wrapper, (1, 2)).kind == "todo"
+
+
+@pytest.mark.parametrize(
+    "got, expected, holds", [(1e-5, 0, True), (3e-5, 0, False), (1001.01, 1001, True), (1001.1, 1001, False)]
+)
+def test_what_float32_may_lose_depends_on_the_largest_number(got, expected, holds):
+    """Of the largest one expected, or of 1."""
+    with contextlib.nullcontext() if holds else pytest.raises(Broken):
+        agree(np.array([got, 0]), [expected, 0])
+
+
+@pytest.mark.parametrize("got, expected", [([], [0]), ([0], [0, 0]), ([0, 1], [1, 0])])
+def test_too_few_whole_numbers_are_wrong_ones(got, expected):
+    with pytest.raises(Broken):
+        agree_exactly(np.array(got, np.int64), expected)
+
+
+def test_examples_shrink_toward_nothing():
+    """A byte of 0, which Hypothesis shrinks to, is a cell of 0, or the smallest there may be."""
+    for low, high, wanted in ((0, 9, [0, 1]), (-9, 9, [0, 1]), (1, 9, [1, 2])):
+        assert draws.cells(lambda strategy: bytes([0, 1]), 2, low=low, high=high).tolist() == wanted
+        drawn = draws.cells(lambda strategy: bytes(range(256)), 256, low=low, high=high)
+        assert set(drawn) == set(range(low, high + 1))
+
+
 def test_booleans_are_no_numbers():
     failure, text = first_failure("roi_align", lambda *arguments: right_versions.roi_align(*arguments) > 0)
     assert failure.kind == "type" and "returned booleans, wanted numbers" in text
@@ -277,6 +363,7 @@ def test_maps_and_kernels_are_shown_as_grids():
     assert format_value(x) == "shape (1, 2, 2, 2), [0, :, :, 0] is\n[[0 2]\n [4 6]]\n[0, :, :, 1] is\n[[1 3]\n [5 7]]"
     assert format_value(weight, kernel=True) == "shape (2, 2, 1, 1), [:, :, 0, 0] is\n[[0 1]\n [2 3]]"
     assert format_value(x[0], stack=True) == "shape (2, 2, 2), [0] is\n[[0 1]\n [2 3]]\n[1] is\n[[4 5]\n [6 7]]"
+    assert format_value(np.array([0.5, 2.0])) == "[0.5 2. ]"
     assert format_value(x[0, :, :, :1]) == "shape (2, 2, 1), [:, :, 0] is\n[[0 2]\n [4 6]]"
 
 
