@@ -429,9 +429,10 @@ def test_ctrl_c_in_predict_keeps_what_was_found(run, data, tmp_path, monkeypatch
         return predict(*arguments, **names)
 
     monkeypatch.setattr(MaskRCNN, "predict", press)
-    arguments = ["predict", data / "images", "--model", run / "model.npz", "-o", tmp_path / "found", "--score", 0]
-    assert main([str(argument) for argument in arguments]) == 130
-    assert "minimrcnn: stopped after 1 of" in capsys.readouterr().err
+    (broken := tmp_path / "broken.png").touch()  # is done with, too
+    arguments = ["predict", broken, data / "images", "--model", run / "model.npz", "-o", tmp_path / "found"]
+    assert main([str(argument) for argument in [*arguments, "--score", 0]]) == 130
+    assert "minimrcnn: stopped after 2 of 6 pictures" in capsys.readouterr().err
     rows = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert rows and {row["file_name"] for row in rows} == {"000001.png"}
     assert sorted(os.listdir(tmp_path / "found")) == ["000001.png", "detections.json"]
@@ -440,7 +441,10 @@ def test_ctrl_c_in_predict_keeps_what_was_found(run, data, tmp_path, monkeypatch
 def test_predict_never_replaces_the_pictures(run, data, capsys):
     picture = data / "images" / "000001.png"
     before = picture.read_bytes()
-    assert "another folder" in fail(capsys, "predict", picture, "--model", run / "model.npz", "-o", data / "images")
+    for folder in (data / "images", data / "images" / ".." / "images"):
+        arguments = "--model", run / "model.npz", "-o", folder
+        assert "the results would replace the pictures" in fail(capsys, "predict", picture, *arguments)
+        assert "would lie among the pictures" in fail(capsys, "predict", data / "images", *arguments)
     assert picture.read_bytes() == before
 
 
@@ -509,7 +513,8 @@ def test_what_was_found_earlier_is_not_forgotten(run, data, tmp_path, capsys):
     assert "1 of 1 pictures could not be read" in fail(capsys, "predict", data / "images" / "typo.png", *options)
     assert (tmp_path / "found" / "detections.json").read_bytes() == before
     run_command("predict", data / "images" / "000002.png", *options)
-    assert "still has results of" in capsys.readouterr().err
+    earlier = {row["file_name"] for row in json.loads(before)} - {"000002.png"}
+    assert earlier and f"still has results of {len(earlier)} pictures" in capsys.readouterr().err
     found = {row["file_name"] for row in json.loads((tmp_path / "found" / "detections.json").read_text())}
     assert found == {"000002.png"} and (tmp_path / "found" / "000001.png").exists()
 
@@ -612,6 +617,12 @@ def test_predict_goes_through_folders_and_leaves_what_to_correct(run, photos, tm
     assert "may have been corrected" in fail(capsys, *arguments)
     assert (found / "labelme/a.json").read_text() == "corrected"
     assert "no pictures there" in fail(capsys, "predict", photos / "*.gif", *arguments[2:])
+    with Image.open(photos / "b.png") as picture:
+        picture.save(tmp_path / "c.bmp")  # what was found is drawn into a PNG; what is corrected is the picture itself
+    options = "--model", run / "model.npz", "-o", tmp_path / "one", "--score", 1, "--labelme"
+    run_command("predict", tmp_path / "c.bmp", *options)
+    results = {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*.*")}
+    assert results == {"c.png", "detections.json", "labelme/c.bmp", "labelme/c.json"}
 
 
 def test_predict_tells_pictures_of_one_name_apart(run, photos, tmp_path):
