@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numba import config, njit
 from numba.core.errors import TypingError
@@ -13,6 +13,7 @@ from minimrcnn.kernels.product import (
     BLOCK_DEPTH,
     BLOCK_DEPTH_DOWN,
     BLOCK_ROWS,
+    PACKED,
     multiply,
     multiply_runs,
     pack,
@@ -97,6 +98,8 @@ def test_nan_and_infinity_stay_in_their_rows():
 
 
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 19), st.integers(1, 70), st.booleans(), st.booleans())
+@example(1, 1, 2 * PACKED, 70, False, False)  # whole pieces, and a row more
+@example(2, 2, 2 * PACKED + 1, 5, False, True)
 def test_pack_weight(groups, taps, inner, columns, turned, has_scale):
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((taps, inner, groups * columns)).astype(np.float32)
