@@ -65,6 +65,16 @@ def test_batch_norm_statistics():
     np.testing.assert_allclose(y.data, (x - mean) / np.sqrt(variance + 1e-5))
 
 
+def test_normalization_of_nothing():
+    """Be it no pictures, no rows or no channels: all is empty, forward and back."""
+    for shape in ((0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 3, 0)):
+        for norm in (lambda *a: functional.group_norm(a[0], 2, *a[1:]), lambda *a: functional.batch_norm(*a)[0]):
+            x, scale, shift = leaves(np.zeros(shape), np.ones(shape[3]), np.ones(shape[3]))
+            y = norm(x, scale, shift)
+            y.backward(np.zeros(shape))
+            assert y.shape == x.grad.shape == shape and not scale.grad.any() and not shift.grad.any()
+
+
 def test_normalization_errors():
     x, scale = Tensor(np.ones((1, 2, 2, 6))), Tensor(np.ones(6))
     with pytest.raises(ValueError, match="6 channels do not fall into 4 groups"):

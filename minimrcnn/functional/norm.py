@@ -100,7 +100,7 @@ class Normalization(Function):
         x = xp.ascontiguousarray(x).reshape(count, x.shape[1] * x.shape[2], channels)  # (N, P, C)
         none = xp.empty((0, 0, 0), x.dtype)
         sums = self.sum_channels(x, none, none, False, False)  # (N, 2, C)
-        members = max(x.shape[1] * (channels // groups), 1)
+        members = max(x.shape[1] * channels // max(groups, 1), 1)  # without channels there are no groups
         of_groups, folded = xp.empty((3, count, channels), np.float64), xp.empty((2, count, channels), x.dtype)
         normalization.fold_sums(sums, members, groups, eps, scale, shift, of_groups, folded)
         if statistics is not None:
