@@ -240,6 +240,22 @@ def test_strided_parameter_is_refused():
         SGD({"w": strided})
 
 
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+@pytest.mark.parametrize("field", ["data", "grad"])
+def test_another_shape_is_refused(kind, field):
+    """A kernel asks nothing: it would read, and write the state, beyond their ends."""
+    parameters = make_parameters()
+    optimizer = kind(parameters)
+    give_gradients(parameters, 1)
+    setattr(parameters["bias"], field, np.ones(7, np.float32))
+    before = {name: array.copy() for name, array in optimizer.arrays().items()}
+    weight = parameters["weight"].data.copy()
+    with pytest.raises(ValueError, match=r"bias is \(\d,\), its gradient \(\d,\) and its state \(5,\)"):
+        optimizer.step(0.1)
+    assert np.array_equal(parameters["weight"].data, weight)
+    assert all(np.array_equal(array, before[name]) for name, array in optimizer.arrays().items())
+
+
 def test_strided_gradient_is_used():
     gradient = np.arange(6, dtype=np.float32).reshape(3, 2).T
     parameter = SimpleNamespace(data=np.zeros((2, 3), np.float32), grad=gradient, requires_grad=True)

@@ -66,7 +66,21 @@ class Optimizer:
         }
 
     def step(self, learning_rate: float) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        Raises
+        ------
+        ValueError
+            A parameter is no longer of the shape it had, or its gradient has another; nothing is changed. The kernels
+            would read and write beyond the shorter ones.
+        """
+        for name, parameter in self.parameters.items():
+            shapes = [self.state[kind][name].shape for kind in self.state_names]
+            if parameter.grad is not None and {*shapes, parameter.data.shape} != {parameter.grad.shape}:
+                raise ValueError(
+                    f"{type(self).__name__}.step: {name} is {parameter.data.shape}, its gradient "
+                    f"{parameter.grad.shape} and its state {', '.join(map(str, shapes))}; wanted one shape"
+                )
         self.steps += 1
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
