@@ -34,7 +34,9 @@ def draw_failure(verdict: Verdict, folder: Path) -> Path | None:
     width = max(40, int(figure.get_figwidth() * 12))
     figure.suptitle("\n".join(textwrap.wrap(f"{verdict.function}, {prop.name}: {prop.says}", width)), fontsize=11)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight")  # a caption may be wider than what it stands under
+    # A caption may be wider than what it stands under, which matplotlib 3.10 does not see by itself.
+    seen = [*figure.get_default_bbox_extra_artists(), *(axes.xaxis.label for axes in figure.axes)]
+    figure.savefig(path, dpi=110, bbox_inches="tight", bbox_extra_artists=seen)
     return path
 
 
