@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks import contest, report
 from benchmarks.work import GROWTH, WORK
+from minimrcnn.cli import leave_output
 from minimrcnn.device import to_device
 
 EXAMPLE = """example:
@@ -195,8 +196,7 @@ if __name__ == "__main__":
     try:
         main()
         sys.stdout.flush()
-    except BrokenPipeError:  # what reads our words goes away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
-        sys.exit(141)
+    except BrokenPipeError:
+        sys.exit(leave_output())
     except KeyboardInterrupt:
         sys.exit(130)

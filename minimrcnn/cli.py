@@ -124,14 +124,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
-        return 141
+        return leave_output()
     except (DataError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"minimrcnn: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"minimrcnn: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
+
+
+def leave_output() -> int:
+    """The exit code when what reads our words has gone away; nothing is written to it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+    return 141
 
 
 def run_command(options, others: list[str]) -> int:

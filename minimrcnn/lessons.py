@@ -71,9 +71,9 @@ def run_lesson(number: int, lessons: list[Lesson], arguments=()) -> None:
             sys.path.insert(0, str(lesson.path.parent))
             try:
                 runpy.run_path(str(lesson.path), run_name="__main__")
-            except (DataError, OSError) as error:
-                if isinstance(error, BrokenPipeError):
-                    raise
+            except BrokenPipeError:
+                raise
+            except (DataError, OSError):
                 traceback.print_exc()  # whoever changes a lesson wants the line; the command would say but a word of it
                 sys.exit(1)
             return
