@@ -132,13 +132,15 @@ def kernel_gradient(x, y_gradient, weight_shape, stride, padding, groups, algori
     size = y_gradient.shape[1:3]
     if choose_algorithm(algorithm, weight_shape, stride, groups, len(x), size) == "winograd":
         return _winograd_kernel_gradient(x, y_gradient, weight_shape, padding)
-    inner, group_out = math.prod(weight_shape[:3]), weight_shape[3] // groups
+    group_out = weight_shape[3] // groups
     y_rows = y_gradient.reshape(-1, groups, group_out).swapaxes(0, 1)  # (groups, R, Cout / groups)
-    gradient = xp.zeros((groups, inner, group_out), x.dtype)
+    gradient = None
     for some in blocks(y_rows.shape[1], _row_bytes(x, weight_shape, stride, padding, groups)):
         patches = _gather(x, weight_shape, stride, padding, groups, size, some)  # (groups, rows, K)
-        gradient += multiply(patches.swapaxes(1, 2), y_rows[:, some])
+        gradient = add(gradient, multiply(patches.swapaxes(1, 2), y_rows[:, some]))
         del patches
+    if gradient is None:
+        return xp.zeros(weight_shape, x.dtype)
     return xp.ascontiguousarray(gradient.swapaxes(0, 1).reshape(weight_shape))
 
 
@@ -173,6 +175,14 @@ def multiply(a, b, product=None):
     if len(a) > 1:
         return xp.matmul(a, b, out=product)
     return xp.matmul(a[0], b[0], out=None if product is None else product[0])[None]
+
+
+def add(total, more):
+    """total += more; the first is the total itself, as each of 70 layers' zeros and sums would be two more launches."""
+    if total is None:
+        return more
+    total += more
+    return total
 
 
 def _is_pointwise(weight_shape, stride, padding, groups) -> bool:
@@ -223,7 +233,7 @@ def _winograd(x, weight, turned, bias, residual, relu, padding, y):
 def _winograd_kernel_gradient(x, y_gradient, weight_shape, padding):
     xp = module_of(x)
     inner, channels = weight_shape[2:]
-    sums = xp.zeros((COMPONENTS, inner, channels), x.dtype)
+    sums = None
     down, across = _tiles(y_gradient)
     for some in blocks(count_tiles(y_gradient.shape[:3]), COMPONENTS * (inner + channels) * x.itemsize):
         tiles = some.stop - some.start
@@ -231,8 +241,10 @@ def _winograd_kernel_gradient(x, y_gradient, weight_shape, padding):
         outputs = xp.empty((COMPONENTS, tiles, channels), x.dtype)
         winograd_transform_input(x, padding, some.start, down, across, inputs.swapaxes(1, 2))
         winograd_transform_gradient(y_gradient, some.start, outputs)
-        sums += multiply(inputs, outputs)
+        sums = add(sums, multiply(inputs, outputs))
         del inputs, outputs
+    if sums is None:
+        return xp.zeros(weight_shape, x.dtype)
     weight_gradient = xp.empty(weight_shape, x.dtype)
     winograd_transform_kernel_back(sums, weight_gradient)
     return weight_gradient
