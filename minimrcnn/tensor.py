@@ -264,8 +264,9 @@ def walk_back(result: Tensor, gradient) -> None:
     while ready:
         function = ready.pop()
         incoming, is_ours = gradients.pop(function)
-        if incoming.dtype != function.dtype:  # where types were mixed later on; kernels take one
-            incoming = incoming.astype(function.dtype)
+        # Of one type, as kernels take, where types were mixed later on. And an array again, of which views can be told:
+        # NumPy makes a number of an array without axes.
+        incoming = module_of(incoming).asarray(incoming, function.dtype)
         outgoing = function.backward(incoming)
         if not isinstance(outgoing, tuple):
             outgoing = (outgoing,)

@@ -50,6 +50,28 @@ def test_exif_rotation_is_applied(tmp_path, orientation, suffix):
         np.testing.assert_array_equal(as_picture(image), wanted)
 
 
+@pytest.mark.parametrize("orientation", SEEN)
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16"])
+def test_a_turned_tiff_is_not_mixed_up(tmp_path, mode, orientation):
+    """Pillow maps such files into memory, with rows as long as those of the upright picture."""
+    exif, path, gray = Image.Exif(), tmp_path / "a.tif", PICTURE[:, :, 0]
+    exif[0x0112] = orientation
+    image = Image.fromarray(gray * np.uint16(257)) if mode == "I;16" else Image.fromarray(gray).convert(mode)
+    image.save(path, exif=exif)
+    wanted = SEEN[orientation](PICTURE)[:, :, 0]
+    np.testing.assert_array_equal(read_picture(path)[:, :, 0], wanted)
+    assert picture_size(path) == wanted.shape
+
+
+def test_masks_are_turned_upright_as_photos_are(tmp_path):
+    exif, path = Image.Exif(), tmp_path / "a.png"
+    exif[0x0112] = 6
+    for mode in ("L", "RGB", "LA", "RGBA"):
+        gray = Image.fromarray(PICTURE[:, :, 0])
+        gray.convert(mode).save(path, exif=exif)
+        np.testing.assert_array_equal(read_values(path, "mask"), np.rot90(PICTURE[:, :, 0], -1))
+
+
 def test_exif_behind_the_pixels_of_a_png(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

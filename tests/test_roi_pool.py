@@ -69,9 +69,10 @@ def drawn(draw):
     height, width = draw(st.integers(1, 3 * LEAST_ROWS + 1)), draw(st.integers(1, 9))
     # Few different values: ties must go to the first cell.
     features = rng.integers(-3, 4, (images, height, width, channels)).astype(np.float32)
-    scale = draw(st.sampled_from([1.0, 0.5, 0.25]))
-    corners = rng.uniform(-0.3, 1.3, (count, 4)) * [width, height, width, height] / scale
-    rois = np.concatenate([rng.integers(0, images, (count, 1)), corners.round(1)], axis=1).astype(np.float32)
+    scale, beyond = draw(st.sampled_from([1.0, 0.5, 0.25])), draw(st.sampled_from([0.3, 5.0]))
+    corners = rng.uniform(-beyond, 1 + beyond, (count, 4)) * [width, height, width, height] / scale
+    corners = np.round(8 * corners) / 8  # float32 has them and their differences, so all round alike
+    rois = np.concatenate([rng.integers(0, images, (count, 1)), corners], axis=1).astype(np.float32)
     return features, rois, (draw(st.integers(1, 4)), draw(st.integers(1, 4))), scale, rng
 
 
@@ -84,6 +85,12 @@ def test_the_textbook_and_its_gradient(rule, drawn):
     gradient = rng.integers(-3, 4, got.shape).astype(np.float32)
     expected = reference.roi_pool(features, rois, size, scale, rule, gradient=gradient)
     assert np.array_equal(route(gradient, winner, rois, features.shape, scale, rule), expected)
+
+
+def test_bins_of_a_roi_far_beyond_the_map_are_its_own():
+    """16 rows make 4 bins of 4, and the map of 4 rows is all of the first; so has torchvision 0.28."""
+    features = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    assert crop(features, [[0, 0, 0, 3, 15]], (4, 1))[0].ravel().tolist() == [15, 0, 0, 0]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -140,6 +140,12 @@ def test_gradients_can_be_added_to():
     (x.sum(axis=0) * 3.0).backward(np.ones(3))
     x.grad *= 5
     np.testing.assert_array_equal(x.grad, 15)
+    for twice in (lambda y: y.mean() * 2.0 + y.mean(), lambda y: (y * y).mean() - y.mean() * y.mean()):
+        gradcheck(lambda x, twice=twice: twice(functional.relu(x)), draw((3, 4)), tolerance=1e-5)
+    x.grad = None
+    x.mean().backward()  # of a number, which NumPy makes of an array without axes
+    x.grad *= 6
+    np.testing.assert_allclose(x.grad, 2)
 
 
 @pytest.mark.parametrize("walk", [True, False])

@@ -117,7 +117,7 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
 
 
 def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The values of a picture as they are stored, for those that number objects: masks and label images.
+    """The values of a picture, upright, but otherwise as stored, for those that number objects: masks, label images.
 
     Parameters
     ----------
@@ -139,6 +139,7 @@ def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     try:
         with Image.open(source, formats=known_formats()) as image:
+            _read_stream(image)
             if image.format == "JPEG":
                 raise DataError(
                     f"the {name} is a JPEG, which changes the values of pixels; save it as PNG from the start"
@@ -147,15 +148,17 @@ def read_values(source, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 raise DataError(
                     f"the {name} has {image.width} x {image.height} pixels, more than the {max_pixels} that are allowed"
                 )
-            values = np.asarray(image)
+            image.load()
+            values = np.asarray(_turn_upright(image, _orientation(image)))
+            colors = sum(band != "A" for band in image.getbands())
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError("no such file") from None
     except Exception as error:  # see _open
         raise DataError(f"the {name} is not a picture that can be read ({error}); save it as PNG again") from error
-    if values.ndim == 3 and values.shape[2] in (3, 4) and (values[:, :, :3] == values[:, :, :1]).all():
-        values = values[:, :, 0]  # gray, saved in colors
+    if values.ndim == 3 and (values[:, :, :colors] == values[:, :, :1]).all():
+        values = values[:, :, 0]  # gray, saved in colors or with alpha
     if values.ndim != 2 or values.dtype.kind not in "biu":
         raise DataError(f"the {name} has colors or fractions, wanted one whole number a pixel; save it as a gray PNG")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
@@ -233,16 +236,24 @@ def _open(path: str | os.PathLike, max_pixels: int) -> Image.Image:
             f"{path}: {image.width} x {image.height} pixels are more than the {max_pixels} that are allowed; "
             "scale the picture down, or read it with a higher max_pixels"
         )
+    _read_stream(image)
     return image
+
+
+def _read_stream(image: Image.Image) -> None:
+    """Have an opened file read, not mapped into memory.
+
+    Pillow (13) lays the rows of a mapped TIFF out by its upright size, so that those of a turned photo come out mixed.
+    It maps files by their name.
+    """
+    image.filename = ""
 
 
 def _decode(image: Image.Image, name: str | os.PathLike) -> np.ndarray:
     """The pixels of an opened picture, (H, W, 3) uint8."""
     try:
         image.load()
-        orientation = _orientation(image)
-        rgb = _to_rgb(image)
-        upright = rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
+        upright = _turn_upright(_to_rgb(image), _orientation(image))
     except MemoryError:
         raise
     except DataError as error:
@@ -276,6 +287,10 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # see _open; the pixels may be fine all the same
         return 1
     return value if value in UPRIGHT else 1
+
+
+def _turn_upright(pixels: Image.Image, orientation: int) -> Image.Image:
+    return pixels.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

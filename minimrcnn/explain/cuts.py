@@ -120,7 +120,7 @@ def lay_cut(roi, map_size: tuple[int, int], size: int, stride: int, config: Conf
 
 def pool_axis(low, high, cells: int, size: int, rule: str, scale: float) -> WholeCells:
     """One side of a RoI, from ``low`` to ``high`` pixels, by a rule of RoI pooling, on a map of so many cells."""
-    first, count = divide_cells(F(low), F(high), cells, RULES[rule], scale, F)
+    first, count = divide_cells(F(low), F(high), RULES[rule], scale, F)
     bins = tuple(tuple(map(int, find_bin(first, count, cells, size, b, RULES[rule], F))) for b in range(size))
     return WholeCells(int(first), int(count), bins)
 

@@ -44,6 +44,7 @@ from minimrcnn.kernels.rois import clear_band, count_bands, find_band, find_imag
 from minimrcnn.kernels.twin import WARP, Twin, cuda, find_cell, find_place
 
 CAFFE, SPLIT, FLOOR = 0, 1, 2
+FAR = 1 << 30  # cells; a corner that is further away, infinite or not a number is taken to be there
 # The CPU gradient goes by bands of rows. A bin that lies in two of them is read twice, and a band that is too high does
 # not stay in cache.
 LEAST_ROWS, MOST_ROWS = 4, 32
@@ -58,12 +59,12 @@ def clip(value, low, high):
 
 
 @register_jitable
-def round_coordinate(value, cells, F):
-    """Half away from zero, as C rounds; far outside the map, NaN included, only the side of the map is kept."""
-    if not value > F(-cells - 2):
-        return -cells - 2
-    if value > F(2 * cells + 2):
-        return 2 * cells + 2
+def round_coordinate(value, F):
+    """Half away from zero, as C rounds."""
+    if not value > F(-FAR):
+        return -FAR
+    if value > F(FAR):
+        return FAR
     size = abs(value)
     whole = int(math.floor(size))
     if size - F(whole) >= F(0.5):
@@ -72,18 +73,17 @@ def round_coordinate(value, cells, F):
 
 
 @register_jitable
-def divide_cells(low, high, cells, rule, spatial_scale, F):
-    """One side of a RoI in whole cells: (first cell, number of cells)."""
+def divide_cells(low, high, rule, spatial_scale, F):
+    """One side of a RoI in whole cells: (first cell, number of cells). It may reach beyond the map."""
     low, high = low * F(spatial_scale), high * F(spatial_scale)
-    first = round_coordinate(low, cells, F)
+    first = round_coordinate(low, F)
     if rule == CAFFE:
-        return first, clip(round_coordinate(high, cells, F) - first + 1, 1, 4 * cells + 9)
+        return first, max(round_coordinate(high, F) - first + 1, 1)
     if rule == SPLIT:
-        return first, clip(round_coordinate(high, cells, F) - first, 0, 4 * cells + 9)
-    # Cut the corner, then the size; the limits hold what would not fit an integer, and NaN.
-    first = int(math.floor(low)) if low > F(-cells - 2) and low < F(2 * cells + 2) else 2 * cells + 2
-    size = high - low
-    return first, int(math.floor(size)) if size > F(0) and size < F(4 * cells + 4) else 0
+        return first, max(round_coordinate(high, F) - first, 0)
+    if not (abs(low) < F(FAR) and abs(high) < F(FAR)):
+        return FAR, 0
+    return int(math.floor(low)), max(int(math.floor(high - low)), 0)  # the corner is cut, then the size
 
 
 @register_jitable
@@ -109,8 +109,8 @@ def pool_roi(r, features, rois, spatial_scale, rule, winner, output):
     images, height, width, channels = features.shape
     _, bins_y, bins_x, _ = output.shape
     image = find_image(rois[r, 0], images, F)
-    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
-    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], rule, spatial_scale, F)
+    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], rule, spatial_scale, F)
     for p in range(bins_y):
         top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
         for q in range(bins_x):
@@ -152,7 +152,7 @@ def route_band(image, first, last, output_gradient, winner, rois, order, spatial
     for r in order:
         if find_image(rois[r, 0], images, F) != image:
             continue
-        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
+        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], rule, spatial_scale, F)
         for p in range(bins_y):
             top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
             if bottom <= first or top >= last:
@@ -196,8 +196,8 @@ def roi_pool_cuda(features, rois, spatial_scale, rule, winner, output):
     if r >= len(rois):
         return
     image = find_image(rois[r, 0], images, F)
-    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
-    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+    first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], rule, spatial_scale, F)
+    first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], rule, spatial_scale, F)
     top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
     left, right = find_bin(first_x, size_x, width, bins_x, q, rule, F)
     if image < 0 or left >= right:
@@ -244,8 +244,8 @@ def roi_pool_gradient_in_order_cuda(output_gradient, winner, rois, spatial_scale
     for r in range(len(rois)):
         if find_image(rois[r, 0], images, F) != image:
             continue
-        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], height, rule, spatial_scale, F)
-        first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], width, rule, spatial_scale, F)
+        first_y, size_y = divide_cells(rois[r, 2], rois[r, 4], rule, spatial_scale, F)
+        first_x, size_x = divide_cells(rois[r, 1], rois[r, 3], rule, spatial_scale, F)
         for p in range(bins_y):
             top, bottom = find_bin(first_y, size_y, height, bins_y, p, rule, F)
             for q in range(bins_x if top <= row and row < bottom else 0):
