@@ -279,7 +279,7 @@ def evaluate_model(model, dataset, score_thresh: float | None = None, progress: 
     """
     results, kinds = [], {"box": "bbox", "mask": "segm"}
     for index in tqdm(range(len(dataset)), desc="evaluate", unit="picture", disable=not progress, leave=None):
-        picture, _ = dataset[index]
+        picture = dataset.picture(index) if hasattr(dataset, "picture") else dataset[index][0]
         (detections,) = model.predict([picture], score_thresh=score_thresh)
         if detections.masks is None:
             kinds.pop("mask", None)

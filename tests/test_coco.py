@@ -13,11 +13,13 @@ from minimrcnn import Config
 from minimrcnn.data import coco
 from minimrcnn.data.coco import CocoDataset, CocoFolder, count_objects, read_annotations
 from minimrcnn.data.faults import Faults
+from minimrcnn.data.pictures import reduce_picture
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import check_target
 from minimrcnn.models.coverage import resized_boxes
+from minimrcnn.models.prepare import resize_target
 from minimrcnn.models.presets import object_sizes
 from minimrcnn.structures import Target
 
@@ -91,6 +93,40 @@ def test_items_are_pictures_and_targets(tmp_path):
     assert (picture == 10).all() and target.boxes.shape == (0, 4) and target.masks.shape == (0, 8, 6)
     with pytest.raises(IndexError):
         dataset[3]
+
+
+def test_large_photos_are_read_at_the_size_that_a_model_wants(tmp_path, monkeypatch):
+    """The picture, boxes and masks that the model would make of the whole ones, in a fraction of the memory."""
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    star = [45, 3, 80, 50, 5, 20, 85, 20, 10, 50]
+    rows = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 3, 80, 47], "segmentation": [star], "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 0, 90, 60], "iscrowd": 0,
+         "segmentation": {"size": [60, 90], "counts": [0, 5400]}},
+    ]  # fmt: skip
+    image = {"id": 1, "file_name": "a.png", "height": 60, "width": 90}
+    document = {"images": [image], "categories": [{"id": 1, "name": "star"}], "annotations": rows}
+    (tmp_path / "images").mkdir()
+    Image.fromarray(picture).save(tmp_path / "images" / "a.png")
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+
+    whole = CocoFolder(tmp_path)
+    small = whole.reduced(20, 100)
+    _, target = whole[0]
+    got_picture, got = small[0]
+    wanted = resize_target(target, (20, 30))
+    np.testing.assert_array_equal(got.masks, wanted.masks)
+    np.testing.assert_array_equal(got.boxes, wanted.boxes)
+    np.testing.assert_array_equal(got_picture, reduce_picture(picture, (20, 30)))
+    np.testing.assert_array_equal(small.picture(0), got_picture)
+    np.testing.assert_array_equal(whole.picture(0), picture)
+    assert small.annotations() == whole.annotations()
+    for same in (whole.reduced(None, 100), whole.reduced(70, 100), small.reduced(None, 1)):
+        np.testing.assert_array_equal(same[0][1].masks, target.masks)
+    monkeypatch.setattr(coco, "MOST_MASK_PIXELS", 2 * 20 * 30)
+    assert len(small[0][1].masks) == 2
+    with pytest.raises(DataError, match="2 masks of 90 x 60 pixels are more than"):
+        whole[0]
 
 
 def test_an_object_of_nothing_is_kept_for_scores_alone(tmp_path):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from minimrcnn.config import Config
+from minimrcnn.data.pictures import reduce_picture, reduced_size
 from minimrcnn.errors import DataError
+from minimrcnn.functional import resize_bilinear
 from minimrcnn.models import prepare
 from minimrcnn.structures import Detections, Target
 
@@ -21,6 +23,24 @@ from minimrcnn.structures import Detections, Target
 def test_sizes(size, resized):
     assert prepare.resized(size, Config(min_size=800, max_size=1333)) == resized
     assert prepare.resized(size, Config(min_size=None)) == size
+
+
+def test_a_reduced_picture_is_not_resized_once_more():
+    config = Config(min_size=480, max_size=800)
+    for size in [(height, width) for height in range(481, 4000, 37) for width in range(481, 4000, 41)]:
+        reduced = reduced_size(size, 480, 800)
+        assert prepare.resized(reduced, config) == reduced
+        assert np.abs(np.subtract(reduced, prepare.resized(size, config))).max() <= 1
+    assert reduced_size((479, 500), 480, 800) == (479, 500)  # a model makes it larger
+    assert reduced_size((4000, 1), 480, 800) == (800, 1)
+
+
+def test_a_picture_is_reduced_as_a_model_resizes_it():
+    picture = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    for size in ((12, 17), (37, 20), (1, 1), (37, 50)):
+        wanted = resize_bilinear(picture[None].astype(np.float32), size).numpy()[0]
+        got = reduce_picture(picture, size)
+        assert got.dtype == np.uint8 and np.abs(got - wanted).max() < 0.5001
 
 
 def test_the_batch_is_as_large_as_its_largest_sides_rounded_up(monkeypatch):

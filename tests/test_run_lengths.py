@@ -48,6 +48,24 @@ def test_the_first_run_is_of_zeros_and_runs_go_down_the_columns():
     assert run_lengths.encode(np.zeros((0, 5))) == [0]
 
 
+@given(masks, st.data())
+def test_some_rows_and_columns(mask, data):
+    rows, columns = (
+        np.array(data.draw(st.lists(st.integers(0, side - 1), max_size=5)) if side else [], np.int64)
+        for side in mask.shape
+    )
+    got = run_lengths.decode_at(run_lengths.encode(mask), mask.shape, rows, columns)
+    assert got.dtype == np.uint8 and got.flags.c_contiguous
+    np.testing.assert_array_equal(got, mask[rows][:, columns])
+
+
+def test_rows_and_columns_of_runs_without_length():
+    everything = np.arange(3)
+    for counts in ([0, 0, 9], [4, 0, 0, 5], [9, 0], [0, 9, 0, 0], [9]):
+        got = run_lengths.decode_at(counts, (3, 3), everything, everything)
+        np.testing.assert_array_equal(got, run_lengths.decode(counts, (3, 3)))
+
+
 @given(masks)
 def test_encode_and_string_and_back(mask):
     counts, text = run_lengths.encode(mask), their(mask)["counts"]

@@ -1,6 +1,7 @@
 """The training loop with a tiny model: nothing is lost, and a resumed run computes the same bits."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minimrcnn.archive import read_archive
+from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.loader import Loader
 from minimrcnn.errors import DataError
 from minimrcnn.tensor import Tensor
@@ -50,6 +53,34 @@ def without_times(records):
 
 class Stop(Exception):
     pass
+
+
+@pytest.mark.parametrize("crop, sides", [(None, (16, 24)), (40, (32, 40))])
+def test_large_photos_are_read_small_unless_they_are_cut_out_of(tmp_path, crop, sides):
+    image = {"id": 1, "file_name": "a.png", "height": 32, "width": 48}
+    Image.fromarray(np.full((32, 48, 3), 9, np.uint8)).save(tmp_path / "a.png")
+    photos = CocoDataset.of_rows(
+        {"images": [image], "categories": [{"id": 1, "name": "thing"}], "annotations": []}, {1: tmp_path / "a.png"}
+    )
+    model, seen = TinyModel(), []
+    model.config = dataclasses.make_dataclass("Sides", ["min_size", "max_size", "size"])(16, 100, 3)
+    losses = model.losses
+    model.losses = lambda pictures, targets: seen.append(pictures[0].shape[:2]) or losses(pictures, targets)
+    options = TrainOptions(steps=1, batch_size=1, color=False, crop=crop)
+    train(model, photos, options, tmp_path / "run", progress=False)
+    assert set(seen) == {sides}
+
+
+def test_a_full_disk_names_the_log(tmp_path, monkeypatch):
+    def write_line(log, record):
+        full = mock.Mock()
+        full.name, full.flush.side_effect = log.name, OSError(28, "No space left on device")
+        real(full, record)
+
+    real = trainer.write_line
+    monkeypatch.setattr(trainer, "write_line", write_line)
+    with pytest.raises(OSError, match=r"No space left on device: .*log\.jsonl"):
+        train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
 
 
 def stop_after(model, calls):

@@ -19,6 +19,7 @@ What is decided here, where the format leaves it open:
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import reprlib
 from collections import defaultdict
@@ -29,11 +30,12 @@ import numpy as np
 
 from minimrcnn.data.faults import Faults
 from minimrcnn.data.photos import check_declared, check_reach
-from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, safe_join
+from minimrcnn.data.pictures import MAX_PIXELS, picture_size, read_picture, reduce_picture, reduced_size, safe_join
 from minimrcnn.data.rows import learned_from, read_json, wanted_box, wanted_integer, wanted_number
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
+from minimrcnn.geometry.masks import find_nearest
 from minimrcnn.progress import tqdm
 from minimrcnn.structures import Target
 
@@ -117,6 +119,7 @@ class CocoDataset:
 
     def _fill(self, document: dict, paths: dict[int, Path], max_pixels: int) -> None:
         self.max_pixels, self._paths = max_pixels, paths
+        self._sides: tuple[int, int] | None = None  # that a model resizes pictures to
         self._images = [image for image in document["images"] if image["id"] in paths]
         self._categories = sorted(document["categories"], key=lambda category: category["id"])
         self.class_names = ("background", *(category["name"] for category in self._categories))
@@ -144,30 +147,54 @@ class CocoDataset:
         """The picture (H, W, 3) uint8 and its Target; G may be 0."""
         image = self._images[index]
         size = image["height"], image["width"]
+        height, width = reduced = self._reduced_size(size)
         path, rows = self._paths[image["id"]], self._annotations_of[image["id"]]
         rows = [row for row in rows if not row["iscrowd"]]
-        if len(rows) * size[0] * size[1] > MOST_MASK_PIXELS:
+        if len(rows) * height * width > MOST_MASK_PIXELS:
             raise DataError(
-                f"{path}: {len(rows)} masks of {size[1]} x {size[0]} pixels are more than the {MOST_MASK_PIXELS} bytes "
+                f"{path}: {len(rows)} masks of {width} x {height} pixels are more than the {MOST_MASK_PIXELS} bytes "
                 "that are allowed; scale the picture and its annotations down, or cut it into tiles"
             )
-        picture = read_picture(path, self.max_pixels)
-        boxes, labels, masks = [], [], []
-        for annotation in rows:
-            counts = _counts(annotation, size)
-            if not run_lengths.area(counts):
-                self.empty_masks.add(annotation["id"])
-                continue
-            boxes.append(_corners(annotation["bbox"], size))
-            labels.append(self._label_of[annotation["category_id"]])
-            masks.append(run_lengths.decode(counts, size))
-        target = Target(
-            boxes=np.array(boxes, np.float32).reshape(-1, 4),
-            labels=np.array(labels, np.int64),
-            masks=np.array(masks, np.uint8).reshape(-1, *size),
-        )
+        picture = self.picture(index)
+        counts = [_counts(annotation, size) for annotation in rows]
+        seen = [bool(run_lengths.area(some)) for some in counts]
+        self.empty_masks.update(row["id"] for row, is_seen in zip(rows, seen, strict=True) if not is_seen)
+        rows, counts = list(itertools.compress(rows, seen)), list(itertools.compress(counts, seen))
+
+        scale = np.float32([width / size[1], height / size[0]] * 2)
+        boxes = np.array([_corners(row["bbox"], size) for row in rows], np.float32).reshape(-1, 4)  # (G, 4)
+        masks = np.empty((len(rows), height, width), np.uint8)
+        places = find_nearest(size[0], height), find_nearest(size[1], width)
+        for mask, some in zip(masks, counts, strict=True):
+            mask[:] = run_lengths.decode(some, size) if reduced == size else run_lengths.decode_at(some, size, *places)
+        labels = np.array([self._label_of[row["category_id"]] for row in rows], np.int64)
+        target = Target(boxes * scale, labels, masks)
         check_target(target, picture.shape, str(path))
         return picture, target
+
+    def picture(self, index: int) -> np.ndarray:
+        """The picture (H, W, 3) uint8 alone, without the time and memory that masks take."""
+        picture = read_picture(self._paths[self._images[index]["id"]], self.max_pixels)
+        reduced = self._reduced_size(picture.shape[:2])
+        return picture if reduced == picture.shape[:2] else reduce_picture(picture, reduced)
+
+    def reduced(self, min_size: int | None, max_size: int) -> CocoDataset:
+        """The data set with large pictures, and their Targets, at the size that a model resizes them to.
+
+        Of a photo of 12 million pixels, 60 masks take 720 MB, and a model that resizes it to 480 x 640 makes use of a
+        fortieth of them. What `annotations` says stays as it is.
+
+        Parameters
+        ----------
+        min_size, max_size
+            As the Config has them; without a min_size it resizes nothing.
+        """
+        other = copy.copy(self)
+        other._sides = (min_size, max_size) if min_size else None
+        return other
+
+    def _reduced_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return reduced_size(size, *self._sides) if self._sides else size
 
     def annotations(self) -> dict:
         """The rows of these pictures, crowd regions included, as `minimrcnn.evaluate.evaluate` wants them."""

@@ -172,6 +172,32 @@ def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple
         return (image.width, image.height) if rotated else (image.height, image.width)
 
 
+def reduced_size(size: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
+    """The (height, width) that a larger picture can be brought to before a model with these sizes in its Config resizes
+    it, as it then leaves it as it is; a smaller one keeps its own."""
+    scale = min(min_size / min(size), max_size / max(size))
+    return size if scale >= 1 else tuple(max(round(side * scale), 1) for side in size)
+
+
+def reduce_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, 3) uint8 with fewer pixels, ``size`` = (height, width).
+
+    Each is the mixture of four, as `functional.resize_bilinear` mixes them when a model resizes a picture, so that
+    objects are trained on as they will be looked for; but rounded, and by NumPy, for the loader's thread.
+    """
+    axes = []
+    for side, wanted in zip(picture.shape[:2], size, strict=True):
+        position = ((np.arange(wanted) + 0.5) * (side / wanted) - 0.5).clip(0, side - 1)
+        low = position.astype(np.int64)
+        axes.append((low, np.minimum(low + 1, side - 1), (position - low).astype(np.float32)))
+    (top, bottom, down), (left, right, across) = axes
+    across, down = across[:, None], down[:, None, None]
+    above, below = (
+        picture[rows[:, None], left] * (1 - across) + picture[rows[:, None], right] * across for rows in (top, bottom)
+    )
+    return np.round(above * (1 - down) + below * down).astype(np.uint8)
+
+
 def is_deep(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether the values of a picture file have more than 8 bits, from the header alone."""
     with _open(path, max_pixels) as image:

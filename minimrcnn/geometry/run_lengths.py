@@ -47,6 +47,17 @@ def decode(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(pixels.reshape(width, height).T)  # (W, H) -> (H, W)
 
 
+def decode_at(counts: Sequence[int], size: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """``decode(counts, size)[rows][:, columns]``, without the other pixels: of a large photo these are nearly all."""
+    height, _ = size
+    edges = _edges(check_counts(counts, size))
+    pixels = np.zeros((len(columns), len(rows)), np.uint8)
+    seen = (columns >= edges[0] // height) & (columns <= (edges[-1] - 1) // height) if len(edges) else slice(0)
+    places = columns[seen, None] * height + rows  # (columns with ones, rows)
+    pixels[seen] = np.searchsorted(edges, places, side="right") % 2
+    return np.ascontiguousarray(pixels.T)
+
+
 def check_counts(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """The run lengths as int64, once it is sure that they are whole, not negative and fill ``size`` = (H, W)."""
     height, width = size
@@ -226,9 +237,11 @@ def polygons_to_counts(polygons: Sequence[Sequence[float]], size: tuple[int, int
     covered = []
     for polygon in check_polygons(polygons):
         corners = np.trunc(5 * polygon.reshape(-1, 2) + 0.5).astype(np.int64)  # (2P,) -> (P, 2); toward zero, as in C
-        flips = np.zeros(height * width + 1, np.bool_)  # one more: below the last pixel of the last column
-        _flip_at_crossings(corners, height, width, flips)
-        covered.append(_counts_between(np.flatnonzero(flips[:-1]), height * width))
+        left, right = ((corners[:, 0].min() + 2) // 5).clip(0, width), ((corners[:, 0].max() + 2) // 5).clip(0, width)
+        flips = np.zeros((right - left) * height + 1, np.bool_)  # one more: below the last pixel of the last column
+        _flip_at_crossings(corners, height, left, right, flips)
+        positions = left * height + np.flatnonzero(flips)
+        covered.append(_counts_between(positions[positions < height * width], height * width))
     return union(covered) if len(covered) > 1 else covered[0]
 
 
@@ -252,8 +265,9 @@ def check_polygons(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def _flip_at_crossings(corners, height, width, flips):
-    """Toggle ``flips`` (column-major) below every crossing of an edge with a column of pixel centers.
+def _flip_at_crossings(corners, height, left, right, flips):
+    """Toggle ``flips`` (columns ``left`` .. ``right`` - 1, each from its top) below every crossing of an edge with a
+    column of pixel centers.
 
     ``(v + 2) // 5`` is the first pixel whose center, at 5i + 2.5 fifths, lies beyond v.
     """
@@ -263,7 +277,7 @@ def _flip_at_crossings(corners, height, width, flips):
         flat = abs(x1 - x0) >= abs(y1 - y0)
         if (x0 > x1) if flat else (y0 > y1):  # walk upwards along the longer axis
             x0, y0, x1, y1 = x1, y1, x0, y0
-        for column in range(max(0, (min(x0, x1) + 2) // 5), min(width, (max(x0, x1) + 2) // 5)):
+        for column in range(max(left, (min(x0, x1) + 2) // 5), min(right, (max(x0, x1) + 2) // 5)):
             before = 5 * column + 2
             if flat:
                 slope = (y1 - y0) / (x1 - x0)
@@ -279,7 +293,7 @@ def _flip_at_crossings(corners, height, width, flips):
                     step += 1
                 y = y0 + step
             row = min(max(0, (int(y) + 2) // 5), height)
-            flips[column * height + row] ^= True
+            flips[(column - left) * height + row] ^= True
 
 
 def segmentation_to_counts(segmentation: dict | list, size: tuple[int, int]) -> list[int]:

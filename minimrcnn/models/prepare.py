@@ -11,6 +11,7 @@ from minimrcnn.data.pictures import MAX_PIXELS, as_picture
 from minimrcnn.device import module_of, to_device
 from minimrcnn.errors import DataError
 from minimrcnn.functional import resize_bilinear
+from minimrcnn.geometry.masks import find_nearest
 from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor, no_grad
 
@@ -97,8 +98,7 @@ def resize_target(target: Target, size: tuple[int, int]) -> Target:
     if (height, width) == size:
         return target
     scale = np.float32([size[1] / width, size[0] / height] * 2)
-    rows = np.arange(size[0]) * height // size[0]
-    columns = np.arange(size[1]) * width // size[1]
+    rows, columns = find_nearest(height, size[0]), find_nearest(width, size[1])
     return replace(target, boxes=target.boxes * scale, masks=np.ascontiguousarray(target.masks[:, rows][:, :, columns]))
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from minimrcnn.archive import make_place
+from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.loader import Loader
 from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
@@ -136,8 +137,11 @@ def run_steps(
     Returns the seconds spent compiling before.
     """
     transform = options.make_transform()
+    read_from = dataset  # at no more pixels than are trained on, if it can: phones' photos have twenty times as many
+    if isinstance(dataset, CocoDataset) and not options.crop:
+        read_from = dataset.reduced(model.config.min_size, model.config.max_size)
     with (
-        Loader(dataset, options.batch_size, transform, seed=options.seed, start=done) as loader,
+        Loader(read_from, options.batch_size, transform, seed=options.seed, start=done) as loader,
         open(folder / LOG, "a", encoding="utf-8") as log,
     ):
         first = next(loader)
@@ -180,8 +184,7 @@ def run_steps(
                     "gradient_norm": norm,
                     "seconds": round(time.perf_counter() - start, 4),
                 }
-                log.write(json.dumps(record) + "\n")
-                log.flush()
+                write_line(log, record)
                 smooth = {
                     name: smooth.get(name, value) * SMOOTHING + value * (1 - SMOOTHING)
                     for name, value in losses.items()
@@ -202,6 +205,15 @@ def run_steps(
                 if interrupted.is_set() and not last:
                     raise KeyboardInterrupt(f"stopped after step {step + 1} of {options.steps}, which is saved")
     return seconds_compiling
+
+
+def write_line(log, record: dict) -> None:
+    """A line of the log, all the way to the system; an error names the file."""
+    try:
+        log.write(json.dumps(record) + "\n")
+        log.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, log.name) from error
 
 
 def take_step(model, optimizer, dataset, options, batch, step: int) -> tuple[dict[str, float], float]:

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from minimrcnn.archive import atomic_file, read_archive
+from minimrcnn.data.coco import CocoDataset
 from minimrcnn.evaluate import evaluate_model
 from minimrcnn.models.prepare import resized
 from minimrcnn.show import draw_detections, draw_target, shrink
@@ -82,6 +83,9 @@ class Watch:
         self.model, self.validation, self.folder, self.title = model, validation, Path(folder), title
         self.every, self.evaluate_every, self.unseen, self.again = every, evaluate_every, unseen, again
         self.progress = progress
+        self.shown_from = validation  # at the size that the model resizes pictures to, as the page needs no more
+        if isinstance(validation, CocoDataset):
+            self.shown_from = validation.reduced(model.config.min_size, model.config.max_size)
         self.names = [image["file_name"] for image in validation.annotations()["images"]]
         self.losses: dict[str, array] = defaultdict(lambda: array("d"))  # by name, one for each step done
         self.scores: list[dict] = []  # one row for each evaluation
@@ -181,7 +185,7 @@ class Watch:
         (self.folder / PICTURES).mkdir(exist_ok=True)
         shown, names = [], self.validation.class_names
         for place in places.tolist():
-            picture, target = self.validation[place]
+            picture, target = self.shown_from[place]
             file = f"{PICTURES}/{place}-truth.jpg"
             save_picture(self.folder / file, draw_target(*shrink(picture, target, SHOWN_SIDE), names))
             drawn = {file: f"the truth: {count_objects(target.labels)}"}
