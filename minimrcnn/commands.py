@@ -26,6 +26,7 @@ from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
 from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
+from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_seen
 from minimrcnn.loading import (
     InTermsOf,
     assume_config,
@@ -64,7 +65,6 @@ from minimrcnn.weights.recognize import EPS
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
 FULL_STEPS = 1000  # of the demo
 DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
-HELD_BACK = 0.2  # of the pictures, where there is no --val
 WATCH_EVERY = 100  # steps of the demo between two looks
 
 
@@ -112,10 +112,13 @@ def train(options) -> None:
     if Path(options.data).is_dir() and not options.resume:
         check_apart(options.data, folder)
     dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
+    is_going_on = options.resume and (folder / CHECKPOINT).exists()
+    known = () if is_going_on else read_seen(options.init)  # to the model that this one begins with
     if options.val:
         (validation,) = others
     elif len(dataset) > 1:
-        dataset, validation = dataset.split(max(HELD_BACK, 1 / len(dataset)), options.seed)
+        again = hold_back_again(dataset, folder / CHECKPOINT) if is_going_on else None
+        dataset, validation = again or hold_back(dataset, options.seed, known)
         say(f"{len(validation)} of {len(validation) + len(dataset)} pictures are held back for validation")
     else:
         raise DataError(
@@ -146,9 +149,16 @@ def train(options) -> None:
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
     copies = find_copies([*dataset.paths, *validation.paths])
     both = sum(first < len(dataset) <= place for place, first in copies.items())
+    learned = count_seen(validation, known)
     if both:
         say(f"warning: {both} of the {len(validation)} pictures to validate on are trained on too: AP will flatter")
         seen = f"{both} of which it is trained on"
+    elif learned:
+        say(
+            f"warning: {learned} of the {len(validation)} pictures to validate on are what {options.init} was trained "
+            "on: AP will flatter; name others with --val"
+        )
+        seen = f"{learned} of which the model that it began with was trained on"
     else:
         seen = "which it is not trained on"
     make_place(folder / CHECKPOINT)
@@ -234,6 +244,9 @@ def evaluate(options) -> None:
         else:
             check_classes(model.config.class_names, dataset, options.data, options.model or options.weights)
             check_count(model.config.num_classes, dataset, options.data, options.model or options.weights)
+        learned = count_seen(dataset, getattr(model, "trained_on", ()))
+        if learned:
+            say(f"warning: {learned} of the {len(dataset)} pictures are what the model was trained on: AP flatters")
         if options.json:
             make_place(options.json)
         compile_ahead(PREDICTING, progress=True, device=options.device)

@@ -341,7 +341,8 @@ def test_evaluate_a_model(run, data, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     figures = json.loads((tmp_path / "f.json").read_text())
     assert FIGURES <= set(figures) and len(figures) == 24
-    assert "AP50" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "AP50" in printed.out and "4 of the 5 pictures are what the model was trained on" in printed.err
 
 
 def test_evaluate_detections_against_annotations(data, tmp_path, capsys):
@@ -483,6 +484,26 @@ def test_copies_among_the_pictures_to_train_on_flatter_nobody(tmp_path, capsys, 
         shutil.copy(images / "000001.png", images / "000002.png")
     run_command("train", "--data", tmp_path / "data", "--val", tmp_path / "val", "-o", tmp_path / "run")
     assert "trained on too" not in capsys.readouterr().err
+
+
+def test_photos_that_a_model_has_learned_flatter_nobody(run, data, tmp_path, capsys, monkeypatch):
+    """Of the five photos of that run it was trained on four."""
+    monkeypatch.setattr(commands, "run_watched", lambda *given: None)
+    shutil.copytree(data, more := tmp_path / "more")
+    Shapes(3, seed=4, size=64).write(other := tmp_path / "other")
+    for path in other.glob("images/*"):
+        shutil.copy(path, more / "images" / f"1{path.name}")
+    document, rest = (json.loads((folder / "annotations.json").read_text()) for folder in (data, other))
+    for image in rest["images"]:
+        document["images"].append({**image, "id": image["id"] + 100, "file_name": f"1{image['file_name']}"})
+    (more / "annotations.json").write_text(json.dumps(document))
+
+    arguments = ["train", "--init", run / "model.npz", "-o", tmp_path / "run", "--data"]
+    run_command(*arguments, more)
+    said = capsys.readouterr().err
+    assert "2 of 8 pictures are held back" in said and "AP will flatter" not in said
+    run_command(*arguments, other, "--val", data)
+    assert f"4 of the 5 pictures to validate on are what {run / 'model.npz'} was trained on" in capsys.readouterr().err
 
 
 def test_a_demo_replaces_a_shorter_one_only(run, tmp_path):

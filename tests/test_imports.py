@@ -52,6 +52,7 @@ ALLOWED = {
     "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress"},
     "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training"},
+    "hold_back": {"archive", "data", "models", "training", "weights"},
     "lessons": {"errors"},
     "grader": {"reference", "errors"},
     "cli": {"__init__", "commands", "data_commands", "models", "lessons", "grader", "errors"},

@@ -74,6 +74,12 @@ def config_of(path, header: dict, **fields) -> Config:
         raise DataError(f"{path}: not a model this version can load: {error}") from error
 
 
+def trained_on(header: dict) -> tuple[str, ...]:
+    """The photos that the arrays of a file were trained on, by their fingerprints, as far as its header tells."""
+    photos = header.get("trained_on")
+    return tuple(photos) if isinstance(photos, list) and all(isinstance(one, str) for one in photos) else ()
+
+
 def read_config(path) -> Config:
     """The Config of a file, model or checkpoint; see `config_of`."""
     return config_of(path, read_archive(path)[1])

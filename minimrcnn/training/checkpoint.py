@@ -24,7 +24,7 @@ import numpy as np
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
-from minimrcnn.models.saved import read_model
+from minimrcnn.models.saved import read_model, trained_on
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
@@ -54,6 +54,8 @@ class Checkpoint:
         The fields of the model's Config and of the TrainOptions.
     photos : dict of str to list of str, or None
         As `list_photos` gave them; None in the checkpoint of an older version.
+    trained_on : tuple of str
+        Fingerprints of photos, as the model has them.
     """
 
     step: int
@@ -64,6 +66,7 @@ class Checkpoint:
     options: dict
     finished: bool = False
     photos: dict | None = None
+    trained_on: tuple[str, ...] = ()
 
 
 def save_checkpoint(path, model, optimizer, options, step: int, finished: bool = False, photos=None) -> None:
@@ -83,6 +86,7 @@ def save_checkpoint(path, model, optimizer, options, step: int, finished: bool =
         "config": dataclasses.asdict(model.config),
         "options": dataclasses.asdict(options),
         "photos": photos,
+        "trained_on": list(model.trained_on),
     }
     write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
@@ -106,7 +110,10 @@ def read_checkpoint(path) -> Checkpoint:
         checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
         photos = header.get("photos")
         checkpoint = dataclasses.replace(
-            checkpoint, finished=header.get("finished") is True, photos=photos if are_photos(photos) else None
+            checkpoint,
+            finished=header.get("finished") is True,
+            photos=photos if are_photos(photos) else None,
+            trained_on=trained_on(header),
         )
     except KeyError as error:
         raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
@@ -174,6 +181,7 @@ def restore(path, model, optimizer, options, photos=None) -> int:
         model.generator.bit_generator.state = checkpoint.generator
         if "norm_eps" in checkpoint.config:
             set_norm_eps(model, float(checkpoint.config["norm_eps"]))
+        model.trained_on = checkpoint.trained_on
         return checkpoint.step
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
@@ -274,6 +282,7 @@ def initialize(model, path) -> list[str]:
     if not fitting:
         raise DataError(f"{path}: none of its {len(arrays)} arrays fits the model; wanted a model of the same backbone")
     model.load_arrays({**mine, **fitting})
+    model.trained_on = trained_on(header)
     match header:
         case {"config": {"norm_eps": float(eps)}} if any(name.endswith("running_var") for name in fitting):
             set_norm_eps(model, eps)

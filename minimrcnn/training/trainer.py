@@ -32,6 +32,7 @@ import numpy as np
 
 from minimrcnn.archive import make_place
 from minimrcnn.data.coco import CocoDataset
+from minimrcnn.data.folder import fingerprint
 from minimrcnn.data.loader import Loader
 from minimrcnn.device import module_of, to_device
 from minimrcnn.environment import peak_memory_mib
@@ -110,6 +111,8 @@ def _train_in(folder: Path, model, dataset, options: TrainOptions, resume: bool,
             print(f"going on after step {done} of {options.steps}", file=sys.stderr)
         else:
             print(f"{checkpoint}: there is none to go on from; starting at the beginning", file=sys.stderr)
+    if isinstance(dataset, CocoDataset):
+        model.trained_on = tuple(sorted({*model.trained_on, *map(fingerprint, dataset.paths)}))
     if done == 0:
         for name in (CHECKPOINT, BEST, SCORES):
             (folder / name).unlink(missing_ok=True)
