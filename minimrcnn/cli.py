@@ -116,6 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     if others and options.command != "lessons":  # which are for the lesson
         Parser(prog=f"minimrcnn {options.command}").error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
+    from minimrcnn.spelling import printable
 
     if hasattr(sys.stdout, "reconfigure"):  # a photo's name may have letters that a terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -126,7 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return leave_output()
     except (DataError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        print(f"minimrcnn: error: {error}", file=sys.stderr)
+        lines = [printable(line) for line in str(error).split("\n")]
+        print("minimrcnn: error:", "\n".join(lines), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"minimrcnn: {str(stop) or 'stopped'}", file=sys.stderr)

@@ -10,11 +10,13 @@ from minimrcnn.data.statistics import Statistics, octaves, ratio_bins
 from minimrcnn.models.coverage import FAIR, resized_boxes
 from minimrcnn.models.prepare import resize_target
 from minimrcnn.show import LEAST_SIDE, PALETTE, draw_target, load_font, shorten
+from minimrcnn.spelling import printable
 
 WIDTH, GAP = 1900, 12  # pixels
 HIGHEST = 520  # a row of photos; the lowest is what show does not enlarge
 NARROWEST = 0.4  # width over height: there has to be a place for the line below a photo
 MOST_CLASSES = 12  # bars in the plot
+LONGEST_NAME = 24  # letters of a class beside its bar
 INK = "#333333"
 
 
@@ -86,7 +88,7 @@ def add_caption(picture: np.ndarray, name: str, words: str) -> np.ndarray:
     image = Image.new("RGB", (width, height + 22), "white")
     image.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(image)
-    name = shorten(name, lambda one: draw.textlength(f"{one}: {words}", font) <= width - 8)
+    name = shorten(printable(name), lambda one: draw.textlength(f"{one}: {words}", font) <= width - 8)
     draw.text((width / 2, height + 11), f"{name}: {words}", fill=(60, 60, 60), font=font, anchor="mm")
     return np.array(image)
 
@@ -126,9 +128,10 @@ def shade(number: int) -> tuple[float, ...]:
 def plot_classes(axes, found: Statistics) -> None:
     names = list(found.objects_of)[:MOST_CLASSES]
     counts = [found.objects_of[name] for name in names]
+    words = [shorten(printable(name), lambda one: len(one) <= LONGEST_NAME) for name in names]
     places = np.arange(len(names))
     axes.barh(places, counts, color=shade(5), height=0.7)
-    axes.set_yticks(places, [name if len(name) <= 24 else name[:22] + ".." for name in names])
+    axes.set_yticks(places, words, parse_math=False)  # $ is a letter
     axes.set_ylim(max(len(names), 5) - 0.5, -0.5)  # one class alone is not to fill the plot
     axes.set_xlim(0, 1.25 * max([*counts, 1]))
     for place, count, name in zip(places, counts, names, strict=True):

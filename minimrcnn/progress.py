@@ -11,6 +11,8 @@ import warnings
 
 from tqdm import TqdmWarning
 
+from minimrcnn.spelling import printable
+
 with warnings.catch_warnings():  # a notebook without ipywidgets gets the terminal's bar, and need not be told so
     warnings.simplefilter("ignore", category=TqdmWarning)
     from tqdm.auto import tqdm as bar
@@ -21,7 +23,7 @@ IN_A_FILE = 30.0  # seconds from one look to the next
 
 
 class tqdm(bar):
-    """tqdm's own bar, with its arguments."""
+    """tqdm's own bar, with its arguments; what is written beside it is a line, whatever is called so in it."""
 
     def __init__(self, *arguments, **options):
         isatty = getattr(sys.stderr, "isatty", None)  # where there is no terminal at all, not even that
@@ -29,3 +31,7 @@ class tqdm(bar):
             options.setdefault("mininterval", IN_A_FILE)
             options.setdefault("maxinterval", IN_A_FILE)
         super().__init__(*arguments, **options)
+
+    @classmethod
+    def write(cls, line: str, **options):
+        super().write(printable(line), **options)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minimrcnn.data.transforms import tight_boxes
+from minimrcnn.spelling import printable
 from minimrcnn.structures import Detections, Target
 
 # The colors of Okabe and Ito (2008), told apart with every kind of color vision; black is kept for lines.
@@ -193,7 +194,7 @@ def draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: np.ndarray, line
 def caption(label: int, score: float | None, names: Sequence[str]) -> str:
     """The class, unless there is only one, and the score."""
     name = str(label) if label >= len(names) else names[label] if len(names) != 2 else ""
-    return f"{name} {score:.2f}".strip() if score is not None else name
+    return printable(f"{name} {score:.2f}".strip() if score is not None else name)
 
 
 def draw_labels(

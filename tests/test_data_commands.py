@@ -23,6 +23,7 @@ from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.overview import add_caption
 from minimrcnn.show import draw_objects
+from minimrcnn.spelling import printable
 from tests.photos_made import (
     HEIGHT,
     POINTS,
@@ -375,6 +376,27 @@ def test_captions_have_umlauts():
     picture = np.zeros((20, 200, 3), np.uint8)
     drawn = [add_caption(picture, name, "1 object").tobytes() for name in ("Zähne", "Zöhne", "Zęhne", "Zжhne")]
     assert len(set(drawn)) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["red\nfox", "a\tb", "a\0b", "\x1b[31mred", "a\ud800b", "price $\\frac$", "5$ and 10$"]
+)
+def test_any_name_is_shown_and_none_acts_on_the_terminal(tmp_path, capsys, name):
+    photo = save(tmp_path / ("a.png" if os.name == "nt" else "a\n\x1b[31m.png"))
+    shapes = [shape("polygon", POINTS, name), shape("polygon", [[1, 1], [2, 2]], "dog")]
+    write(tmp_path / "a.json", labelme(shapes[:1], photo.name))
+    code, out, err = run(capsys, "show", tmp_path, "-o", tmp_path / "out" / "data.png")
+    assert code == 0 and (tmp_path / "out" / "data.png").exists()
+    write(tmp_path / "a.json", labelme(shapes, photo.name))
+    for command in (
+        ["show", tmp_path, "--check"],
+        ["convert-data", tmp_path, tmp_path.parent / f"{tmp_path.name}-coco"],
+    ):
+        words = run(capsys, *command)
+        assert words[0] in (1, 2)
+        out, err = out + words[1], err + words[2]
+    assert printable(name) in out and printable(name) in err
+    assert all(line == printable(line) for line in (out + err).split("\n"))
 
 
 def test_train_says_what_it_found_and_chose(tmp_path, capsys):

@@ -15,6 +15,7 @@ ROOT = Path(minimrcnn.__file__).parent
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
+    "spelling": set(),
     "structures": {"exports"},  # only when a method of Detections is called
     "fields": set(),
     "config": {"fields"},
@@ -32,11 +33,11 @@ ALLOWED = {
         *("nn", "functional", "tensor", "device", "kernels", "geometry"),
         *("structures", "config", "fields", "archive", "errors", "weights", "data.pictures", "data.rows"),
     },
-    "data": {"archive", "geometry", "structures", "errors", "progress"},
-    "progress": set(),
+    "data": {"archive", "geometry", "structures", "errors", "progress", "spelling"},
+    "progress": {"spelling"},
     "chart": set(),
     "evaluate": {"geometry", "structures", "errors", "data", "progress"},
-    "show": {"geometry", "structures", "errors", "data", "archive", "chart"},
+    "show": {"geometry", "structures", "errors", "data", "archive", "chart", "spelling"},
     "exports": {"geometry", "structures", "errors", "data", "archive", "evaluate", "show"},
     "explain": {
         *("models", "functional", "tensor", "kernels", "geometry"),
@@ -48,14 +49,14 @@ ALLOWED = {
         *("chart", "evaluate"),
     },
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
-    "overview": {"config", "data", "models", "show"},
+    "overview": {"config", "data", "models", "show", "spelling"},
     "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress"},
     "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training"},
     "hold_back": {"archive", "data", "models", "training", "weights"},
     "lessons": {"errors"},
     "grader": {"reference", "errors"},
-    "cli": {"__init__", "commands", "data_commands", "models", "lessons", "grader", "errors"},
+    "cli": {"__init__", "commands", "data_commands", "models", "lessons", "grader", "errors", "spelling"},
     "__main__": {"cli"},
 }
 ANYTHING = {"commands"}

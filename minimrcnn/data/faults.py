@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minimrcnn.errors import DataError
+from minimrcnn.spelling import printable
 
 EXAMPLES = 3  # places named for each kind of fault
 
@@ -107,4 +108,4 @@ class Faults:
         for what, places in self.notes.items():
             more = f" and {len(places) - EXAMPLES} more" if len(places) > EXAMPLES else ""
             lines.append(f"no fault, but noted: {what}: {len(places)} ({', '.join(places[:EXAMPLES])}{more})")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))

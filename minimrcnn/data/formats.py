@@ -24,6 +24,7 @@ from minimrcnn.data.pictures import MAX_PIXELS, SUFFIXES, safe_join
 from minimrcnn.data.rows import read_json
 from minimrcnn.data.via import is_via, read_via
 from minimrcnn.errors import DataError
+from minimrcnn.spelling import printable
 
 # By their names for --format: in words, and what makes a folder one of them.
 FORMATS = {
@@ -69,7 +70,7 @@ class Opened:
         names = [f"{name} {count}" for name, count in list(counts.items())[:MOST_LISTED]]
         names += ["..."] if len(counts) > MOST_LISTED else []
         source = f" ({self.source})" if self.source else ""
-        return (
+        return printable(
             f"{self.folder}: {FORMATS[self.format][0]}{source}, {plural(len(self.dataset), 'photo')}, "
             f"{plural(objects, 'object')}, {plural(len(counts), 'class', 'classes')} ({', '.join(names)})"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimrcnn.data.rows import learned_from
+from minimrcnn.spelling import printable
 
 BAR = 40  # characters of the longest bar
 MOST_CLASSES = 20  # listed
@@ -79,10 +80,12 @@ def describe_statistics(found: Statistics) -> str:
     if found.crowds:
         lines[1] += f"; and {found.crowds} crowd regions, which are not learned from"
     names = list(found.objects_of)
-    width = max([len(name) for name in names[:MOST_CLASSES]] + [10])
+    shown = [printable(name) for name in names[:MOST_CLASSES]]
+    width = max([len(name) for name in shown] + [10])
     lines += ["", f"{'class':<{width}}  objects   photos"]
     lines += [
-        f"{name:<{width}}  {found.objects_of[name]:7d}  {found.photos_of[name]:7d}" for name in names[:MOST_CLASSES]
+        f"{word:<{width}}  {found.objects_of[name]:7d}  {found.photos_of[name]:7d}"
+        for word, name in zip(shown, names, strict=False)
     ]
     if len(names) > MOST_CLASSES:
         rest = sum(found.objects_of[name] for name in names[MOST_CLASSES:])
