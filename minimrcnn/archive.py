@@ -18,6 +18,7 @@ it when they are complete, so that a reader finds the old file or the new one an
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -36,6 +37,7 @@ HEADER_NAME = "header.json"
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY = 16 * 2**20  # bytes, of which zipfile makes 15 times as many; MAX_ENTRIES with long names take less
 TRIES = 20 if os.name == "nt" else 1
+LONGEST_NAME = 120  # bytes, to which a name may still get an ending: file systems allow 255, encrypted ones 143
 
 DTYPES = ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
 NPY_START = struct.Struct("<6sBBH")  # magic, version 1.0, length of the header
@@ -54,11 +56,11 @@ def atomic_file(path):
 
     It is written as ``path`` + ``.partial`` in the same folder, brought to the disk and moved over ``path``; when the
     block raises, it is removed and ``path`` stays as it was. What a killed process left is removed next time, and so is
-    a link that somebody put there for us to write through.
+    a link that somebody put there for us to write through. A long name is cut on the way.
 
     Errors of the system name ``path``.
     """
-    partial = f"{os.fspath(path)}.partial"
+    partial = name_partial(os.fspath(path))
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
@@ -73,6 +75,14 @@ def atomic_file(path):
         if isinstance(error, OSError) and error.errno and error.filename in (None, partial):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def name_partial(path: str) -> str:
+    """Where a file is written before it takes its place; of a long name the beginning, and a hash of the whole."""
+    folder, name = os.path.split(path)
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f"{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return os.path.join(folder, f"{name}.partial")
 
 
 def _replace(partial: str, path) -> None:

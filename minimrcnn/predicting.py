@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,13 @@ from minimrcnn.data.gather import gather_pictures
 from minimrcnn.data.pictures import TOO_DARK, is_too_dark, read_picture
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
-from minimrcnn.show import draw_detections
+from minimrcnn.show import draw_detections, shorten
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 
 RESULTS = "detections.json"
 CORRECTIONS = "labelme"  # the folder of what is to be corrected
 KEPT = (".jpg", ".jpeg", ".png")  # formats a result has as well; those of the others are PNG
+LONGEST_NAME = 240  # bytes, of 255 that file systems allow: a number and an ending come behind it
 JPEG = {"quality": 92, "subsampling": 0}  # thin lines keep their colors
 
 
@@ -172,14 +174,15 @@ def number_pictures(paths: list[Path]) -> list[int]:
 
 
 def name_outputs(names: list[Path]) -> Iterator[Path]:
-    """Where each picture's result goes: under the picture's name; where that is taken, numbered.
+    """Where each picture's result goes: under the picture's name, the middle of a long one left out; where that is
+    taken, numbered.
 
     Names that differ in their endings only are numbered too, as there is one .json for each.
     """
     taken: set[str] = set()  # in small letters: some systems make no difference
     for name in names:
         stem, suffix, count = name.with_suffix(""), name.suffix if name.suffix.lower() in KEPT else ".png", 1
-        plain = stem
+        plain = stem = stem.with_name(shorten(stem.name, lambda one: len(os.fsencode(one)) <= LONGEST_NAME))
         while str(stem).lower() in taken:
             count += 1
             stem = plain.with_name(f"{plain.name}-{count}")

@@ -292,6 +292,17 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"new": 1} and os.listdir(tmp_path) == ["a.json"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="whole paths are short there")
+def test_the_longest_name_of_a_file_can_be_written(tmp_path):
+    """Two of them that begin alike do not meet on the way."""
+    names = ["ü" * 125 + end for end in ("a.jpg", "b.jpg")]
+    with atomic_file(tmp_path / names[0]) as first, atomic_file(tmp_path / names[1]) as second:
+        first.write(b"first")
+        second.write(b"second")
+        assert all(name.endswith(".partial") for name in os.listdir(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == names and (tmp_path / names[0]).read_bytes() == b"first"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links want rights there")
 def test_no_link_is_written_through(tmp_path):
     (tmp_path / "victim").write_text("dear")

@@ -593,6 +593,21 @@ def test_pictures_are_numbered_and_named_apart():
     assert [output.name for output in name_outputs([Path("X.JPG"), Path("x.png")])] == ["X.JPG", "x-2.png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="whole paths are short there")
+def test_long_file_names_hold_up_no_picture(run, data, tmp_path, capsys):
+    names = ["ü" * 125 + "a.jpg", "ü" * 125 + "a.png", "b.png"]
+    for name in names:
+        shutil.copy(data / "images" / "000001.png", tmp_path / name)
+    pictures = [tmp_path / name for name in ("x" * 300, *names)]
+    code = main(
+        ["predict", *map(str, pictures), "--model", str(run / "model.npz"), "-o", str(tmp_path / "found"), "--labelme"]
+    )
+    assert code == 2 and "x: cannot be read" in capsys.readouterr().err
+    found = [path.suffix for path in (tmp_path / "found").iterdir()]
+    assert sorted(found) == ["", ".jpg", ".json", ".png", ".png"]
+    assert len(list((tmp_path / "found" / "labelme").iterdir())) == 6
+
+
 @pytest.fixture(scope="module")
 def photos(data, tmp_path_factory):
     """A folder of three pictures, two of one name, and of one that is damaged."""

@@ -41,7 +41,7 @@ def gather_pictures(names: Iterable[str | os.PathLike], without: str | os.PathLi
     found: dict[Path, Found] = {}
     for name in names:
         meant = {Path(os.path.realpath(one.path)): one for one in _expand(str(name))}
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             if results == Path(os.path.realpath(name)):
                 raise DataError(f"{name}: the results would lie among the pictures; name another folder with -o")
             meant = {real: one for real, one in meant.items() if results not in real.parents}
@@ -55,10 +55,10 @@ def gather_pictures(names: Iterable[str | os.PathLike], without: str | os.PathLi
 
 def _expand(name: str) -> Sequence[Found]:
     """What one name means."""
-    path = Path(name)
-    if path.is_dir():
+    path = Path(name)  # which raises for a name that is too long, os.path does not: the others are not held up
+    if os.path.isdir(name):
         pattern, folder = os.path.join(glob.escape(name), "**", "*"), path
-    elif not path.exists() and glob.has_magic(name):
+    elif not os.path.exists(name) and glob.has_magic(name):
         fixed = [part for part in path.parts]
         while fixed and glob.has_magic(os.path.join(*fixed)):
             fixed.pop()
