@@ -229,7 +229,7 @@ def test_faults_raise_the_first_or_gather_all():
     for number in range(5):
         with faults.at(f"row {number}"):
             raise DataError(f"number {number} is wrong")
-    assert faults.report() == "5 faults: number 0 is wrong\n    row 0\n    row 1\n    row 2\n    and 2 more"
+    assert faults.report() == "5 faults: number 0 is wrong\n    row 0\n    row 1\n    row 2\n    row 3\n    row 4"
     with pytest.raises(ZeroDivisionError), faults.at("elsewhere"):
         1 / 0  # noqa: B018
 

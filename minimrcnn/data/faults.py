@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from minimrcnn.errors import DataError
 from minimrcnn.spelling import printable
 
-EXAMPLES = 3  # places named for each kind of fault
+EXAMPLES = 3  # places named for what is noted, but no fault
 
 # What differs between two faults of one kind: quoted words, lists, paths, numbers.
 PARTICULARS = re.compile(
@@ -95,16 +95,14 @@ class Faults:
         return "; ".join(f"{what}: {len(places)}" for what, places in self.notes.items())
 
     def report(self) -> str:
-        """All faults by kind, the most frequent first, each kind with its count, one message and some places."""
+        """All faults by kind, the most frequent first, each kind with its count, one message and its places."""
         kinds: dict[str, list[Fault]] = {}
         for fault in self.found:
             kinds.setdefault(fault.kind, []).append(fault)
         lines = []
         for faults in sorted(kinds.values(), key=len, reverse=True):
             lines.append(f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}: {faults[0].message}")
-            lines += [f"    {fault.where}" for fault in faults[:EXAMPLES]]
-            if len(faults) > EXAMPLES:
-                lines.append(f"    and {len(faults) - EXAMPLES} more")
+            lines += [f"    {fault.where}" for fault in faults]
         for what, places in self.notes.items():
             more = f" and {len(places) - EXAMPLES} more" if len(places) > EXAMPLES else ""
             lines.append(f"no fault, but noted: {what}: {len(places)} ({', '.join(places[:EXAMPLES])}{more})")
