@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import minimrcnn
 from minimrcnn.models import PUBLISHED  # names; the models are imported when they are made
+from minimrcnn.spelling import printable, spell_command
 
 FORMATS = ("coco", "via", "labelme", "mask-files", "label-images")
 EXAMPLES = {
@@ -116,7 +114,6 @@ def main(arguments: list[str] | None = None) -> int:
     if others and options.command != "lessons":  # which are for the lesson
         Parser(prog=f"minimrcnn {options.command}").error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
-    from minimrcnn.spelling import printable
 
     if hasattr(sys.stdout, "reconfigure"):  # a photo's name may have letters that a terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -159,14 +156,6 @@ def run_command(options, others: list[str]) -> int:
 
     commands.prepare(options)
     return getattr(commands, options.command)(options) or 0
-
-
-def spell_command(arguments: list[str]) -> str:
-    """The command with these arguments, to be typed or pasted."""
-    as_module = Path(sys.argv[0]).parts[-2:] == ("minimrcnn", "__main__.py")
-    start = [Path(sys.executable).name, "-m", "minimrcnn"] if as_module else ["minimrcnn"]  # or there is no "python"
-    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
-    return join([*start, *arguments])
 
 
 class Parser(argparse.ArgumentParser):

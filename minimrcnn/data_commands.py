@@ -12,7 +12,7 @@ from PIL import Image
 from minimrcnn.archive import atomic_file, make_place
 from minimrcnn.data.coco import CocoDataset, count_objects
 from minimrcnn.data.convert import check_apart, join, write_coco
-from minimrcnn.data.faults import Faults
+from minimrcnn.data.faults import Faults, FirstFault
 from minimrcnn.data.folder import find_copies
 from minimrcnn.data.formats import FORMATS, Opened, open_data
 from minimrcnn.data.pictures import TOO_DARK, is_too_dark, read_picture
@@ -22,6 +22,7 @@ from minimrcnn.models.coverage import best_ious
 from minimrcnn.overview import draw_overview
 from minimrcnn.progress import tqdm
 from minimrcnn.recipes import explain_fit, fit_small
+from minimrcnn.spelling import spell_command
 
 FEW = 4  # photos of which a look at the data, which is no check, tells whether they are too dark
 
@@ -55,12 +56,22 @@ def open_datasets(
     """
     found = []
     for path in paths:
-        found.append(open_data(path, options.format, options.class_attribute, known, or_other=len(paths) > 1))
+        try:
+            found.append(open_data(path, options.format, options.class_attribute, known, or_other=len(paths) > 1))
+        except FirstFault as error:
+            raise DataError(f"{error}; {spell_check(options, path)} lists all faults") from None
         say_found(found[-1])
         if alike and sum(count_objects(found[0].dataset).values()):  # without, some formats know no classes
             known = found[0].dataset.class_names, found[0].dataset.category_ids
     check_used(options, found)
     return [opened.dataset for opened in found]
+
+
+def spell_check(options, path) -> str:
+    """The command that looks for all faults of a data set."""
+    given = {"--format": options.format, "--class-attribute": options.class_attribute}
+    words = [word for name, value in given.items() if value is not None for word in (name, value)]
+    return spell_command(["show", str(path), *words, "--check"])
 
 
 def check_used(options, found: Sequence[Opened]) -> None:

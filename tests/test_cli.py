@@ -19,7 +19,7 @@ from PIL import Image
 
 import minimrcnn
 from minimrcnn import cli, commands, data_commands, predicting
-from minimrcnn.cli import main, make_parser, spell_command
+from minimrcnn.cli import main, make_parser
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
@@ -28,6 +28,7 @@ from minimrcnn.evaluate import detections_to_results, load_results
 from minimrcnn.loading import InTermsOf, names_contain
 from minimrcnn.models import published
 from minimrcnn.models.mask_rcnn import MaskRCNN
+from minimrcnn.spelling import spell_command
 from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.training.lock import lock_folder

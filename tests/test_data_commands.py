@@ -23,7 +23,7 @@ from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
 from minimrcnn.overview import add_caption
 from minimrcnn.show import draw_objects
-from minimrcnn.spelling import printable
+from minimrcnn.spelling import printable, quote_arguments
 from tests.photos_made import (
     HEIGHT,
     POINTS,
@@ -86,6 +86,19 @@ def test_check_lists_all_faults_by_kind(spoiled, capsys):
     assert lines[-2].startswith("no fault, but noted: points left out, as they have no area: 4 (")
     with pytest.raises(DataError, match="has 2 points"):  # what training says is the first of them
         open_data(spoiled)
+
+
+def test_an_error_of_the_data_says_what_lists_all(spoiled, capsys):
+    data = (spoiled.parent / "my data").resolve()
+    spoiled.rename(data)
+    for command in (["show", data], ["train", "--data", data, "-o", "run"], ["convert-data", data, "coco"]):
+        code, _, err = run(capsys, *command, "--class-attribute", "kind")
+        assert code == 2 and err.count("--check") == 1
+        assert (
+            f"or remove it; minimrcnn show {quote_arguments([str(data)])} --class-attribute kind --check lists" in err
+        )
+    code, _, err = run(capsys, "show", data / "nowhere")
+    assert code == 2 and "--check" not in err
 
 
 def test_the_formats_of_the_options_are_those_there_are():

@@ -50,7 +50,7 @@ ALLOWED = {
     },
     "loading": {"models", "data", "structures", "config", "weights", "errors"},
     "overview": {"config", "data", "models", "show", "spelling"},
-    "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress"},
+    "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress", "spelling"},
     "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training"},
     "hold_back": {"archive", "data", "models", "training", "weights"},

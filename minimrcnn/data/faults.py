@@ -48,6 +48,10 @@ class Fault:
         return PARTICULARS.sub("..", self.message)
 
 
+class FirstFault(DataError):
+    """A fault that ended the reading: there may be more behind it."""
+
+
 class Faults:
     """Gathers faults, or raises the first.
 
@@ -82,7 +86,7 @@ class Faults:
         except DataError as error:
             message = str(error).removeprefix(f"{where}: ")  # readers of files name them themselves
             if not self.gather:
-                raise DataError(f"{where}: {message}") from None
+                raise FirstFault(f"{where}: {message}") from None
             self.found.append(Fault(str(where), message))
             self.photos.update(photos)
 

@@ -87,7 +87,7 @@ def to_coco(
     faults : Faults
     known : (class_names, category_ids), optional
         Of the data or the model that these photos are to be compared with, [0] being the background: classes get the
-        numbers they have there, and others are faults.
+        numbers they have there, and others are refused.
     max_pixels : int
         Photos with more are refused.
 
@@ -133,13 +133,12 @@ def to_coco(
     for row in annotations:
         name, where = row.pop("category"), row.pop("where")
         name = only if name is None else name
-        with faults.at(where):
-            if name not in numbers:
-                raise DataError(
-                    f"the class is {name!r}, wanted one of those that are known, {', '.join(numbers)}; rename it, or "
-                    "train with it"
-                )
-            kept.append({**row, "category_id": numbers[name]})
+        if name not in numbers:  # no fault of these data alone
+            raise DataError(
+                f"{where}: the class is {name!r}, wanted one of those that are known, {', '.join(numbers)}; rename it, "
+                "or train with it"
+            )
+        kept.append({**row, "category_id": numbers[name]})
     if not images and not faults.gather:
         raise DataError(f"{folder.root}: there is no annotated photo in it")
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
