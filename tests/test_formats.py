@@ -353,6 +353,25 @@ def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):
     assert notes["rare class whose name is nearly another's; a slip?"] == ["'nucleas', 'nucleus'"]
 
 
+@pytest.mark.parametrize(
+    ("photos_of", "slips"),
+    [
+        ({"nucleus": 10, "nucelus": 1}, ["'nucelus', 'nucleus'"]),
+        ({"nucleus": 9, "Nukleus": 3}, ["'Nukleus', 'nucleus'"]),
+        ({"cat": 9, "bat": 3, "rat": 1, "cell 1": 9, "cell 2": 1}, []),
+        ({"male": 12, "female": 4}, []),  # in many photos
+        ({"house": 2, "horse": 1}, []),  # too few to tell
+    ],
+)
+def test_a_name_that_was_misspelt_in_one_photo_is_noticed(tmp_path, photos_of, slips):
+    names = [name for name, count in photos_of.items() for _ in range(count)]
+    for number, name in enumerate(names):
+        photo = save(tmp_path / f"{number}.png")
+        write(photo.with_suffix(".json"), labelme([shape("polygon", POINTS, name)] * 4, photo.name))
+    notes = open_data(tmp_path).faults.notes
+    assert notes.get("rare class whose name is nearly another's; a slip?", []) == slips
+
+
 @pytest.fixture
 def nuclei(tmp_path):
     return write_nuclei(tmp_path)

@@ -26,7 +26,8 @@ from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.progress import tqdm
 
-RARE = 20  # times as many objects has a class whose name may have been meant
+RARE = 20  # times as many objects has a class whose name may have been meant,
+FEW, RARE_PHOTOS = 3, 3  # or where the name is in so few photos only, times as many photos
 ONLY_CLASS = "object"  # the class where a format or a file has none
 
 
@@ -116,14 +117,7 @@ def to_coco(
                 if row:
                     annotations.append({**row, "image_id": image["id"], "id": len(annotations) + 1})
 
-    counts = Counter(row["category"] for row in annotations if row["category"] is not None)
-    names = sorted(counts)
-    for name in names:
-        if sum(plain(name) == plain(other) for other in names) > 1:
-            faults.note("class whose name another has in other letters", repr(name))
-        common = [other for other in names if counts[name] * RARE <= counts[other] and letters(name) != letters(other)]
-        for other in difflib.get_close_matches(name, common, n=1, cutoff=0.8):  # "cell 1" is no slip of "cell 2"
-            faults.note("rare class whose name is nearly another's; a slip?", f"{name!r}, {other!r}")
+    names = note_names(annotations, faults)
     if known is None:
         numbers = {name: number for number, name in enumerate(names or [ONLY_CLASS], 1)}
     else:
@@ -143,6 +137,25 @@ def to_coco(
         raise DataError(f"{folder.root}: there is no annotated photo in it")
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"images": images, "annotations": kept, "categories": categories}
+
+
+def note_names(annotations: list[dict], faults: Faults) -> list[str]:
+    """The names of the classes, sorted; those that may be slips are noted: a label is often typed once for a photo."""
+    named = [row for row in annotations if row["category"] is not None]
+    objects = Counter(row["category"] for row in named)
+    photos = Counter(name for name, _ in {(row["category"], row["image_id"]) for row in named})
+    names = sorted(objects)
+    for name in names:
+        if sum(plain(name) == plain(other) for other in names) > 1:
+            faults.note("class whose name another has in other letters", repr(name))
+        common = [other for other in names if objects[name] * RARE <= objects[other]]
+        if photos[name] <= FEW:
+            common += [other for other in names if photos[name] * RARE_PHOTOS <= photos[other]]
+        meant = {plain(other): other for other in common}
+        others = [other for other in meant if letters(other) != letters(plain(name))]  # "cell 1" is no slip of "cell 2"
+        for other in difflib.get_close_matches(plain(name), others, n=1, cutoff=0.8):
+            faults.note("rare class whose name is nearly another's; a slip?", f"{name!r}, {meant[other]!r}")
+    return names
 
 
 def read_size(photo: Photo, folder: DataFolder, max_pixels: int) -> tuple[int, int]:

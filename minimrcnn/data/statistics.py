@@ -10,7 +10,6 @@ from minimrcnn.data.rows import learned_from
 from minimrcnn.spelling import printable
 
 BAR = 40  # characters of the longest bar
-MOST_CLASSES = 20  # listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +79,13 @@ def describe_statistics(found: Statistics) -> str:
     if found.crowds:
         lines[1] += f"; and {found.crowds} crowd regions, which are not learned from"
     names = list(found.objects_of)
-    shown = [printable(name) for name in names[:MOST_CLASSES]]
+    shown = [printable(name) for name in names]
     width = max([len(name) for name in shown] + [10])
     lines += ["", f"{'class':<{width}}  objects   photos"]
     lines += [
         f"{word:<{width}}  {found.objects_of[name]:7d}  {found.photos_of[name]:7d}"
-        for word, name in zip(shown, names, strict=False)
+        for word, name in zip(shown, names, strict=True)
     ]
-    if len(names) > MOST_CLASSES:
-        rest = sum(found.objects_of[name] for name in names[MOST_CLASSES:])
-        lines.append(f"{f'{len(names) - MOST_CLASSES} more':<{width}}  {rest:7d}")
     if len(found.sizes):
         lines += ["", "size in pixels (side of a square as large as the box)"]
         lines += bars(*octaves(found.sizes), "{:g} to {:g}")
