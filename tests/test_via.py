@@ -186,6 +186,17 @@ def test_via_photos_of_one_name_are_told_apart_by_their_bytes(tmp_path):
         open_data(tmp_path)
 
 
+@pytest.mark.parametrize("mark", ["", "#", "\ufeff"])
+def test_the_export_in_csv_says_which_one_is_wanted(tmp_path, mark):
+    columns = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    save(tmp_path / "a.png")
+    path = tmp_path / "via_region_data.csv"
+    path.write_text(f'{mark}{columns}\na.png,12,"{{}}",0,0,"{{}}","{{}}"\n', encoding="utf-8")
+    for data in (tmp_path, path):
+        with pytest.raises(DataError, match=re.escape(f"{path}: this is VIA's export in CSV, wanted the one in JSON")):
+            open_data(data)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(-10, 40), st.integers(-10, 30)), min_size=3, max_size=9, unique=True))
 def test_any_polygon_is_read_clipped_or_refused(tmp_path_factory, points):

@@ -22,7 +22,7 @@ from minimrcnn.data.mask_files import find_photos, read_mask_files
 from minimrcnn.data.photos import Photo, to_coco
 from minimrcnn.data.pictures import MAX_PIXELS, SUFFIXES, safe_join
 from minimrcnn.data.rows import read_json
-from minimrcnn.data.via import is_via, read_via
+from minimrcnn.data.via import is_via, read_via, refuse_csv
 from minimrcnn.errors import DataError
 from minimrcnn.spelling import printable
 
@@ -121,6 +121,7 @@ def open_data(
             raise DataError(
                 f"{path}: this is a photo; wanted the folder of photos and annotations, or an annotation file"
             )
+        refuse_csv(path)
         folder, only = DataFolder(root_of(path)), path
     else:
         folder, only = DataFolder(path), None
@@ -203,6 +204,9 @@ def choose(
     if not found and only is not None:
         raise DataError(f"{only}: wanted annotations in JSON, of COCO, VIA or LabelMe")
     if not found:
+        for name in folder.files:
+            if name.lower().endswith(".csv"):
+                refuse_csv(folder.path(name))
         raise DataError(nothing_found(folder))
     if len(found) == 1:
         for name in unreadable if found[0][0] != "labelme" else ():

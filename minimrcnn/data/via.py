@@ -22,6 +22,7 @@ import posixpath
 import reprlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from minimrcnn.data import outlines
 from minimrcnn.data.faults import Faults
@@ -33,6 +34,7 @@ from minimrcnn.errors import DataError
 PROJECT = "_via_img_metadata"
 CLASS_ATTRIBUTES = ("class", "class_name", "label", "category")
 SHAPES = "polygon, polyline, circle, ellipse, rect"
+CSV = b"filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
 MOST_LISTED = 6  # attributes, and values of each, in a message
 
 
@@ -46,6 +48,18 @@ def is_via(document) -> bool:
     return bool(entries) and all(
         isinstance(entry, dict) and {"filename", "regions"} <= entry.keys() for entry in entries
     )
+
+
+def refuse_csv(path) -> None:
+    """Raise `DataError` for VIA's other export, from its first bytes."""
+    start = b""
+    with suppress(OSError), open(path, "rb") as file:  # whoever wants more of it says that it cannot be read
+        start = file.read(len(CSV) + 4)  # and a mark of the encoding, or version 1's #
+    if CSV in start:
+        raise DataError(
+            f"{path}: this is VIA's export in CSV, wanted the one in JSON; in VIA: Annotation > Export Annotations "
+            "(as json)"
+        )
 
 
 def read_via(folder: DataFolder, source: str, faults: Faults, class_attribute: str | None = None) -> Iterator[Photo]:
