@@ -353,6 +353,15 @@ def test_a_rare_class_with_nearly_the_name_of_another_is_noticed(tmp_path):
     assert notes["rare class whose name is nearly another's; a slip?"] == ["'nucleas', 'nucleus'"]
 
 
+def test_an_annotation_file_above_is_named_if_it_names_a_photo(tmp_path):
+    (tmp_path / "bare").mkdir()
+    save(tmp_path / "photos" / "a.png")
+    write(tmp_path / "others.json", via_entry("aa.png", [region(SQUARE)]))
+    for folder in ("bare", "photos"):
+        with pytest.raises(DataError, match="no annotations that are known; wanted"):
+            open_data(tmp_path / folder)
+
+
 @pytest.mark.parametrize(
     ("photos_of", "slips"),
     [

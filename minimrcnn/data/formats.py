@@ -6,7 +6,9 @@ guessed.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -271,10 +273,13 @@ def recognize(document) -> str | None:
 
 
 def find_above(folder: DataFolder) -> Path | None:
-    """An annotation file beside a folder of photos."""
-    for path in sorted(folder.root.resolve().parent.glob("*.json"))[:5]:
+    """An annotation file beside a folder of photos that names one of them."""
+    photos = {name.rpartition("/")[2] for name in folder.pictures}
+    for path in sorted(folder.root.resolve().parent.glob("*.json"))[:5] if photos else ():
         with suppress(DataError):
-            if recognize(read_json(path)):
+            document = read_json(path)
+            texts = re.split(r'["/\\]+', json.dumps(document, ensure_ascii=False))  # paths in their parts
+            if recognize(document) and photos.intersection(texts):
                 return path
     return None
 
