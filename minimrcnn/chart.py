@@ -9,7 +9,9 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 440, 250  # of the drawing, in units of its own: on a phone about a pixel each
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26  # margins
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 26  # margins
+DIGIT = 8.4  # the width of one in a wide font
+MOST_STEPS = 7  # named below the axis: they have up to six digits
 MOST_POINTS = 300  # of a curve
 COLORS = ("currentColor", "#3a8fcf", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8f7fd0")  # seen on white and black
 
@@ -43,7 +45,8 @@ def draw_chart(
     last = max(until, *(int(steps[-1]) for steps, _ in curves.values() if len(steps)))
     first = 1 if until else first
     rows = logarithmic_ticks(known.min(), known.max()) if logarithmic else linear_ticks(0, known.max() or 1)
-    columns = [step for step in linear_ticks(first, last, least=1) if first <= step <= last]
+    columns = linear_ticks(first, last, least=1)
+    columns = columns[:: 2 if len(columns) > MOST_STEPS else 1]
 
     def across(step):
         return LEFT + (step - first) / max(last - first, 1) * (WIDTH - LEFT - RIGHT)
@@ -58,8 +61,9 @@ def draw_chart(
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" opacity=".2"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for step in columns:
-        x = min(across(step), WIDTH - 20)  # the last one is not cut off
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step:g}</text>')
+        if first <= step <= last:
+            x = min(across(step), WIDTH - len(f"{step:g}") * DIGIT / 2)  # the last one is not cut off
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step:g}</text>')
     for (steps, values), color in zip(curves.values(), choose_colors(len(curves)), strict=True):
         width = 2.4 if color == COLORS[0] else 1.5
         points = [(across(s), down(v) if np.isfinite(v) else None) for s, v in zip(steps, values, strict=True)]

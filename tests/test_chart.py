@@ -1,5 +1,6 @@
 """Charts in a page: round ticks around all values, gaps where nothing can be drawn, no more points than are seen."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -7,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimrcnn.chart import HEIGHT, MOST_POINTS, WIDTH, draw_chart, linear_ticks, logarithmic_ticks, thin
+from minimrcnn.chart import DIGIT, HEIGHT, MOST_POINTS, WIDTH, draw_chart, linear_ticks, logarithmic_ticks, thin
 
 positive = st.floats(1e-6, 1e6)
 
@@ -49,6 +50,19 @@ def test_a_chart_is_whole_and_stays_within_its_frame():
     for path in paths:
         numbers = np.array(re.findall(r"[\d.]+", path.get("d")), float).reshape(-1, 2)
         assert (numbers >= 0).all() and (numbers <= (WIDTH, HEIGHT)).all() and len(numbers) > 200
+
+
+@given(st.integers(1, 10**6), st.floats(1e-5, 10))
+def test_the_words_at_the_axes_are_whole_and_apart(last, least):
+    figure, _ = parse(draw_chart({"total": ([1, last], [least, 10])}, "Losses", logarithmic=True, until=last))
+    across: dict[str, list] = {}
+    for text in figure.iter("text"):
+        x, width = float(text.get("x")), len(text.text) * DIGIT
+        left = x - width / (1 if text.get("text-anchor") == "end" else 2)
+        assert left >= 0 and (text.get("text-anchor") == "end" or left + width <= WIDTH + 0.1), text.text
+        across.setdefault(text.get("text-anchor"), []).append((left, left + width))
+    for (_, end), (start, _) in itertools.pairwise(across["middle"]):
+        assert start - end > DIGIT
 
 
 def test_what_cannot_be_drawn_leaves_gaps_or_nothing():
