@@ -18,6 +18,7 @@ from minimrcnn.data.pictures import TOO_DARK, is_too_dark, read_picture
 from minimrcnn.errors import DataError
 from minimrcnn.progress import tqdm
 from minimrcnn.show import draw_detections, shorten
+from minimrcnn.spelling import quote_arguments
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 
 RESULTS = "detections.json"
@@ -133,7 +134,8 @@ def predict_files(
             file=sys.stderr,
         )
     if labelme:
-        tqdm.write(f'to correct by hand: labelme "{folder / CORRECTIONS}"', file=sys.stderr)
+        command = quote_arguments(["labelme", str(folder / CORRECTIONS)])
+        tqdm.write(f"to correct by hand: {command}", file=sys.stderr)
     return failed
 
 

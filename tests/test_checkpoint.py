@@ -2,12 +2,15 @@
 
 import json
 import pickle
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.errors import DataError
+from minimrcnn.spelling import quote_arguments
 from minimrcnn.training.checkpoint import initialize, list_differences, read_checkpoint, restore, save_checkpoint
 from minimrcnn.training.options import TrainOptions
 from tests.tiny_model import TinyModel
@@ -150,6 +153,11 @@ def test_a_finished_run_is_a_note_and_the_model_beside_it(saved):
     np.testing.assert_array_equal(other.generator.standard_normal(5), model.generator.standard_normal(5))
     with pytest.raises(DataError, match=r"steps 5 there, 9 here\); that run is finished; .*--init .*model\.npz"):
         restore(path, *fresh(), TrainOptions(steps=9))
+    spaced = path.parent / "my run"
+    spaced.mkdir()
+    shutil.copy(path, spaced / path.name)
+    with pytest.raises(DataError, match=re.escape(quote_arguments(["--init", str(spaced / "model.npz")]))):
+        restore(spaced / path.name, *fresh(), TrainOptions(steps=9))
     path.with_name("model.npz").unlink()
     with pytest.raises(DataError, match=r"model.npz: there is no such file"):
         restore(path, *fresh(), OPTIONS)

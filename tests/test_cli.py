@@ -28,7 +28,7 @@ from minimrcnn.evaluate import detections_to_results, load_results
 from minimrcnn.loading import InTermsOf, names_contain
 from minimrcnn.models import published
 from minimrcnn.models.mask_rcnn import MaskRCNN
-from minimrcnn.spelling import spell_command
+from minimrcnn.spelling import quote_arguments, spell_command
 from minimrcnn.structures import Detections
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.training.lock import lock_folder
@@ -637,7 +637,7 @@ def test_predict_goes_through_folders_and_leaves_what_to_correct(run, photos, tm
     assert main(arguments) == 2
     shown = capsys.readouterr()
     assert "broken.jpg" in shown.err and "1 of 4 pictures could not be read" in shown.err and "4/4" in shown.err
-    assert len(shown.out.splitlines()) == 3 and f'labelme "{found / "labelme"}"' in shown.err
+    assert len(shown.out.splitlines()) == 3 and quote_arguments(["labelme", str(found / "labelme")]) in shown.err
     results = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
     pictures = {"a.jpg", "b.png", "sub/a.jpg"}
     copies = {f"labelme/{name}" for name in pictures}

@@ -25,6 +25,7 @@ from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.models.saved import read_model, trained_on
+from minimrcnn.spelling import quote_arguments
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
 
@@ -151,12 +152,12 @@ def restore(path, model, optimizer, options, photos=None) -> int:
     path = Path(path)
     checkpoint = read_checkpoint(path)
     beside = path.with_name(MODEL)
+    newest = quote_arguments(["--init", str(beside if checkpoint.finished else path)])
     changes = count_changes(checkpoint.photos, photos)
     if changes:
-        newest = beside if checkpoint.finished else path
         raise DataError(
             f"{path}: the photos are not those of that run ({'; '.join(changes)}), so some that it was trained on "
-            f"could be held back now; restore them, or start in a new folder with --init {newest}"
+            f"could be held back now; restore them, or start in a new folder with {newest}"
         )
     for what, there, here in (
         ("architecture", checkpoint.config, model.config),
@@ -165,7 +166,7 @@ def restore(path, model, optimizer, options, photos=None) -> int:
         differences = list_differences(there, dataclasses.asdict(here), defaults_of(here))
         if differences:
             advice = (
-                f"that run is finished; train on from its model in a new folder, with --init {beside}"
+                f"that run is finished; train on from its model in a new folder, with {newest}"
                 if checkpoint.finished
                 else "go on with the command that began it, which index.html beside it has, or start another in a new "
                 "folder (train --init takes up a model)"
