@@ -176,6 +176,7 @@ def test_errors_name_the_file(data, tmp_path, capsys):
     (tmp_path / "model.npz").write_bytes(b"\x80\x04\x95pickle")
     assert "pickle" in fail(capsys, "evaluate", "--model", tmp_path / "model.npz", "--data", data)
     assert "nowhere" in fail(capsys, "train", "--data", "nowhere", "-o", tmp_path / "run")
+    assert "a b.json: no such file;" in fail(capsys, "train", "--data", "a b.json", "-o", tmp_path / "run")
     assert "wanted --model or --weights with" in fail(capsys, "evaluate", "--model", "x")
     assert "wanted --model or --weights with" in fail(capsys, "evaluate", "--model", "x", "--annotations", "y")
     assert "at most" in fail(capsys, "demo", "--threads", 10_000, "-o", tmp_path / "demo")

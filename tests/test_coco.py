@@ -395,7 +395,7 @@ def test_missing_parts_of_the_folder_are_named(tmp_path):
     with pytest.raises(DataError, match="nothing.json: no such file"):
         CocoDataset(tmp_path / "nothing.json", tmp_path)
     (tmp_path / "latin.json").write_bytes(b'{"images": "\xe9"}')
-    with pytest.raises(DataError, match="latin.json: not JSON in UTF-8"):
+    with pytest.raises(DataError, match="latin.json: not JSON in UTF-8 .*; save it as UTF-8"):
         read_annotations(tmp_path / "latin.json")
 
 

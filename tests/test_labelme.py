@@ -148,6 +148,7 @@ def test_labelme_sizes(tmp_path):
 
 LABELME_FAULTS = {
     "no label": (shape("polygon", POINTS, label=None), "holds {"),
+    "empty label": (shape("polygon", POINTS, label=" "), "the label is empty; name it in LabelMe, or remove the shape"),
     "a number": (3, "holds 3, wanted a label, points and a shape_type"),
     "two points": (shape("polygon", POINTS[:2]), "the polygon has 2 points, wanted 3 or more"),
     "no points": (shape("polygon", None), "points is None, wanted a list of [x, y]"),

@@ -125,6 +125,8 @@ def open_data(
             )
         refuse_csv(path)
         folder, only = DataFolder(root_of(path)), path
+    elif path.suffix.lower() == ".json" and not path.exists():
+        raise DataError(f"{path}: no such file; wanted an annotation file, or a folder of photos and annotations")
     else:
         folder, only = DataFolder(path), None
     format, source = choose(folder, format, only, or_other, faults)

@@ -62,8 +62,10 @@ def read_labelme(folder: DataFolder, faults: Faults, only: str, max_pixels: int)
         for number, shape in enumerate(document["shapes"]):
             place = f"shapes[{number}]"
             with faults.at(f"{where}: {place}"):
-                if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+                if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
                     raise DataError(f"holds {reprlib.repr(shape)}, wanted a label, points and a shape_type")
+                if not shape["label"].strip():
+                    raise DataError("the label is empty; name it in LabelMe, or remove the shape")
                 kind = shape.get("shape_type") or "polygon"
                 if kind in LINES:
                     faults.note("lines and points left out, as they have no area", f"{where}: {place}")

@@ -28,8 +28,10 @@ def read_json(path: str | os.PathLike):
         ) from None
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not JSON in UTF-8 ({error}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON in UTF-8 ({error})") from None
+        raise DataError(f"{path}: not JSON that can be read ({error})") from None
 
 
 def learned_from(annotations: list[dict]) -> list[dict]:
