@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import minimrcnn
@@ -117,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     if hasattr(sys.stdout, "reconfigure"):  # a photo's name may have letters that a terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # they name no file; of what cannot be read an error does
     try:
         code = run_command(options, others)
         sys.stdout.flush()

@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -18,6 +19,7 @@ from minimrcnn.data.coco import CocoFolder
 from minimrcnn.data.faults import Fault, Faults
 from minimrcnn.data.folder import find_copies
 from minimrcnn.data.formats import FORMATS, open_data
+from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
 from minimrcnn.data.statistics import describe_statistics, measure
 from minimrcnn.errors import DataError
@@ -410,6 +412,16 @@ def test_any_name_is_shown_and_none_acts_on_the_terminal(tmp_path, capsys, name)
         out, err = out + words[1], err + words[2]
     assert printable(name) in out and printable(name) in err
     assert all(line == printable(line) for line in (out + err).split("\n"))
+
+
+def test_pillow_does_not_talk_of_files_without_a_name(tmp_path, capsys):
+    photo = save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")  # of which the pixels are fine
+    write(tmp_path / "a.json", labelme([shape("polygon", POINTS)], photo.name))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert read_picture(photo).shape == (HEIGHT, WIDTH, 3) and any("EXIF" in str(one.message) for one in said)
+        said.clear()
+        assert run(capsys, "show", tmp_path, "--check")[0] == 0 and not said
 
 
 def test_train_says_what_it_found_and_chose(tmp_path, capsys):
