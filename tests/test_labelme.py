@@ -1,6 +1,11 @@
 """LabelMe's files: every shape, photos that are called otherwise, and what is refused."""
 
+import base64
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +185,21 @@ def test_labelme_photo_of_a_kind_that_cannot_be_read(tmp_path):
     write(tmp_path / "IMG_1.json", labelme([shape("polygon", POINTS)], "IMG_1.HEIC"))
     with pytest.raises(DataError, match="IMG_1.HEIC is of no kind that can be read; save the photo as JPEG or PNG"):
         open_data(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shlex splits as a shell of the others does")
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_photo_that_a_labelme_file_contains_can_be_taken_out(tmp_path, suffix):
+    """By the command that is told, in a folder that is called awkwardly."""
+    folder = tmp_path / 'day "1" ü\'s $HOME'
+    photo = save(tmp_path / f"b{suffix}")
+    copy = base64.b64encode(photo.read_bytes()).decode()
+    write(folder / "a.json", labelme([shape("polygon", POINTS)], "b.jpg", imageData=copy))
+    with pytest.raises(DataError, match="no such photo in .*; or take out the one that this file") as caught:
+        open_data(folder)
+    command = shlex.split(str(caught.value).partition("this file contains (")[2][:-1])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    assert (folder / f"a{suffix}").read_bytes() == photo.read_bytes() and len(open_data(folder).dataset) == 1
 
 
 def test_labelme_file_with_a_mark_of_its_encoding(tmp_path):

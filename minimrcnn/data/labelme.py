@@ -8,7 +8,7 @@ What is decided here:
   linestrips and points have no area and are left out.
 - Shapes of the same label and the same ``group_id`` are parts of one object, as LabelMe's own exports have it.
 - The photo is the one of ``imagePath``, or the one that is called like the JSON file. The copy of it in ``imageData``
-  is not looked at.
+  is not looked at; where there is nothing else, an error says how to take it out.
 - A file without shapes is a photo in which there is nothing to find. Photos without a file are left out.
 
 Source: https://github.com/wkentaro/labelme.
@@ -19,10 +19,13 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import json
 import math
 import posixpath
 import reprlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +37,9 @@ from minimrcnn.data.pictures import picture_size, read_values
 from minimrcnn.data.rows import read_json, wanted_number
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
+from minimrcnn.spelling import quote_arguments
 
+JPEG = "/9j/"  # how such a file begins in base64
 LINES = ("point", "points", "line", "linestrip")
 SHAPES = "polygon, rectangle, circle, rotation, oriented_rectangle, mask"
 
@@ -90,11 +95,23 @@ def find_photo(folder: DataFolder, source: str, document: dict) -> str:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"imagePath is {reprlib.repr(name)}, wanted the name of a photo")
         return folder.find(name, posixpath.dirname(source))
-    except DataError:
+    except DataError as error:
         namesakes = folder.find_stem(source)
         if len(namesakes) == 1:
             return namesakes[0]
-        raise
+        copy = document.get("imageData")
+        if namesakes or not copy or not isinstance(copy, str):
+            raise
+        command = spell_taking_out(folder.path(source), ".jpg" if copy.startswith(JPEG) else ".png")
+        raise DataError(f"{error}; or take out the one that this file contains ({command})") from None
+
+
+def spell_taking_out(path: Path, suffix: str) -> str:
+    """The command that writes the photo in a file's ``imageData`` to one called like it; JSON quotes as Python does."""
+    photo, document = (json.dumps(str(one), ensure_ascii=False) for one in (path.with_suffix(suffix), path))
+    decoded = f'base64.b64decode(json.load(open({document}, "rb"))["imageData"])'
+    code = f'import base64, json; open({photo}, "wb").write({decoded})'
+    return quote_arguments([Path(sys.executable).name, "-c", code])
 
 
 def stated_size(document: dict) -> tuple[int, int] | None:
