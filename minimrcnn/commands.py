@@ -51,6 +51,7 @@ from minimrcnn.recipes import (
     make_recipe,
     make_small,
 )
+from minimrcnn.spelling import printable
 from minimrcnn.training.checkpoint import initialize, list_differences, read_checkpoint
 from minimrcnn.training.compile_ahead import PREDICTING, compile_ahead
 from minimrcnn.training.lock import lock_folder
@@ -295,7 +296,7 @@ def explain(options) -> None:
     page = make_page(tell(found, source.name)).encode(errors="backslashreplace")  # not every file name is text
     with atomic_file(output) as file:
         file.write(page)
-    print(f"{source}: {len(found.detections)} found -> {output} ({len(page) / 1e6:.1f} MB)")
+    print(printable(f"{source}: {len(found.detections)} found -> {output} ({len(page) / 1e6:.1f} MB)"))
 
 
 def convert(options) -> None:

@@ -567,6 +567,12 @@ def test_file_names_that_are_no_text(run, data, tmp_path, capsys):
     assert "caf\\udce9.png" in capsys.readouterr().out
     run_command("explain", picture, "--model", run / "model.npz", "-o", tmp_path / "page.html")
     assert b"caf\\udce9.png" in (tmp_path / "page.html").read_bytes()
+    picture = shutil.copy(data / "images" / "000001.png", tmp_path / "a\n\x1b[31m.png")
+    capsys.readouterr()
+    for arguments in (("predict", picture, "-o", tmp_path / "red"), ("explain", picture, "-o", tmp_path / "red.html")):
+        run_command(*arguments, "--model", run / "model.npz")
+        shown = "".join(capsys.readouterr())
+        assert "a\\n\\x1b[31m.png: " in shown and "\x1b[31m" not in shown
 
 
 def test_detections_carry_the_data_sets_own_category_ids(run, data, tmp_path):
