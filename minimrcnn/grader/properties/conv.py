@@ -83,5 +83,5 @@ def conv2d_reference(conv2d, draw):
     images, channels, out = whole(draw, 1, 2), whole(draw, 1, 2), whole(draw, 1, 2)
     x = cells(draw, images, whole(draw, 3, 4), whole(draw, 3, 4), channels)
     weight = cells(draw, whole(draw, 1, 3), whole(draw, 1, 3), channels, out, low=-2, high=2) / 2
-    rest = pick(draw, None, np.arange(out) + 1.0), whole(draw, 1, 2), whole(draw, 0, 1)
+    rest = pick(draw, None, np.arange(out) + 1.0), whole(draw, 1, 3), whole(draw, 0, 2)
     agree(conv2d(x, weight, *rest), reference.conv2d(x, weight, *rest))
