@@ -8,8 +8,9 @@ import pytest
 
 from minimrcnn import Config, MaskRCNN, functional, models, trace
 from minimrcnn.archive import write_archive
+from minimrcnn.models import published
 from minimrcnn.models.pyramid import Pyramid
-from minimrcnn.models.resnet import ResNet
+from minimrcnn.models.resnet import ResNet, make_stage
 from minimrcnn.models.vgg import VGG
 from minimrcnn.nn import BatchNorm2d, ConvNorm, make_norm
 from minimrcnn.tensor import Tensor
@@ -83,6 +84,21 @@ def test_published_names_are_listed():
     assert models.maskrcnn_resnet50_c4.__doc__ and models.PUBLISHED == tuple(models.__all__)
 
 
+def test_the_settings_of_the_papers(monkeypatch):
+    monkeypatch.setattr(published, "MaskRCNN", lambda seed, **fields: Config(**fields))
+    mask, faster = models.maskrcnn_resnet50_c4(), models.fasterrcnn_resnet50_c4()
+    for config in (mask, faster):
+        assert (config.rpn_pre_nms_top_n_train, config.rpn_pre_nms_top_n_test) == (12000, 6000)
+        assert (config.rpn_post_nms_top_n_train, config.rpn_post_nms_top_n_test) == (2000, 300)
+        assert (config.box_batch_size_per_image, config.box_pool_size, config.mask_pool_size) == (64, 14, 14)
+    assert (mask.roi_operation, mask.anchor_sizes) == ("align", (32, 64, 128, 256, 512))
+    assert (faster.roi_operation, faster.anchor_sizes, faster.mask_head) == ("pool", (64, 128, 256, 512), None)
+    for name in ("resnet50", "resnet101", "resnext101", "vgg16"):
+        make = getattr(models, f"maskrcnn_{name}_fpn")
+        assert make().backbone == {"resnext101": "resnext101_32x8d"}.get(name, name)
+        assert make(backbone="resnet34").backbone == "resnet34"  # what is given wins
+
+
 @pytest.mark.parametrize("fields", KINDS, ids=str)
 def test_every_kind_learns_predicts_and_comes_back(fields, tmp_path):
     model = MaskRCNN(**{**SMALL, **TINY, "mask_head_channels": (8,), **fields}, seed=2)
@@ -148,6 +164,29 @@ def test_nothing_is_computed_below_frozen_stages():
     maps = vgg.backbone(Tensor(np.zeros((1, 32, 32, 3), np.float32)))
     assert [level.requires_grad for level in maps] == [False, True, True, True]
     assert [level.shape for level in maps] == [(1, 8, 8, 256), (1, 4, 4, 512), (1, 2, 2, 512), (1, 1, 1, 512)]
+
+
+def test_a_basic_block_strides_first_and_cuts_off_inside_and_after_the_sum():
+    """He et al. 2016, figure 5, left, as torchvision's, whose weights fit either way."""
+    rng = np.random.default_rng(0)
+    block = make_stage("resnet18", 1, norm=make_norm("frozen_batch", 32, 0.0), generator=rng).layers[0]
+    x = Tensor(rng.standard_normal((1, 6, 6, 64), np.float32))
+    first, second, shortcut = (part.conv.weight for part in (block.conv1, block.conv2, block.shortcut))
+    inside = functional.conv2d(x, first, stride=2, padding=1, relu=True)
+    wanted = functional.conv2d(inside, second, padding=1).data + functional.conv2d(x, shortcut, stride=2).data
+    assert relative_error(block(x).data, np.maximum(wanted, 0)) < 1e-5
+
+
+def test_vgg_is_convolutions_with_relu_and_a_pooling_after_each_stage():
+    vgg, maps = VGG(generator=np.random.default_rng(0)), []
+    x = pixels = Tensor(np.random.default_rng(1).standard_normal((1, 32, 32, 3), np.float32))
+    for stage in vgg.stages:
+        for conv in stage.layers:
+            x = functional.conv2d(x, conv.weight, conv.bias, padding=1, relu=True)
+        maps.append(x)
+        x = functional.max_pool2d(x, 2, 2)
+    for got, wanted in zip(vgg(pixels), [*maps[2:], x], strict=True):
+        np.testing.assert_array_equal(got.data, wanted.data)
 
 
 def test_p6_of_the_paper_and_of_the_article():
@@ -285,6 +324,12 @@ def test_given_proposals_make_it_a_fast_rcnn():
         np.testing.assert_array_equal(found.masks, got.masks)
     nowhere = model.predict(pictures, proposals=[[], np.zeros((0, 4))])
     assert [len(found) for found in nowhere] == [0, 0]
+
+
+def test_given_proposals_may_have_no_area():
+    """Other programs have such; only a box that is turned around is refused."""
+    (found,) = MaskRCNN(**SMALL).predict([draw_picture()], proposals=[[[5, 5, 5, 9], [7, 7, 7, 7]]])
+    assert np.isfinite(found.scores).all()
 
 
 def test_given_proposals_are_in_the_pictures_own_pixels():
