@@ -9,6 +9,7 @@ from PIL import Image
 
 from minimrcnn import Config, DataError, MaskRCNN, Target, no_grad, trace
 from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.models import mask_rcnn
 from minimrcnn.models.box_head import sample_rois
 from minimrcnn.models.mask_rcnn import STRIDES
 from minimrcnn.models.prepare import prepare, resized
@@ -447,3 +448,101 @@ def test_an_object_that_no_anchor_touches_makes_none_positive():
 def test_a_least_score_of_0_is_one():
     model = MaskRCNN(**{**SMALL, "box_score_thresh": 1.0}).eval()
     assert [len(model.predict([draw_picture()], score)[0]) > 0 for score in (0, None)] == [True, False]
+
+
+def test_crops_are_cut_as_the_config_says(monkeypatch):
+    asked = []
+    said = {"roi_operation": "pool", "roi_sampling_ratio": 3, "roi_aligned": True}
+    said |= {"roi_mode": "max", "roi_deterministic": False}
+    monkeypatch.setattr(mask_rcnn, "pool_rois", lambda *arguments: asked.append(arguments))
+    MaskRCNN(**SMALL, **said).crop(list(range(5)), [np.zeros((1, 4))], 7)
+    levels, _, size, strides, *rest = asked[0]
+    assert (levels, size, strides, rest) == ([0, 1, 2, 3], 7, (4, 8, 16, 32), list(said.values()))
+
+
+def test_first_weights():
+    """Ren et al. 2015, section 3.1.3: 0.01 in the RPN; Girshick 2015, section 2.3: 0.01 for classes, 0.001 for boxes.
+
+    Group norm, which a model may have throughout, is in the pyramid and in the heads then, with weights for ReLU.
+    """
+    sizes = {**SMALL, "pyramid_channels": 64, "box_head_channels": 64}
+    group, frozen = MaskRCNN(**sizes), MaskRCNN(**{**sizes, "norm": "frozen_batch"})
+    rpn, box = group.rpn, group.box_head
+    for layer in (rpn.convs[0], rpn.logits, rpn.deltas, box.class_logits):
+        assert layer.weight.data.std() == pytest.approx(0.01, rel=0.3)
+    assert box.box_deltas.weight.data.std() == pytest.approx(0.001, rel=0.3)
+    assert group.pyramid.lateral[3].conv.weight.data.std() == pytest.approx((2 / 64) ** 0.5, rel=0.1)
+    assert frozen.pyramid.lateral[3].weight.data.std() == pytest.approx((1 / 512) ** 0.5, rel=0.1)
+    normed = [[name.split(".")[0] for name in model.arrays() if ".norm." in name] for model in (group, frozen)]
+    assert set(normed[0]) == {"backbone", "pyramid", "mask_head"} and set(normed[1]) == {"backbone"}
+
+
+@pytest.mark.parametrize(
+    "head, side, fields",
+    [
+        ("box_head", 7, {"box_head_convs": (8,), "box_head_fcs": 0}),
+        ("box_head", 7, {"box_head_fcs": 1}),
+        ("mask_head", 14, {"mask_head": "mlp", "mask_mlp_channels": (8,)}),
+    ],
+)
+def test_between_the_layers_of_a_head_is_a_relu(head, side, fields):
+    """Without one, minus the crops would give minus the answer."""
+    crops = np.random.default_rng(0).standard_normal((2, side, side, 16), np.float32)
+    part = getattr(MaskRCNN(**SMALL, **fields), head)
+    answers = [part(Tensor(sign * crops)) for sign in (1, -1)]
+    logits = [(answer[0] if head == "box_head" else answer).data for answer in answers]
+    assert np.abs(logits[0] + logits[1]).max() > 0.01 * np.abs(logits[0]).max() > 0
+
+
+def test_masks_of_a_softmax_are_shares_of_all_classes():
+    logits = np.random.default_rng(0).standard_normal((2, 3, 3, 3), np.float32)
+    masks = MaskRCNN(**SMALL, mask_loss="softmax").mask_head.choose(Tensor(logits), np.array([1, 2]))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=3, keepdims=True)
+    np.testing.assert_allclose(masks, [shares[0, :, :, 1], shares[1, :, :, 2]], rtol=1e-5)
+
+
+def test_what_can_be_detected():
+    """What scores above the least score, not at it, and is a hundredth of a pixel wide and high."""
+    head, still = MaskRCNN(**SMALL).box_head, np.zeros((3, 3, 4), np.float32)
+    proposals = np.float32([[8, 8, 24, 24], [8, 8, 8.0625, 24], [8, 8, 8.0078125, 24]])
+    scores = np.float32([[0.25, 0.5, 0.25]] * 3)
+    _, _, labels, rows = head.find_candidates(scores, still, proposals, (64, 64), 0.25)
+    assert labels.tolist() == [1, 1] and rows.tolist() == [0, 1]
+
+
+def test_objects_of_two_classes_may_be_at_one_place():
+    logits, deltas = np.float32([[0, 5, 0], [0, 0, 5]]), np.zeros((2, 3, 4), np.float32)
+    proposals = [np.float32([[8, 8, 24, 24]] * 2)]
+    (found,) = MaskRCNN(**SMALL).box_head.detect(Tensor(logits), Tensor(deltas), proposals, [(64, 64)], 0.5)
+    assert sorted(found.labels.tolist()) == [1, 2]
+
+
+def test_between_the_thresholds_a_roi_is_neither_object_nor_background():
+    config = Config(**SMALL, box_bg_iou_thresh=0.3, box_fg_iou_thresh=0.5)
+    target = Target(np.float32([[0, 0, 10, 10]]), np.array([1]), np.zeros((1, 64, 64), np.uint8))
+    proposals = np.float32([[0, 0, 10, 4], [40, 40, 50, 50]])  # the first has an IoU of 0.4
+    samples = sample_rois(proposals, target, config, np.random.default_rng(0))
+    assert samples.boxes.tolist() == [[0, 0, 10, 10], [40, 40, 50, 50]] and samples.labels.tolist() == [1, 0]
+
+
+def test_the_rpn_draws_as_many_anchors_as_are_meant_for_it():
+    """Not as many as there are RoIs for the heads."""
+    rpn = {"rpn_batch_size_per_image": 8, "rpn_positive_fraction": 0.25}
+    heads = {"box_batch_size_per_image": 4, "box_positive_fraction": 0.75}
+    model = MaskRCNN(**{**SMALL, **rpn, **heads})
+    target = Target(np.float32([[0, 0, 16, 16]]), np.array([1]), np.zeros((1, 64, 64), np.uint8))
+    anchors = [np.float32([[0, 0, 16, 16]] * 10 + [[40, 40, 56, 56]] * 10)]
+    logits = Tensor(np.zeros((1, 1, 1, 20), np.float32), requires_grad=True)
+    deltas = [Tensor(np.zeros((1, 1, 1, 80), np.float32))]
+    losses = model.rpn.losses([logits], deltas, anchors, [target], np.random.default_rng(0))
+    losses["loss_objectness"].backward()
+    assert ((logits.grad < 0).sum(), (logits.grad > 0).sum()) == (2, 6)
+
+
+def test_training_and_inference_have_their_own_numbers_of_proposals():
+    numbers = {"rpn_post_nms_top_n_train": 7, "rpn_post_nms_top_n_test": 5, "rpn_nms_thresh": 1.0}
+    rpn, generator = MaskRCNN(**{**SMALL, **numbers}).rpn, np.random.default_rng(0)
+    levels = [Tensor(generator.standard_normal((1, side, side, 16), np.float32)) for side in (16, 8, 4, 2, 1)]
+    logits, deltas = rpn(levels)
+    anchors = rpn.anchors(logits, (64, 64))
+    assert [len(rpn.train(mode).propose(logits, deltas, anchors, [(64, 64)])[0]) for mode in (True, False)] == [7, 5]
