@@ -138,6 +138,9 @@ def test_what_an_older_version_did_not_know_has_its_default(saved):
 def test_the_photos_of_an_older_checkpoint_are_not_known(saved):
     rewrite(saved[0], lambda arrays, header: header.pop("photos"))
     assert restore(saved[0], *fresh(), OPTIONS, {"training": ["a.jpg"]}) == 3
+    for no_names in (7, {"training": 7}, {"training": [7]}):
+        rewrite(saved[0], lambda arrays, header, photos=no_names: header.update(photos=photos))
+        assert restore(saved[0], *fresh(), OPTIONS, {"training": ["a.jpg"]}) == 3
 
 
 def test_a_finished_run_is_a_note_and_the_model_beside_it(saved):

@@ -63,3 +63,6 @@ def test_what_the_runs_of_the_readme_were_trained_with():
         0.01,
     )
     assert (options.optimizer, options.schedule, options.norm_weight_decay) == ("adamw", "cosine", None)
+    assert (options.flip_horizontal, options.flip_vertical, options.rotate, options.color) == (0.5, 0.5, False, True)
+    assert (options.momentum, options.milestones, options.gamma) == (0.9, (2 / 3, 8 / 9), 0.1)  # as published
+    assert options.checkpoint_seconds == 60  # what a power cut takes

@@ -263,6 +263,35 @@ def test_without_resume_a_run_starts_over(tmp_path):
     assert read_archive(tmp_path / "checkpoint.npz")[1]["step"] == 2
 
 
+def test_a_run_that_starts_over_forgets_the_one_before(tmp_path):
+    """Stopped before its first checkpoint, it must not be resumed with the other's."""
+    train(TinyModel(), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    for name in ("best.npz", "validation.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(Stop):
+        train(stop_after(TinyModel(), 0), TinyData(), TrainOptions(**OPTIONS), tmp_path, progress=False)
+    assert sorted(os.listdir(tmp_path)) == ["log.jsonl", "losses.png", "model.npz"]
+    assert read_log(tmp_path) == []
+
+
+def test_checkpoints_are_so_many_seconds_apart(tmp_path, monkeypatch):
+    """By a clock that goes on by a second a step."""
+    clock = types.SimpleNamespace(monotonic=lambda: len(read_log(tmp_path)), perf_counter=time.perf_counter)
+    monkeypatch.setattr(trainer, "time", clock)
+    with mock.patch.object(trainer, "save_checkpoint", side_effect=trainer.save_checkpoint) as save:
+        options = TrainOptions(**OPTIONS, checkpoint_seconds=4.5)
+        train(TinyModel(), TinyData(), options, tmp_path, progress=False)
+    assert [call.args[4] for call in save.call_args_list] == [5, 10, 12, 12]
+
+
+def test_a_model_is_brought_into_training(tmp_path):
+    """One that was loaded is ready to predict."""
+    model = TinyModel()
+    model.train = mock.Mock()
+    train(model, TinyData(), TrainOptions(**{**OPTIONS, "steps": 1}), tmp_path, progress=False)
+    model.train.assert_called_once_with()
+
+
 def test_nan_loss_names_step_picture_and_loss_and_keeps_the_checkpoint(tmp_path):
     options = TrainOptions(**OPTIONS, checkpoint_seconds=0.0)
     model = TinyModel()
@@ -350,6 +379,15 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
     assert (tmp_path / "halted" / "model.npz").read_bytes() == (tmp_path / "straight" / "model.npz").read_bytes()
 
 
+def test_sigterm_waits_for_the_step_as_ctrl_c_does(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with trainer.deferred_interrupts() as interrupted:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted.is_set() and signal.getsignal(signal.SIGTERM) is before  # which acts at once
+    assert "finishing this step" in capsys.readouterr().err
+
+
 def test_ctrl_c_again_stops_at_once(tmp_path):
     model = TinyModel()
     losses, calls = model.losses, iter(range(100))
@@ -433,6 +471,10 @@ def test_progress_bar_shows_losses(tmp_path, capfd):
     assert "kernels are ready" in shown and "12/12" in shown and "loss " in shown and "a 0." in shown
 
 
-def test_what_the_bar_shows_begins_with_the_first_loss(tmp_path, capfd):
-    train(TinyModel(), TinyData(), TrainOptions(**{**OPTIONS, "steps": 1}), tmp_path, progress=True)
-    assert f"a {read_log(tmp_path)[0]['loss_a']:.3f}" in capfd.readouterr().err
+@pytest.mark.parametrize("steps", [1, 12])
+def test_what_the_bar_shows_begins_with_the_first_loss_and_moves_slowly(tmp_path, capfd, steps):
+    train(TinyModel(), TinyData(), TrainOptions(**{**OPTIONS, "steps": steps}), tmp_path, progress=True)
+    first, *others = [record["loss_a"] for record in read_log(tmp_path)]
+    for value in others:
+        first += 0.05 * (value - first)
+    assert f"a {first:.3f}" in capfd.readouterr().err.splitlines()[-1]

@@ -133,6 +133,7 @@ def test_the_page_refreshes_itself_until_the_run_is_over(tmp_path, monkeypatch):
         assert '<meta http-equiv="refresh" content="10">' in text and "minimrcnn train --resume" in text
         assert "Things &amp; &lt;more&gt;" in text and 'name="viewport"' in text and "color-scheme: light dark" in text
     assert during[0].count("<img") == 4 and during[1].count("<img") == 8  # nothing is found before the first step
+    assert ["average precision from step 4 on" in text for text in during] == [True, True, False, False]
     assert " left, at " in during[1] and "found after step 9" in during[3]
     assert during[0].count("<svg") == 0 and during[3].count("<svg") == 2  # losses, and AP after step 4
     assert "refresh" not in last and "All 12 steps are done" in last and "--resume" not in last
@@ -349,6 +350,50 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "write_run_page", held)
     watch.after_step(1, {"loss_a": 1.0}, threading.Event())
     assert watch.shown[0].step == 1 and watch.seconds_watching > 0
+
+
+def test_a_page_that_is_old_is_written_between_two_looks(tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(watching, "PAGE_SECONDS", -1.0)
+    monkeypatch.setattr(watching, "write_run_page", lambda folder, title, progress, *_: pages.append(progress.step))
+    run(tmp_path, every=100, evaluate_every=0, finish=False)
+    assert pages == [0, *range(12)]  # announced, begun, and after every step but the last
+
+
+def test_a_run_that_goes_on_does_not_empty_the_page(tmp_path, monkeypatch):
+    with pytest.raises(Stop):
+        run(tmp_path, stop_after(TinyModel(), 5))
+    monkeypatch.setattr(Watch, "announce", lambda watch, steps: pytest.fail("the page of before is gone"))
+    run(tmp_path, resume=True)
+
+
+def test_the_page_in_the_end_says_what_looking_and_evaluating_took_beside_the_steps(tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(watching, "write_run_page", lambda folder, title, progress, *_: pages.append(progress))
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: 300.0, perf_counter=time.perf_counter))
+    watch = Watch(TinyModel(), TinyData(2), tmp_path, "a run", every=1, evaluate_every=1, progress=False)
+    watch.started, watch.seconds_watching, watch.seconds_evaluating = 100.0, 20.0, 50.0
+
+    def evaluate(stop):  # the last one is not beside the steps
+        watch.seconds_evaluating += 1000
+        return {"step": 0, "box_ap": 0.5, "seconds": 1000.0}
+
+    watch.evaluate = evaluate
+    figures = watch.finish()
+    assert (pages[0].watching, pages[0].evaluating) == (0.1, 0.25)
+    assert (figures["seconds_watching"], figures["seconds_evaluating"]) == (20.0, 50.0)
+
+
+def test_a_large_picture_is_shown_small(tmp_path):
+    class Tall(TinyData):
+        def __getitem__(self, index):
+            empty = Target(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 1280, 640), np.uint8))
+            return np.zeros((1280, 640, 3), np.uint8), empty
+
+    watch = Watch(TinyModel(), Tall(1), tmp_path, "a run", every=1, evaluate_every=0, progress=False)
+    watch.step = 1
+    watch.look(1)
+    assert [Image.open(path).size for path in (tmp_path / "watch").iterdir()] == [(320, 640)] * 2
 
 
 def test_a_score_of_nothing_to_find_is_a_dash():
