@@ -20,6 +20,7 @@ from PIL import Image
 import minimrcnn
 from minimrcnn import cli, commands, data_commands, predicting
 from minimrcnn.cli import main, make_parser
+from minimrcnn.config import Config
 from minimrcnn.data.coco_names import COCO_NAMES
 from minimrcnn.data.pictures import read_picture
 from minimrcnn.data.shapes import Shapes
@@ -542,6 +543,28 @@ def test_what_was_found_earlier_is_not_forgotten(run, data, tmp_path, capsys):
     assert found == {"000002.png"} and (tmp_path / "found" / "000001.png").exists()
 
 
+def test_labels_stand_for_names_and_the_most_detections_are_told(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predicting, "compile_ahead", lambda *_, **__: None)
+    model = SimpleNamespace(config=Config(num_classes=3, box_detections_per_img=2))
+    for count, words in ((1, ": 1 2 -> "), (2, ": 2 2, the most this model gives -> ")):
+        found = Detections(np.float32([[0, 0, 9, 9]] * count), np.full(count, 2), np.ones(count, np.float32))
+        model.predict = lambda pictures, score_thresh, found=found: [found]
+        assert predicting.predict_files(model, [str(data / "images" / "000001.png")], tmp_path, 0.5) == 0
+        assert words in capsys.readouterr().out
+    rows = json.loads((tmp_path / "detections.json").read_text())
+    assert [(row["category_id"], row["category_name"]) for row in rows] == [(2, "2")] * 2
+
+
+def test_a_result_is_not_written_over_a_copy_to_correct(data, tmp_path, monkeypatch):
+    """A picture in a folder of the name that the copies' folder has."""
+    monkeypatch.setattr(predicting, "compile_ahead", lambda *_, **__: pytest.fail("worked first"))
+    for folder in ("photos", "photos/labelme"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(data / "images" / "000001.png", tmp_path / folder / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: is the result of one picture and the copy of another"):
+        predicting.predict_files(None, [str(tmp_path / "photos")], tmp_path / "found", 0.5, labelme=True)
+
+
 def test_dark_photos_are_told(run, data, tmp_path, capsys):
     Image.fromarray(np.linspace(0, 4095, 4096).astype(np.uint16).reshape(64, 64)).save(tmp_path / "dark.png")
     pictures = data / "images" / "000001.png", tmp_path / "dark.png"
@@ -736,6 +759,12 @@ def test_a_model_answers_in_the_terms_of_the_data():
     (seen,) = InTermsOf(model, dataset).predict([None])
     assert seen.labels.tolist() == [2, 1] and np.array_equal(seen.boxes, boxes[[0, 2]])
     assert seen.scores.tolist() == found.scores[[0, 2]].tolist() and seen.masks.tolist() == masks[[0, 2]].tolist()
+
+
+def test_a_model_without_names_has_to_have_as_many_classes(data, tmp_path, capsys):
+    save(tmp_path / "two.npz", state_of(MaskRCNN(**TINY, num_classes=3)))
+    message = fail(capsys, "evaluate", "--weights", tmp_path / "two.npz", "--data", data)
+    assert message.endswith(f"{data}: it has 3 classes, {tmp_path / 'two.npz'} knows 2; wanted as many")
 
 
 def test_model_and_weights_mixed_up_name_each_other(weights, run, tmp_path, capsys):

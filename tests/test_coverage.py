@@ -83,6 +83,7 @@ def test_nuclei_under_the_usual_anchors_are_noticed():
         "30 of 30 objects (100%) have a best IoU below 0.5 with them"
     )
     assert not covers_badly(np.zeros(0))
+    assert [covers_badly(np.array(ious)) for ious in ([0.5], [0.4, 0.5, 0.5], [0.4, 0.4, 0.5])] == [False, False, True]
 
 
 def test_large_photos_stay_large_enough_for_their_objects():
@@ -133,6 +134,10 @@ def test_what_was_chosen_is_explained():
     lines = explain_fit(options(), tiny, fit_small(options(), tiny))
     assert "resized to a shorter side of 960 pixels, as most have more than 720" in lines[0]
     assert "train at a larger --size, or cut the pictures into tiles" in lines[2]
+    chosen = options(size=96)
+    assert explain_fit(chosen, dataset(NUCLEI), fit_small(chosen, dataset(NUCLEI)))[0].startswith(
+        "pictures are resized to a shorter side of 96 pixels; half of the objects"
+    )
     empty = dataset(annotate(9, 9, []))
     assert len(explain_fit(options(), empty, fit_small(options(), empty))) == 1
 
@@ -143,6 +148,7 @@ def test_crops_that_cut_most_objects_are_noticed():
     own_size, recipe = Config(min_size=None), TrainOptions(crop=256)
     assert judge_crops(few, recipe, own_size) == judge_crops(many, TrainOptions(), own_size) == []
     assert judge_crops(dataset(annotate(256, 200, [(5, 5, 30, 240)])), recipe, own_size) == []
+    assert judge_crops(dataset(annotate(400, 200, [(5, 5, 30, 240)])), recipe, own_size)  # one side is cut
     (line,) = judge_crops(many, recipe, own_size)
     assert "4 of 20 objects are longer than half of the crops of 256 pixels" in line and line.endswith("--crop 512")
     (line,) = judge_crops(dataset(annotate(400, 500, [(5, 5, 9, 9), (9, 9, 9, 129)])), recipe, own_size)
@@ -247,6 +253,18 @@ def test_what_of_a_published_architecture_is_trained(monkeypatch):
     chosen = options()
     chosen.trainable_backbone_layers = 0
     assert make_small(chosen, dataset(NUCLEI)).trainable_backbone_layers == 0
+
+
+def test_what_is_fitted_beside_size_and_anchors(monkeypatch):
+    """Twice as many detections as a picture has objects, of the backbone that is asked for."""
+    make = lambda seed, **fields: SimpleNamespace(config=Config(**fields))  # noqa: E731
+    monkeypatch.setattr(recipes.models, "maskrcnn_resnet50_fpn", make, raising=False)
+    crowded, chosen = dataset(annotate(256, 256, [(5, 5, 90, 90)] * 59)), options()  # and a crowd
+    chosen.backbone = "resnet34"
+    config = fit_small(chosen, crowded)
+    assert (config.backbone, config.box_detections_per_img) == ("resnet34", 120)
+    published = options(architecture="maskrcnn_resnet50_fpn")
+    assert make_published(published, crowded).config.box_detections_per_img == 120
 
 
 def recipe(min_size=None, **fields):

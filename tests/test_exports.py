@@ -108,6 +108,9 @@ def test_labelme_file(tmp_path):
     ):
         found().to_labelme(tmp_path / "other.json", tmp_path / "turned.jpg")
     assert not (tmp_path / "other.json").exists()
+    found().to_labelme(tmp_path / "gone.json", tmp_path / "gone.jpg")  # the masks tell how large it was
+    document = json.loads((tmp_path / "gone.json").read_text())
+    assert (document["imageWidth"], document["imageHeight"], document["imagePath"]) == (80, 60, "gone.jpg")
 
 
 def read_masks(path, size):

@@ -9,7 +9,7 @@ import pytest
 from minimrcnn import Config, MaskRCNN
 from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
-from minimrcnn.loading import is_torchvisions, load_model
+from minimrcnn.loading import assume_config, is_torchvisions, load_model
 from minimrcnn.models import published
 from minimrcnn.recipes import list_parts
 from minimrcnn.training.checkpoint import initialize, restore, save_checkpoint
@@ -354,6 +354,12 @@ def test_other_classes_start_afresh(fpn, tmp_path):
         initialize(make_model(backbone="resnet34"), tmp_path / "weights.safetensors")
     parts = list_parts(initialize(make_model(seed=1, **V2), tmp_path / "weights.safetensors"), before)
     assert "box_head" in parts and "backbone" not in parts
+
+
+def test_a_model_on_c4_is_taken_to_be_as_published():
+    """Which names and shapes do not tell: how many proposals, of how large crops."""
+    config = assume_config(state_of(make_model(**C4)))
+    assert (config.rpn_pre_nms_top_n_test, config.rpn_post_nms_top_n_test, config.mask_pool_size) == (6000, 300, 14)
 
 
 @pytest.mark.parametrize("fields", [{"backbone": "resnet18"}, {"backbone": "resnet34", "norm": "group"}])
