@@ -91,6 +91,7 @@ def test_the_settings_of_the_papers(monkeypatch):
         assert (config.rpn_pre_nms_top_n_train, config.rpn_pre_nms_top_n_test) == (12000, 6000)
         assert (config.rpn_post_nms_top_n_train, config.rpn_post_nms_top_n_test) == (2000, 300)
         assert (config.box_batch_size_per_image, config.box_pool_size, config.mask_pool_size) == (64, 14, 14)
+        assert config.mask_upsample_channels == 256
     assert (mask.roi_operation, mask.anchor_sizes) == ("align", (32, 64, 128, 256, 512))
     assert (faster.roi_operation, faster.anchor_sizes, faster.mask_head) == ("pool", (64, 128, 256, 512), None)
     for name in ("resnet50", "resnet101", "resnext101", "vgg16"):
@@ -337,6 +338,9 @@ def test_given_proposals_are_in_the_pictures_own_pixels():
     with trace() as stages:
         model.predict([draw_picture(32, 48)], proposals=[[[4, 8, 20, 16], [-5, 0, 90, 32]]])
     np.testing.assert_array_equal(stages["proposals"][0], [[8, 16, 40, 32], [0, 0, 96, 64]])
+    with trace() as stages:
+        model.predict([draw_picture(33, 100)], proposals=[[[50, 0, 75, 33]]])
+    np.testing.assert_allclose(stages["proposals"][0], [[64, 0, 96, 42]])  # each side by its own factor
 
 
 @pytest.mark.parametrize(

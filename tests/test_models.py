@@ -14,6 +14,7 @@ from minimrcnn.models.box_head import sample_rois
 from minimrcnn.models.mask_rcnn import STRIDES
 from minimrcnn.models.prepare import prepare, resized
 from minimrcnn.models.rpn import top
+from minimrcnn.structures import RoISamples
 from minimrcnn.tensor import Tensor
 
 SMALL = {
@@ -494,11 +495,36 @@ def test_between_the_layers_of_a_head_is_a_relu(head, side, fields):
     assert np.abs(logits[0] + logits[1]).max() > 0.01 * np.abs(logits[0]).max() > 0
 
 
+def test_without_layers_the_box_head_sees_the_mean_of_a_crop():
+    head = MaskRCNN(**SMALL, box_head_fcs=0).box_head
+    crops = np.random.default_rng(0).standard_normal((2, 7, 7, 16), np.float32)
+    wanted = crops.mean(axis=(1, 2)) @ head.class_logits.weight.data
+    np.testing.assert_allclose(head(Tensor(crops))[0].data, wanted, rtol=1e-3, atol=1e-6)
+
+
 def test_masks_of_a_softmax_are_shares_of_all_classes():
     logits = np.random.default_rng(0).standard_normal((2, 3, 3, 3), np.float32)
     masks = MaskRCNN(**SMALL, mask_loss="softmax").mask_head.choose(Tensor(logits), np.array([1, 2]))
     shares = np.exp(logits) / np.exp(logits).sum(axis=3, keepdims=True)
     np.testing.assert_allclose(masks, [shares[0, :, :, 1], shares[1, :, :, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind, answers", [("sigmoid", 2), ("agnostic", 2), ("softmax", 3)])
+def test_the_mask_head_has_the_loss_that_the_config_names(kind, answers):
+    """Of logits of 0, the logarithm of how many answers compete."""
+    head = MaskRCNN(**SMALL, mask_loss=kind).mask_head
+    samples = RoISamples(np.float32([[14, 12, 24, 22]]), np.array([1]), np.array([0]))
+    logits = Tensor(np.zeros((1, 4, 4, head.masks), np.float32))
+    loss = head.losses(logits, [samples], [draw_target()])["loss_mask"]
+    assert loss.item() == pytest.approx(np.log(answers))
+
+
+def test_the_truth_is_resized_with_its_picture(monkeypatch):
+    model, seen = MaskRCNN(**{**SMALL, "min_size": 128, "max_size": 128}), []
+    losses = model.rpn.losses
+    monkeypatch.setattr(model.rpn, "losses", lambda *given: seen.extend(given[3]) or losses(*given))
+    model.losses([draw_picture()], [draw_target()])
+    assert np.array_equal(seen[0].boxes, 2 * draw_target().boxes) and seen[0].masks.shape == (2, 128, 128)
 
 
 def test_what_can_be_detected():

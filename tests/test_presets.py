@@ -36,7 +36,16 @@ def test_input_size(height, width, sides, size):
 def test_long_pictures_are_reduced_further():
     assert object_sizes(data(100, 1000, [50]), 480) == pytest.approx([50 * 0.8])  # 800 pixels long, not 4800
     assert object_sizes(data(100, 1000, [50])) == [50]
-    assert [small_config(("background", "a"), min_size=size).max_size for size in (480, None)] == [800, 1333]
+    sizes = [small_config(("background", "a"), min_size=size).max_size for size in (480, 640, None)]
+    assert sizes == [800, 1067, 1333]
+
+
+def test_the_small_model_is_that_of_the_readme():
+    config = small_config(("background", "a"))
+    assert (config.backbone, config.norm, config.pyramid_channels) == ("resnet18", "group", 64)
+    assert (config.box_head_channels, config.mask_head_channels) == (256, (64, 64, 64, 64))
+    assert (config.rpn_pre_nms_top_n_train, config.rpn_pre_nms_top_n_test) == (1000, 1000)
+    assert (config.rpn_post_nms_top_n_train, config.box_batch_size_per_image) == (1000, 128)
 
 
 @pytest.mark.parametrize("middle, smallest", [(2, 4), (10, 4), (12, 8), (64, 32), (128, 64), (1000, 64), (None, 32)])
