@@ -521,7 +521,8 @@ def test_predict_replaces_nothing_but_its_own(run, data, tmp_path, capsys):
     picture, mine = data / "images" / "000001.png", tmp_path / "000001.png"
     mine.write_bytes(b"another photo of this name")
     arguments = "predict", picture, "--model", run / "model.npz", "-o"
-    assert f"{mine}: is there already, and is not the result of" in fail(capsys, *arguments, tmp_path)
+    for more in ([], ["--labelme"]):
+        assert f"{mine}: is there already, and is not the result of" in fail(capsys, *arguments, tmp_path, *more)
     assert mine.read_bytes() == b"another photo of this name"
     for _ in range(2):  # earlier results are replaced
         run_command(*arguments, tmp_path / "found")
@@ -637,6 +638,13 @@ def test_long_file_names_hold_up_no_picture(run, data, tmp_path, capsys):
     found = [path.suffix for path in (tmp_path / "found").iterdir()]
     assert sorted(found) == ["", ".jpg", ".json", ".png", ".png"]
     assert len(list((tmp_path / "found" / "labelme").iterdir())) == 6
+
+
+@pytest.mark.parametrize("name, form", [("a.PNG", "PNG"), ("a.JPG", "JPEG"), ("a.jpeg", "JPEG")])
+def test_a_result_is_what_its_name_says(tmp_path, name, form):
+    predicting.save_drawn(tmp_path / "sub" / name, np.zeros((8, 8, 3), np.uint8))
+    with Image.open(tmp_path / "sub" / name) as picture:
+        assert picture.format == form
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,14 @@ def test_a_total_is_that_of_the_losses_that_are_there(tmp_path, monkeypatch):
     assert lines["total"] == [3, 4] and lines["a"] == [1, 4]
 
 
+def test_a_loss_of_0_leaves_a_gap(tmp_path, monkeypatch):
+    """A logarithm has no place for it, as the mask loss of no objects."""
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    run_log.plot_log([{"step": step, "loss_a": float(step % 2)} for step in (1, 2, 3)], tmp_path / "a.png")
+    np.testing.assert_array_equal(drawn[0].axes[0].lines[1].get_ydata(), [1, np.nan, 1])
+
+
 def test_losses_are_plotted_without_pyplot(tmp_path):
     sys.modules.pop("matplotlib.pyplot", None)
     rows = [

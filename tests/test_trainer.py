@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -184,6 +185,12 @@ def test_a_lock_that_its_owner_removed_locks_nobody_out(tmp_path):
             pass
 
 
+def test_a_file_system_without_locks_is_written_to(tmp_path):
+    no_locks = mock.patch("minimrcnn.training.lock._lock", side_effect=OSError(errno.ENOLCK, "no locks available"))
+    with no_locks, lock_folder(tmp_path):
+        assert (tmp_path / "train.lock").exists()
+
+
 def test_a_lock_where_no_file_is_the_one_it_was(tmp_path):
     """As on drives that Windows mounts over WebDAV, which number a file anew whenever it is opened."""
     with mock.patch("os.name", "nt"), mock.patch("os.path.samestat", side_effect=[False, False]):
@@ -326,6 +333,12 @@ def test_the_gradient_that_is_not_finite_is_named():
     optimizer, batch = types.SimpleNamespace(parameters=parameters), types.SimpleNamespace(indices=[1])
     with pytest.raises(DataError, match=r"step 4: the gradient of bad is not finite .* for picture 1 \(photo1.png\)"):
         trainer.check_norm(np.inf, optimizer, TinyData(), batch, 3)
+
+
+def test_pictures_are_named_where_the_data_set_knows_their_files():
+    assert trainer.describe_pictures(TinyData(), [1]) == "picture 1 (photo1.png) of the data set"
+    assert trainer.describe_pictures(TinyData(), [3, 0]) == "pictures 3 (photo3.png), 0 (photo0.png) of the data set"
+    assert trainer.describe_pictures([], [3, 0]) == "pictures 3, 0 of the data set"
 
 
 def test_other_options_or_architecture_do_not_resume(tmp_path):

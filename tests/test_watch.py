@@ -324,7 +324,7 @@ def test_a_step_is_scored_once(tmp_path):
     watch.step = 3
     for _ in range(2):
         watch.evaluate(threading.Event())
-    assert [row["step"] for row in watch.scores] == [3]
+    assert [row["step"] for row in watch.scores] == [3] and watch.seconds_evaluating > 0
 
 
 def test_what_is_shown_has_the_score_that_the_page_names(tmp_path):
@@ -350,6 +350,17 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "write_run_page", held)
     watch.after_step(1, {"loss_a": 1.0}, threading.Event())
     assert watch.shown[0].step == 1 and watch.seconds_watching > 0
+
+
+def test_why_a_run_ended_is_said_though_the_page_cannot_say_it(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(watching, "write_run_page", full)
+    watch = Watch(TinyModel(), TinyData(2), tmp_path, "a run", every=1, evaluate_every=0)
+    watch.steps = 5
+    with pytest.raises(DataError, match="the first error"), watch:
+        raise DataError("the first error")
 
 
 def test_a_page_that_is_old_is_written_between_two_looks(tmp_path, monkeypatch):
