@@ -18,7 +18,7 @@ from minimrcnn import models
 from minimrcnn.config import Config
 from minimrcnn.data.rows import learned_from
 from minimrcnn.errors import DataError
-from minimrcnn.models.coverage import best_ious, covers_badly, describe_coverage
+from minimrcnn.models.coverage import FAIR, best_ious, covers_badly, describe_coverage
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import (
     CROP,
@@ -163,7 +163,7 @@ def explain_fit(options, dataset, config: Config, earlier: Earlier | None = None
     lines.append(f"anchors of {list_sizes(config.anchor_sizes)} pixels, {why}; {describe_coverage(ious)}")
     if covers_badly(ious):
         better = best_ious(annotations, dataclasses.replace(config, anchor_sizes=others))
-        few = int((better < 0.5).sum())
+        few = int((better < FAIR).sum())
         if given and better.mean() > ious.mean():
             advice = f"leave out --anchors: with {list_sizes(others)} there are {few}"
         elif "anchor_sizes" in kept and better.mean() > ious.mean():
