@@ -436,8 +436,6 @@ MISTAKES = [
             "x[:, row * stride + i, column * stride + j]", "x[:, row + i, column + j]"),
     Mistake("conv2d", "stride ignored in the size, too", "stride", "kernel_height, kernel_width, _, channels =",
             "stride = 1\n    kernel_height, kernel_width, _, channels ="),
-    Mistake("conv2d", "padding and map divided apart", "textbook", "(height - kernel_height) // stride + 1",
-            "(height - 2 * padding - kernel_height) // stride + 2 * padding // stride + 1"),
     Mistake("conv2d", "whole numbers", "textbook", "    return y", "    return y.astype(int)"),
 ]  # fmt: skip
 

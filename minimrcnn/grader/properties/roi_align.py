@@ -209,9 +209,13 @@ def roi_align_samples(roi_align, draw):
     "from the other end.",
 )  # fmt: skip
 def roi_align_border(roi_align, draw):
-    features, ends = cells(draw, 1, 2, 3, 1), (1, 2)
-    y, x = (pick(draw, quarter(draw, 0, n), quarter(draw, -1, 0), quarter(draw, n, n + 1)) for n in ends)
-    rois = as_rois([x - 0.5, y - 0.5, x + 0.5, y + 0.5])
+    features, ends, boxes = cells(draw, 1, 2, 3, 1), (1, 2), []
+    for _ in range(whole(draw, 1, 4)):
+        y, x = (  # a whole cell outside is not left to chance: it still counts
+            pick(draw, quarter(draw, 0, n), quarter(draw, -1, 0), quarter(draw, n, n + 1), -1, n + 1) for n in ends
+        )
+        boxes.append([x - 0.5, y - 0.5, x + 0.5, y + 0.5])
+    rois = as_rois(*boxes)
     rest = (1, 1), 1.0, 1, False
     agree(roi_align(features, rois, *rest), reference.roi_align(features, rois, *rest))
 

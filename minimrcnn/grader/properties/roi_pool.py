@@ -141,7 +141,8 @@ def roi_pool_smallest(roi_pool, draw):
     "index counts from the other end. The maximum of nothing is 0 here.",
 )  # fmt: skip
 def roi_pool_border(roi_pool, draw):
-    features, rois = cells(draw, 1, 2, 3, 1, low=1), as_rois(whole_box(draw, -4, 6))
+    features = cells(draw, 1, 2, 3, 1, low=1)
+    rois = as_rois(*[whole_box(draw, -4, 6) for _ in range(whole(draw, 1, 3))])
     size = draw_size(draw)
     agree(roi_pool(features, rois, size, 1.0), reference.roi_pool(features, rois, size, 1.0))
 
