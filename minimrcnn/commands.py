@@ -46,6 +46,7 @@ from minimrcnn.recipes import (
     explain_fit,
     find_earlier,
     judge_crops,
+    learns_masks,
     list_parts,
     make_published,
     make_recipe,
@@ -66,6 +67,7 @@ from minimrcnn.weights.recognize import EPS
 UNSEEN = 10**6  # the seed of the pictures that the demo is scored on; another if it was trained on these
 FULL_STEPS = 1000  # of the demo
 DEMO_ROIS = 64  # a picture of at most four shapes has no use for more
+KINDS = (("box", "bbox", "bbox"), ("mask", "segm", "segmentation"))  # of figures: name, kind, what a row needs
 WATCH_EVERY = 100  # steps of the demo between two looks
 
 
@@ -112,7 +114,8 @@ def train(options) -> None:
     begun, folder = check_folder(options), Path(options.output)
     if Path(options.data).is_dir() and not options.resume:
         check_apart(options.data, folder)
-    dataset, *others = open_datasets(options, [options.data, *([options.val] if options.val else [])], alike=True)
+    paths = [options.data, *([options.val] if options.val else [])]
+    dataset, *others = open_datasets(options, paths, alike=True, masks=learns_masks(options.architecture))
     is_going_on = options.resume and (folder / CHECKPOINT).exists()
     known = () if is_going_on else read_seen(options.init)  # to the model that this one begins with
     if options.val:
@@ -239,7 +242,7 @@ def evaluate(options) -> None:
     if given in ({"model", "data"}, {"weights", "data"}):
         model = on_device(load_either(options), options)
         known = model.config.class_names, model.config.category_ids
-        dataset = open_dataset(options, options.data, known if all(known) else None)
+        dataset = open_dataset(options, options.data, known if all(known) else None, bool(model.config.mask_head))
         if names_contain(model.config, dataset):
             model = InTermsOf(model, dataset)
         else:
@@ -253,26 +256,34 @@ def evaluate(options) -> None:
         compile_ahead(PREDICTING, progress=True, device=options.device)
         figures, _ = evaluate_model(model, dataset, options.score)
     elif given == {"annotations", "detections"}:
-        annotations = read_annotations(options.annotations)
+        annotations = read_annotations(options.annotations, masks=False)
         results = load_results(options.detections, annotations)
         if options.json:
             make_place(options.json)
         if options.score is not None:
             results = [row for row in results if row["score"] >= options.score]
-        figures = {}
-        for name, kind, key in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
-            if all(key in row for row in results):
-                scored = evaluate_results(annotations, results, kind)
-                figures |= {f"{name}_{figure.lower()}": value for figure, value in scored.items()}
-        if not figures:
-            raise DataError(
-                f"{options.detections}: some rows lack bbox and others segmentation; wanted one in every row"
-            )
+        figures = score_results(options, annotations, results)
     else:
         raise DataError("evaluate: wanted --model or --weights with --data, or --annotations with --detections")
     print(format_figures(figures))
     if options.json:
         write_json(options.json, figures)
+
+
+def score_results(options, annotations: dict, results: list[dict]) -> dict[str, float]:
+    """The figures of detections in COCO's form: of boxes, masks or both, as all detections have them."""
+    kinds = [kind for kind in KINDS if all(kind[2] in row for row in results)]
+    if not kinds:
+        raise DataError(f"{options.detections}: some rows lack bbox and others segmentation; wanted one in every row")
+    objects = annotations["annotations"]
+    if len(kinds) > 1 and objects and not any("segmentation" in row for row in objects):
+        say(f"{options.annotations}: the objects have no outlines, so boxes alone are scored")
+        kinds = kinds[:1]
+    figures = {}
+    for name, kind, _ in kinds:
+        scored = evaluate_results(annotations, results, kind)
+        figures |= {f"{name}_{figure.lower()}": value for figure, value in scored.items()}
+    return figures
 
 
 def predict(options) -> int:

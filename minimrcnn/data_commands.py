@@ -27,7 +27,7 @@ from minimrcnn.spelling import spell_command
 FEW = 4  # photos of which a look at the data, which is no check, tells whether they are too dark
 
 
-def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> CocoDataset:
+def open_dataset(options, path, known: tuple[tuple, tuple] | None = None, masks: bool = True) -> CocoDataset:
     """The data set of ``--data`` or the like, once it was said what it is.
 
     Parameters
@@ -35,20 +35,20 @@ def open_dataset(options, path, known: tuple[tuple, tuple] | None = None) -> Coc
     options : namespace
         With ``format`` and ``class_attribute``.
     path : path
-    known : (class_names, category_ids), optional
+    known, masks
         See `open_data`.
     """
-    return open_datasets(options, [path], known)[0]
+    return open_datasets(options, [path], known, masks=masks)[0]
 
 
 def open_datasets(
-    options, paths: Sequence, known: tuple[tuple, tuple] | None = None, alike: bool = False
+    options, paths: Sequence, known: tuple[tuple, tuple] | None = None, alike: bool = False, masks: bool = True
 ) -> list[CocoDataset]:
     """Several data sets, which may be in several formats: each option is for those that have a use for it.
 
     Parameters
     ----------
-    options, known
+    options, known, masks
         See `open_dataset`.
     paths : sequence of path
     alike : bool
@@ -56,10 +56,12 @@ def open_datasets(
     """
     found = []
     for path in paths:
+        several = len(paths) > 1
         try:
-            found.append(open_data(path, options.format, options.class_attribute, known, or_other=len(paths) > 1))
+            opened = open_data(path, options.format, options.class_attribute, known, or_other=several, masks=masks)
         except FirstFault as error:
             raise DataError(f"{error}; {spell_check(options, path)} lists all faults") from None
+        found.append(opened)
         say_found(found[-1])
         if alike and sum(count_objects(found[0].dataset).values()):  # without, some formats know no classes
             known = found[0].dataset.class_names, found[0].dataset.category_ids

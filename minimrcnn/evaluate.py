@@ -153,6 +153,8 @@ def _run_lengths_of(rows: list[dict], positions: np.ndarray, size_of: dict, wher
     counts = []
     for row, position in zip(rows, positions, strict=True):
         try:
+            if "segmentation" not in row:
+                raise DataError("the object has a box but no outline, and masks are scored; draw the outline")
             counts.append(run_lengths.segmentation_to_counts(row["segmentation"], size_of[row["image_id"]]))
         except DataError as error:
             raise DataError(f"{where}: row {position}: {error}") from None

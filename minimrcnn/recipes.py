@@ -51,6 +51,11 @@ class Earlier(NamedTuple):
     kept: tuple[str, ...]
 
 
+def learns_masks(architecture: str) -> bool:
+    """Whether a model of this name has a mask head; Faster R-CNN has none."""
+    return not architecture.startswith("fasterrcnn")
+
+
 def find_earlier(options, checkpoint: Path) -> Earlier | None:
     """The run that ``--resume`` goes on with, or the model of ``--init`` if it is one of ours."""
     if options.resume and checkpoint.exists():

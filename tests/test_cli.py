@@ -39,6 +39,7 @@ from tests.foreign_weights import tensor, write_pth
 
 COMMANDS = ("demo", "train", "evaluate", "predict", "explain", "convert")
 TINY = {"backbone": "resnet18", "pyramid_channels": 8, "box_head_channels": 8, "mask_head_channels": (8,)}
+FASTER = {**TINY, "mask_head": None}
 FIGURES = {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"}
 TIMES = {"seconds_per_step", "seconds", "seconds_compiling", "peak_memory_mib"}
 
@@ -372,6 +373,38 @@ def test_evaluate_detections_against_annotations(data, tmp_path, capsys):
     (tmp_path / "d.json").write_text(json.dumps(results))
     message = fail(capsys, *arguments)
     assert "d.json" in message and "row 2" in message and "77" in message
+
+
+def test_boxes_alone_are_scored_and_trained_on_without_masks(data, tmp_path, capsys, monkeypatch):
+    annotations = json.loads((data / "annotations.json").read_text())
+    results = [{**row, "score": 1.0} for row in annotations["annotations"]]
+    (tmp_path / "d.json").write_text(json.dumps(results))
+    (boxes := tmp_path / "boxes").mkdir()
+    (boxes / "images").symlink_to(data / "images")
+    file = boxes / "annotations.json"
+    evaluate = ["evaluate", "--annotations", file, "--detections", tmp_path / "d.json", "--json", tmp_path / "f.json"]
+
+    def leave_outlines(count):
+        rows = [{**row, "segmentation": row["segmentation"] if n < count else []} for n, row in enumerate(results)]
+        file.write_text(json.dumps({**annotations, "annotations": rows}))
+
+    leave_outlines(1)
+    assert re.search(r"annotations: row \d+: .* no outline, and masks are scored", fail(capsys, *evaluate))
+    leave_outlines(0)
+    run_command(*evaluate)
+    assert "no outlines, so boxes alone are scored" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["box_ap"] == pytest.approx(1) and len(figures) == 12
+
+    monkeypatch.setattr(
+        published, "fasterrcnn_resnet50_fpn", lambda seed, **fields: MaskRCNN(**FASTER, **fields, seed=seed)
+    )
+    arguments = ["train", "--data", boxes, "--steps", 1, "--size", 64, "-o", tmp_path / "r"]
+    message = fail(capsys, *arguments)
+    assert "masks are wanted" in message and "--architecture fasterrcnn_resnet50_fpn" in message
+    run_command(*arguments, "--architecture", "fasterrcnn_resnet50_fpn")
+    assert f"without an outline, of which the box is enough here: {len(results)}" in capsys.readouterr().err
+    run_command("evaluate", "--model", tmp_path / "r" / "model.npz", "--data", boxes)
 
 
 def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):

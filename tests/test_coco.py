@@ -208,6 +208,26 @@ def test_a_box_without_height_may_have_an_outline_without_pixels(tmp_path, outli
     assert len(read_annotations(tmp_path / "annotations.json")["annotations"]) == 6
 
 
+def test_boxes_alone_are_enough_without_masks(tmp_path):
+    document = spoiled(["annotations", 0, "segmentation"], [[]])
+    del document["annotations"][0]["area"], document["annotations"][3]["segmentation"]
+    file, faults = write(tmp_path, document) / "annotations.json", Faults()
+    rows = read_annotations(file, faults, masks=False)["annotations"]
+    assert ["segmentation" in row for row in rows] == [False, True, True, False, True] and rows[0]["area"] == 9
+    assert "objects without an outline, of which the box is enough here: 2" in faults.describe_notes()
+    dataset = CocoDataset(file, tmp_path / "images", masks=False)
+    masks = np.zeros((2, 8, 10), np.uint8)
+    masks[0, 1:4, 2:5] = masks[1, :2, 0] = 1
+    np.testing.assert_array_equal(dataset[0][1].masks, masks)
+    assert dataset[1][1].boxes.tolist() == [[0, 5, 6, 8]] and dataset[1][1].masks[0, 5:].all()
+    with pytest.raises(DataError, match="no outline, and masks are wanted"):
+        read_annotations(file)
+    document["annotations"][0]["bbox"][2] = 0
+    write(tmp_path, document)
+    with pytest.raises(DataError, match=r"bbox is \[2, 1, 0, 3\], wanted .* with both lengths above 0"):
+        read_annotations(file, masks=False)
+
+
 FIRST = ("annotations", 0)
 RUNS = ("annotations", 1, "segmentation")
 BAD_ROWS = {
@@ -297,8 +317,8 @@ BAD_ROWS = {
     ),
     "box alone": (
         spoiled([*FIRST, "segmentation"], []),
-        "(id 5): segmentation is []: the object has a box but no outline, and minimrcnn learns masks; wanted polygons "
-        "or run lengths: export the annotations with polygons",
+        "(id 5): segmentation is []: the object has a box but no outline, and masks are wanted; export the "
+        "annotations with polygons",
     ),
     "two points": (
         spoiled([*FIRST, "segmentation", 0], [1, 1, 3, 3]),

@@ -8,6 +8,8 @@ What is decided here, where the format leaves it open:
 - Category ids may be any integers; labels are 1 to K in the order of the ids.
 - Boxes are the annotated ones, ``x, y, width, height`` in the file, not those around the masks. They may reach beyond
   the picture by a pixel, because annotations are rounded, and are clipped.
+- An object without an outline is a fault where masks are learned or scored. Where they are not, as in Faster R-CNN, it
+  is its box, and the mask in its Target the filled box, by which augmentations tell what of it is still to be seen.
 - Crowd regions (``iscrowd`` 1) are not learned from; evaluation needs them and finds them in `CocoDataset.annotations`.
 - A class has one category, and a photo one image: under two ids its objects would be counted apart, and the photo might
   be held back for validation and trained on as well.
@@ -58,6 +60,8 @@ class CocoDataset:
         Gathers what is wrong; without it the first fault is raised. Rows with faults are not part of the data set.
     find : callable, optional
         From a ``file_name`` to the path of the picture; by default `safe_join` to the folder.
+    masks : bool
+        Masks are needed; see `read_annotations`.
 
     Attributes
     ----------
@@ -84,10 +88,11 @@ class CocoDataset:
         max_pixels: int = MAX_PIXELS,
         faults: Faults | None = None,
         find: Callable[[str], Path] | None = None,
+        masks: bool = True,
     ):
         faults = faults or Faults()
         find = find or (lambda name: safe_join(picture_folder, name))
-        document = read_annotations(annotation_file, faults)
+        document = read_annotations(annotation_file, faults, masks)
         paths, first_of = {}, {}  # image id -> file, and back
         for row, image in enumerate(tqdm(document["images"], desc="reading", unit=" photos", leave=False, delay=2)):
             with faults.at(f"{annotation_file}: {_name('images', row, image)}", image["file_name"]):
@@ -249,7 +254,7 @@ def count_objects(dataset) -> dict[str, int]:
     return {name: counts[id] for name, id in zip(dataset.class_names[1:], counts, strict=True)}
 
 
-def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> dict:
+def read_annotations(path: str | os.PathLike, faults: Faults | None = None, masks: bool = True) -> dict:
     """A COCO annotation file, every row checked.
 
     Parameters
@@ -257,12 +262,15 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> d
     path : path
     faults : Faults, optional
         Gathers the rows that are wrong, which are then left out; without it the first one is raised.
+    masks : bool
+        Masks are needed, so an object without an outline is a fault. Otherwise its box is enough.
 
     Returns
     -------
     dict
         ``images``, ``annotations`` and ``categories`` as in the file; annotations without ``iscrowd`` are given 0,
-        without ``area`` the number of pixels of their mask.
+        without ``area`` the number of pixels of their mask, or the area of their box. Objects without an outline have
+        no ``segmentation``.
 
     Raises
     ------
@@ -286,12 +294,19 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None) -> d
     categories = _by_id(rows, "categories", path, lambda row: _check_category(row, id_of), faults)
     images = _by_id(document["images"], "images", path, _check_image, faults)
     annotations = _by_id(
-        document["annotations"], "annotations", path, lambda row: _check_annotation(row, images, categories), faults
+        document["annotations"],
+        "annotations",
+        path,
+        lambda row: _check_annotation(row, images, categories, masks),
+        faults,
     )
     used = {str(row.get("image_id")) for row in document["annotations"] if isinstance(row, dict)}  # or meant to be
     for image in images.values():
         if image and str(image["id"]) not in used:
             faults.note("photos without an object, kept", image["file_name"])
+    for row in annotations.values():
+        if row and "segmentation" not in row:
+            faults.note("objects without an outline, of which the box is enough here", f"annotation {row['id']}")
     return {
         "images": [row for row in images.values() if row],
         "annotations": [
@@ -361,7 +376,9 @@ def _check_image(image: dict) -> None:
         raise DataError(f"file_name is {reprlib.repr(image.get('file_name', 'missing'))}, wanted a text")
 
 
-def _check_annotation(annotation: dict, images: dict[int, dict | None], categories: dict[int, dict | None]) -> None:
+def _check_annotation(
+    annotation: dict, images: dict[int, dict | None], categories: dict[int, dict | None], masks: bool
+) -> None:
     for key, known in (("image_id", images), ("category_id", categories)):
         if wanted_integer(annotation, key) not in known:
             what = "image" if key == "image_id" else "category"
@@ -373,13 +390,25 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
         return
     size = image["height"], image["width"]
     segmentation = annotation.get("segmentation", "missing")
-    if segmentation in ("missing", None, [], [[]]):
+    if segmentation not in ("missing", None, [], [[]]):
+        _check_outline(annotation, size)
+    elif masks:
         raise DataError(
-            f"segmentation is {segmentation!r}: the object has a box but no outline, and minimrcnn learns masks; "
-            "wanted polygons or run lengths: export the annotations with polygons, or draw the outline"
+            f"segmentation is {segmentation!r}: the object has a box but no outline, and masks are wanted; export the "
+            "annotations with polygons, or draw the outline; boxes alone are enough to train --architecture "
+            "fasterrcnn_resnet50_fpn"
         )
+    else:
+        annotation.pop("segmentation", None)
+        _check_box(wanted_box(annotation), size)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    if wanted_number(annotation, "area") < 0:
+        raise DataError(f"area is {annotation['area']}, wanted 0 or more")
+
+
+def _check_outline(annotation: dict, size: tuple[int, int]) -> None:
     try:
-        outline = run_lengths.check_segmentation(segmentation, size)
+        outline = run_lengths.check_segmentation(annotation["segmentation"], size)
     except DataError as error:
         raise DataError(f"segmentation: {error}; draw the object again, or remove this row") from None
     if min(wanted_box(annotation)[2:]) != 0 or run_lengths.area(_counts(annotation, size)):
@@ -388,8 +417,6 @@ def _check_annotation(annotation: dict, images: dict[int, dict | None], categori
             _check_meeting(annotation["bbox"], check_reach(outline, size))
     if "area" not in annotation:
         annotation["area"] = run_lengths.area(_counts(annotation, size))
-    if wanted_number(annotation, "area") < 0:
-        raise DataError(f"area is {annotation['area']}, wanted 0 or more")
 
 
 def _check_box(bbox: list[float], size: tuple[int, int]) -> None:
@@ -420,8 +447,12 @@ def _check_meeting(bbox: list[float], reach: list[float]) -> None:
 
 
 def _counts(annotation: dict, size: tuple[int, int]) -> list[int]:
-    """The run lengths of an annotation's mask."""
-    return run_lengths.segmentation_to_counts(annotation["segmentation"], size)
+    """The run lengths of an annotation's mask, of its filled box if it has no outline."""
+    if "segmentation" in annotation:
+        return run_lengths.segmentation_to_counts(annotation["segmentation"], size)
+    x, y, width, height = annotation["bbox"]
+    corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+    return run_lengths.polygons_to_counts([np.array(corners, np.float64)], size)
 
 
 def _corners(bbox: list[float], size: tuple[int, int]) -> np.ndarray:

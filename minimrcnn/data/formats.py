@@ -90,6 +90,7 @@ def open_data(
     gather: bool = False,
     max_pixels: int = MAX_PIXELS,
     or_other: bool = False,
+    masks: bool = True,
 ) -> Opened:
     """The data set in a folder, or of an annotation file, whichever format it is in.
 
@@ -110,6 +111,8 @@ def open_data(
         Photos with more are refused.
     or_other : bool
         Where there is no data set of ``format``, which was meant for others, the one of another format is taken.
+    masks : bool
+        Masks are needed; without, objects may be boxes alone, as COCO's format may have them.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def open_data(
         folder, only = DataFolder(path), None
     format, source = choose(folder, format, only, or_other, faults)
     if format == "coco":
-        dataset = open_coco(folder, source, faults, max_pixels)
+        dataset = open_coco(folder, source, faults, max_pixels, masks)
     else:
         photos = read_photos(folder, format, source, faults, class_attribute, max_pixels)
         document = to_coco(photos, folder, faults, known, max_pixels)
@@ -160,7 +163,7 @@ def root_of(file: Path) -> Path:
     return own.parent if not DataFolder(own).pictures else file.parent
 
 
-def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int) -> CocoDataset:
+def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int, masks: bool) -> CocoDataset:
     """COCO's format; photos are in images/, beside the annotation file, or wherever there is one of that name."""
     path = folder.path(source)
     beside = "" if path.parent == folder.root else path.parent.relative_to(folder.root).as_posix()
@@ -175,7 +178,7 @@ def open_coco(folder: DataFolder, source: str, faults: Faults, max_pixels: int) 
                 return found
         return folder.path(folder.find(name, beside))
 
-    return CocoDataset(path, folder.root, max_pixels, faults=faults, find=find)
+    return CocoDataset(path, folder.root, max_pixels, faults=faults, find=find, masks=masks)
 
 
 def note_left_out(folder: DataFolder, dataset: CocoDataset, faults: Faults) -> None:
