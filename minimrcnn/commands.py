@@ -28,15 +28,12 @@ from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
 from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_seen
 from minimrcnn.loading import (
-    InTermsOf,
     assume_config,
-    check_classes,
     check_count,
     describe_model,
     is_torchvisions,
     list_untold,
     load_told,
-    names_contain,
 )
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.presets import small_config
@@ -130,8 +127,6 @@ def train(options) -> None:
         )
     check_objects(options, dataset, validation)
     tell_darkness(dataset, options.data)
-    if options.val:
-        check_classes(dataset.class_names, validation, options.val, options.data)
 
     earlier = find_earlier(options, folder / CHECKPOINT)
     if options.architecture == "small":
@@ -241,14 +236,12 @@ def evaluate(options) -> None:
     given = {name for name in ("model", "weights", "data", "annotations", "detections") if getattr(options, name)}
     if given in ({"model", "data"}, {"weights", "data"}):
         model = on_device(load_either(options), options)
-        known = model.config.class_names, model.config.category_ids
-        dataset = open_dataset(options, options.data, known if all(known) else None, bool(model.config.mask_head))
-        if names_contain(model.config, dataset):
-            model = InTermsOf(model, dataset)
-        else:
-            check_classes(model.config.class_names, dataset, options.data, options.model or options.weights)
-            check_count(model.config.num_classes, dataset, options.data, options.model or options.weights)
-        learned = count_seen(dataset, getattr(model, "trained_on", ()))
+        config = model.config
+        known = config.class_names, config.category_ids or (None, *range(1, config.num_classes))
+        dataset = open_dataset(options, options.data, known if config.class_names else None, bool(config.mask_head))
+        if not config.class_names:
+            check_count(config.num_classes, dataset, options.data, options.model or options.weights)
+        learned = count_seen(dataset, model.trained_on)
         if learned:
             say(f"warning: {learned} of the {len(dataset)} pictures are what the model was trained on: AP flatters")
         if options.json:

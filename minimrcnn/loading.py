@@ -1,17 +1,14 @@
-"""A model from published weights, and a model's answers in the terms of a data set."""
+"""A model from published weights, and whether one without names can be asked about a data set."""
 
 from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
 
 from minimrcnn.config import Config
 from minimrcnn.data.coco_names import COCO_CATEGORY_IDS, COCO_NAMES
 from minimrcnn.errors import DataError
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.models.published import ON_C4, V2
-from minimrcnn.structures import Detections
 from minimrcnn.weights import load_with_config, recognize
 
 # Fields that no prediction depends on, beside those that end in _train; and eps, which is told apart.
@@ -94,43 +91,9 @@ def describe_model(config: Config) -> str:
     return f"{body}, {heads}, {config.num_classes} classes, {config.norm} norm, eps {config.norm_eps}"
 
 
-def names_contain(config: Config, dataset) -> bool:
-    """Whether a model knows a data set's categories by number and name, and others besides, as COCO's models do."""
-    known = set(zip(config.category_ids[1:], config.class_names[1:], strict=False))
-    wanted = set(zip(dataset.category_ids[1:], dataset.class_names[1:], strict=True))
-    return wanted <= known and config.category_ids != dataset.category_ids
-
-
-class InTermsOf:
-    """A model that answers in a data set's labels, and leaves out what that has no category for."""
-
-    def __init__(self, model: MaskRCNN, dataset):
-        self.model = model
-        label_of = {category: label for label, category in enumerate(dataset.category_ids)}
-        self.labels = np.array([label_of.get(category, 0) for category in model.config.category_ids])  # (K,)
-
-    def predict(self, pictures, score_thresh=None) -> list[Detections]:
-        return [self.translate(found) for found in self.model.predict(pictures, score_thresh=score_thresh)]
-
-    def translate(self, found: Detections) -> Detections:
-        labels = self.labels[found.labels]  # (D,)
-        kept = labels > 0
-        masks = None if found.masks is None else found.masks[kept]
-        return Detections(found.boxes[kept], labels[kept], found.scores[kept], masks)
-
-
 def check_count(count: int, dataset, folder, source) -> None:
     """A model without names can only be meant to have the labels of the data, so it has to have as many."""
     if count != len(dataset.class_names):
         raise DataError(
             f"{folder}: it has {len(dataset.class_names) - 1} classes, {source} knows {count - 1}; wanted as many"
-        )
-
-
-def check_classes(names: tuple[str, ...], dataset, folder, source) -> None:
-    """Labels are compared by number, so both sides have to mean the same by them."""
-    if names and tuple(names) != tuple(dataset.class_names):
-        raise DataError(
-            f"{folder}: its classes are {', '.join(dataset.class_names[1:])}, those of {source} "
-            f"{', '.join(names[1:])}; wanted the same, in the same order"
         )

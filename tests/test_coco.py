@@ -183,6 +183,23 @@ def test_subset_and_split(tmp_path):
         dataset.split(0.01)
 
 
+def test_classes_are_renumbered_by_name(tmp_path):
+    dataset = CocoFolder(write(tmp_path))  # cat is 3, dog 7
+    other = dataset.renumbered(("nothing", "dog", "emu", "cat"), (None, 9, 4, 5))
+    assert other.class_names == ("background", "dog", "emu", "cat") and other.category_ids == (None, 9, 4, 5)
+    assert dataset[0][1].labels.tolist() == [2, 1] and other[0][1].labels.tolist() == [1, 3]
+    assert [row["category_id"] for row in other.annotations()["annotations"]] == [9, 5, 5, 5, 5]
+    assert other.annotations()["categories"] == [
+        {"id": 9, "name": "dog"},
+        {"id": 4, "name": "emu"},
+        {"id": 5, "name": "cat"},
+    ]
+    back = other.renumbered(dataset.class_names, dataset.category_ids)  # no object is of an emu
+    assert back.annotations() == dataset.annotations()
+    with pytest.raises(DataError, match="classes that are not known, cat; wanted dog, emu; rename them, or train"):
+        dataset.renumbered(("nothing", "dog", "emu"), (None, 1, 2))
+
+
 def spoiled(path, value=None, remove=False):
     """DOCUMENT with the entry at ``path`` replaced or removed; a path ending in -1 appends."""
     document = copy.deepcopy(DOCUMENT)

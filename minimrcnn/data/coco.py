@@ -126,15 +126,19 @@ class CocoDataset:
         self.max_pixels, self._paths = max_pixels, paths
         self._sides: tuple[int, int] | None = None  # that a model resizes pictures to
         self._images = [image for image in document["images"] if image["id"] in paths]
-        self._categories = sorted(document["categories"], key=lambda category: category["id"])
-        self.class_names = ("background", *(category["name"] for category in self._categories))
-        self.category_ids = (None, *(category["id"] for category in self._categories))
-        self._label_of = {id: label for label, id in enumerate(self.category_ids)}
+        self._set_categories(sorted(document["categories"], key=lambda category: category["id"]))
         self.empty_masks: set[int] = set()
 
         self._annotations_of = defaultdict(list)  # image id -> its rows
         for annotation in document["annotations"]:
             self._annotations_of[annotation["image_id"]].append(annotation)
+
+    def _set_categories(self, categories: list[dict]) -> None:
+        """Labels are the places of these, from 1."""
+        self._categories = categories
+        self.class_names = ("background", *(category["name"] for category in categories))
+        self.category_ids = (None, *(category["id"] for category in categories))
+        self._label_of = {id: label for label, id in enumerate(self.category_ids)}
 
     @property
     def image_ids(self) -> list[int]:
@@ -208,6 +212,33 @@ class CocoDataset:
             "annotations": [row for image in self._images for row in self._annotations_of[image["id"]]],
             "categories": self._categories,
         }
+
+    def renumbered(self, class_names: tuple[str, ...], category_ids: tuple[int | None, ...]) -> CocoDataset:
+        """The data set with the classes, labels and numbers of another or of a model, matched by name.
+
+        Raises
+        ------
+        DataError
+            There are objects of a class that is not known there. One that no object is of is dropped.
+        """
+        document = self.annotations()
+        names = {category["id"]: category["name"] for category in self._categories}
+        known = dict(zip(class_names[1:], category_ids[1:], strict=True))
+        unknown = {names[row["category_id"]] for row in document["annotations"]} - known.keys()
+        if unknown:
+            raise DataError(
+                f"there are objects of classes that are not known, {', '.join(sorted(unknown))}; wanted "
+                f"{', '.join(known)}; rename them, or train with them"
+            )
+        part = copy.copy(self)
+        part.empty_masks = set()  # its own
+        rows = zip(class_names[1:], category_ids[1:], strict=True)
+        part._set_categories([{"id": id, "name": name} for name, id in rows])
+        part._annotations_of = defaultdict(list)
+        for row in document["annotations"]:
+            number = known[names[row["category_id"]]]
+            part._annotations_of[row["image_id"]].append({**row, "category_id": number})
+        return part
 
     def subset(self, indices: Iterable[int]) -> CocoDataset:
         """The data set of some of the pictures, in the order of ``indices``, which must not repeat."""

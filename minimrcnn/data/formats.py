@@ -103,8 +103,8 @@ def open_data(
     class_attribute : str, optional
         The region attribute of VIA that is the class; the other formats have no use for it.
     known : (class_names, category_ids), optional
-        Of what the data set is to be compared with, the background first: a format that only knows the names of its
-        classes takes their numbers from there.
+        Of the data or the model that the data set is to be compared with, the background first: its classes are those,
+        found by their names, whatever numbers its files have for them.
     gather : bool
         Faults are gathered in ``faults`` of the result, instead of the first being raised.
     max_pixels : int
@@ -140,6 +140,9 @@ def open_data(
         document = to_coco(photos, folder, faults, known, max_pixels)
         paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
         dataset = CocoDataset.of_rows(document, paths, max_pixels)
+    if known:
+        with faults.at(path):
+            dataset = dataset.renumbered(*known)
     if not (format == "labelme" and source):  # the others may have files of their own
         note_left_out(folder, dataset, faults)
     return Opened(path, dataset, format, source, faults)
