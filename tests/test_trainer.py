@@ -350,6 +350,8 @@ def test_other_options_or_architecture_do_not_resume(tmp_path):
         train(TinyModel(), TinyData(), other, tmp_path, resume=True, progress=False)
     with pytest.raises(DataError, match="other architecture .*size 3 there, 1 here"):
         train(TinyModel(size=1), TinyData(), options, tmp_path, resume=True, progress=False)
+    with pytest.raises(DataError, match=r"other options \(seed 0 there, 1 here\)"):  # by which photos are held back
+        train(TinyModel(), TinyData(6), TrainOptions(**OPTIONS, seed=1), tmp_path, resume=True, progress=False)
     assert (tmp_path / "checkpoint.npz").read_bytes() == before and len(read_log(tmp_path)) == 12
 
 

@@ -151,30 +151,10 @@ def restore(path, model, optimizer, options, photos=None) -> int:
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    beside = path.with_name(MODEL)
-    newest = quote_arguments(["--init", str(beside if checkpoint.finished else path)])
-    changes = count_changes(checkpoint.photos, photos)
-    if changes:
-        raise DataError(
-            f"{path}: the photos are not those of that run ({'; '.join(changes)}), so some that it was trained on "
-            f"could be held back now; restore them, or start in a new folder with {newest}"
-        )
-    for what, there, here in (
-        ("architecture", checkpoint.config, model.config),
-        ("options", checkpoint.options, options),
-    ):
-        differences = list_differences(there, dataclasses.asdict(here), defaults_of(here))
-        if differences:
-            advice = (
-                f"that run is finished; train on from its model in a new folder, with {newest}"
-                if checkpoint.finished
-                else "go on with the command that began it, which index.html beside it has, or start another in a new "
-                "folder (train --init takes up a model)"
-            )
-            raise DataError(
-                f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}"
-            )
-    arrays = read_archive(beside)[0] if checkpoint.finished else checkpoint.model
+    check_same(path, checkpoint, "options", checkpoint.options, options)  # with another seed, others are held back
+    check_photos(path, checkpoint, photos)
+    check_same(path, checkpoint, "architecture", checkpoint.config, model.config)
+    arrays = read_archive(path.with_name(MODEL))[0] if checkpoint.finished else checkpoint.model
     try:
         model.load_arrays(arrays)
         if not checkpoint.finished:
@@ -186,6 +166,30 @@ def restore(path, model, optimizer, options, photos=None) -> int:
         return checkpoint.step
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the checkpoint does not fit this model: {error}") from error
+
+
+def check_same(path: Path, checkpoint: Checkpoint, what: str, there: dict, here) -> None:
+    """Raise `DataError` if a record has other fields than it had in the run that is gone on with."""
+    differences = list_differences(there, dataclasses.asdict(here), defaults_of(here))
+    if differences:
+        advice = (
+            f"that run is finished; train on from its model in a new folder, with --init {path.with_name(MODEL)}"
+            if checkpoint.finished
+            else "go on with the command that began it, which index.html beside it has, or start another in a new "
+            "folder (train --init takes up a model)"
+        )
+        raise DataError(f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}")
+
+
+def check_photos(path: Path, checkpoint: Checkpoint, photos: dict | None) -> None:
+    """Raise `DataError` if there are other photos than in the run that is gone on with."""
+    changes = count_changes(checkpoint.photos, photos)
+    if changes:
+        newest = path.with_name(MODEL) if checkpoint.finished else path
+        raise DataError(
+            f"{path}: the photos are not those of that run ({'; '.join(changes)}), so some that it was trained on "
+            f"could be held back now; restore them, or start in a new folder with --init {newest}"
+        )
 
 
 def list_photos(dataset, validation: Sequence[str] | None) -> dict[str, list[str]]:
