@@ -157,6 +157,14 @@ def test_annotations_keep_the_crowd_and_fill_in_areas(tmp_path):
     json.dumps(document)
 
 
+def test_a_crowd_may_be_true_or_false(tmp_path):
+    document = copy.deepcopy(DOCUMENT)
+    for row in document["annotations"]:
+        row["iscrowd"] = row.get("iscrowd", 0) == 1
+    found = CocoFolder(write(tmp_path, document)).annotations()["annotations"]
+    assert [json.dumps(row["iscrowd"]) for row in found] == ["0", "0", "1", "0", "0"]
+
+
 def test_subset_and_split(tmp_path):
     dataset = CocoFolder(write(tmp_path))
     part = dataset.subset([2, 0])

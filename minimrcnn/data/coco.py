@@ -299,8 +299,8 @@ def read_annotations(path: str | os.PathLike, faults: Faults | None = None, mask
     Returns
     -------
     dict
-        ``images``, ``annotations`` and ``categories`` as in the file; annotations without ``iscrowd`` are given 0,
-        without ``area`` the number of pixels of their mask, or the area of their box. Objects without an outline have
+        ``images``, ``annotations`` and ``categories`` as in the file. ``iscrowd`` is an integer, 0 where it is missing;
+        a missing ``area`` is the number of pixels of the mask, or the area of the box. Objects without an outline have
         no ``segmentation``.
 
     Raises
@@ -414,6 +414,8 @@ def _check_annotation(
         if wanted_integer(annotation, key) not in known:
             what = "image" if key == "image_id" else "category"
             raise DataError(f"{key} is {annotation[key]}, but the file has no such {what}; add it, or remove this row")
+    if isinstance(annotation.get("iscrowd"), bool):  # as some tools write it
+        annotation["iscrowd"] = int(annotation["iscrowd"])
     if wanted_integer(annotation, "iscrowd", default=0) not in (0, 1):
         raise DataError(f"iscrowd is {annotation['iscrowd']}, wanted 0 or 1")
     image = images[annotation["image_id"]]
