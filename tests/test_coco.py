@@ -267,7 +267,10 @@ BAD_ROWS = {
     "picture without name": (spoiled(["images", 0, "file_name"], None), "images[0] (id 30): file_name is None"),
     "id is text": (spoiled(["images", 0, "id"], "30"), "images[0] (id '30'): id is '30', wanted an integer"),
     "id is a bool": (spoiled(["images", 0, "id"], True), "id is True, wanted an integer"),
-    "two pictures, one id": (spoiled(["images", 1, "id"], 30), "images[1] (id 30): id 30 is taken by images[0]"),
+    "two pictures, one id": (
+        spoiled(["images", 1, "id"], 30),
+        "images[1] (id 30): id 30 is taken by images[0]; remove one",
+    ),
     "two annotations, one id": (
         spoiled(["annotations", 3, "id"], 5),
         "annotations[3] (id 5): id 5 is taken by annotat",

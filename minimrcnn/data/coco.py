@@ -357,7 +357,10 @@ def _by_id(rows: list, key: str, path, check, faults: Faults) -> dict[int, dict 
                 raise DataError(f"holds a {type(row).__name__}, wanted an object")
             wanted_integer(row, "id")
             if row["id"] in first_with:
-                raise DataError(f"id {row['id']} is taken by {key}[{first_with[row['id']]}]; ids must differ")
+                first = first_with[row["id"]]
+                raise DataError(
+                    f"id {row['id']} is taken by {key}[{first}]; remove one of the two, or give it another id"
+                )
             first_with[row["id"]] = position
             found[row["id"]] = None
             check(row)
