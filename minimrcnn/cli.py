@@ -44,7 +44,7 @@ The photos are copied. What the data's format is, is recognized; see minimrcnn s
 examples:
   minimrcnn train --data photos -o run
   minimrcnn train --data photos --val more_photos --steps 3000 -o run
-  minimrcnn train --data photos -o run --resume         go on after Ctrl-C or a power cut
+  minimrcnn train --data photos -o run --resume         go on after Ctrl-C or a power cut, with the same options
   minimrcnn train --data photos --init run/model.npz -o more    train on, when all steps are done
   minimrcnn train --data photos --architecture maskrcnn_resnet50_fpn --init coco.pth --optimizer sgd -o run
 
@@ -112,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     options, others = make_parser().parse_known_args(arguments)
     options.command_to_resume = spell_command([*arguments, *(() if "--resume" in arguments else ("--resume",))])
+    options.arguments = arguments
     if others and options.command != "lessons":  # which are for the lesson
         Parser(prog=f"minimrcnn {options.command}").error(f"unrecognized arguments: {' '.join(others)}")
     from minimrcnn.errors import DataError
@@ -156,6 +157,10 @@ def run_command(options, others: list[str]) -> int:
         return check_command(options)
     from minimrcnn import commands
 
+    if getattr(options, "resume", False):
+        from minimrcnn.resuming import take_up
+
+        take_up(options, lambda words: vars(make_parser().parse_args(words)))
     commands.prepare(options)
     return getattr(commands, options.command)(options) or 0
 
@@ -196,7 +201,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--init", metavar="FILE", help="start from a model (with its anchors and size) or published weights"
     )
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in the output folder, with its options"
+    )
     train.add_argument("--batch", type=at_least(1), default=2, metavar="N", help="pictures in a step: %(default)s")
     train.add_argument(
         "--architecture",

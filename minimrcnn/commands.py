@@ -225,7 +225,9 @@ def run_watched(watch: Watch, dataset, recipe: TrainOptions, options) -> None:
         say(f"{watch.folder / 'index.html'} shows how it goes")
     try:
         with watch:
-            times = run_training(watch.model, dataset, recipe, watch.folder, options.resume, watch=watch)
+            times = run_training(
+                watch.model, dataset, recipe, watch.folder, options.resume, watch=watch, arguments=options.arguments
+            )
             report(watch, times, recipe)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"{str(stop) or 'stopped'}; this goes on: {options.command_to_resume}") from None

@@ -135,6 +135,17 @@ def test_what_an_older_version_did_not_know_has_its_default(saved):
     assert list_differences(dict.fromkeys((*free, "a"), 1), dict.fromkeys((*free, "a"), 2)) == ["a 1 there, 2 here"]
 
 
+def test_the_command_that_began_a_run_is_kept(saved):
+    path, model, optimizer = saved
+    assert not read_checkpoint(path).arguments
+    for finished in (False, True):
+        save_checkpoint(path, model, optimizer, OPTIONS, 3, finished, arguments=["train", "--steps", "5"])
+        assert read_checkpoint(path).arguments == ["train", "--steps", "5"]
+    for other in (None, "train", [5]):
+        rewrite(path, lambda arrays, header, other=other: header.update(arguments=other))
+        assert read_checkpoint(path).arguments == ()
+
+
 def test_the_photos_of_an_older_checkpoint_are_not_known(saved):
     rewrite(saved[0], lambda arrays, header: header.pop("photos"))
     assert restore(saved[0], *fresh(), OPTIONS, {"training": ["a.jpg"]}) == 3

@@ -229,7 +229,7 @@ def test_train_does_not_overwrite_but_resumes(run, data, capsys):
     assert (run / "model.npz").read_bytes() == before
     assert "no such folder, so no run" in fail(capsys, "train", "--data", data, "-o", run / "typo", "--resume")
     message = fail(capsys, "train", "--data", data, "--steps", 4, "-o", run, "--resume")
-    assert "steps 3 there, 4 here" in message and f"--init {run / 'model.npz'}" in message
+    assert "other options (--steps 3 there, 4 here)" in message and f"--init {run / 'model.npz'}" in message
 
 
 def test_resume_does_not_start_over_an_existing_model(run, data, tmp_path, capsys):
@@ -271,8 +271,14 @@ def test_ctrl_c_says_what_goes_on(data, tmp_path, capsys, monkeypatch):
     run_command("predict", data / "images" / "000001.png", "--model", stopped, "-o", tmp_path / "found")
     run_command("train", "--data", data, "--steps", 1, "--init", stopped, "-o", tmp_path / "other")
     assert "afresh" not in capsys.readouterr().err
-    assert main(shlex.split(command)[1:]) == 0
+    other = fail(capsys, *arguments, "--steps", 9, "--anchors", "8", "--seed", 1, "--resume")
+    differences = "--steps 3 there, 9 here; --anchors auto there, 8.0 here; --seed 0 there, 1 here"
+    assert f"other options ({differences}); leave them out to go on, or start another in a new folder" in other
+    run_command("train", "--data", data, "--watch", 2, "-o", folder, "--resume")
     assert "going on after step 1 of 3" in capsys.readouterr().err
+    checkpoint = read_checkpoint(stopped)
+    assert checkpoint.arguments == arguments and checkpoint.options["warmup_steps"] == 0
+    assert main(shlex.split(command)[1:]) == 0
 
 
 def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
@@ -946,9 +952,11 @@ def test_train_on_published_weights_and_resume(weights, data, tmp_path, tiny_arc
     optimized = recipe.make_optimizer(model.named_parameters()).arrays()
     assert optimized and not any("backbone" in name for name in optimized)
     before = (tmp_path / "r" / "model.npz").read_bytes()
-    run_command(*arguments, "--trainable-backbone-layers", 0, "--resume")
-    assert (tmp_path / "r" / "model.npz").read_bytes() == before
-    assert "trainable_backbone_layers 0 there, 3 here" in fail(capsys, *arguments, "--resume")
+    for more in ([], ["--trainable-backbone-layers", 0]):
+        run_command(*arguments, *more, "--resume")
+        assert (tmp_path / "r" / "model.npz").read_bytes() == before
+    message = fail(capsys, *arguments, "--trainable-backbone-layers", 3, "--resume")
+    assert "--trainable-backbone-layers 0 there, 3 here" in message
 
 
 def test_train_an_architecture_from_scratch(data, tmp_path, tiny_architecture, capsys):

@@ -52,11 +52,12 @@ ALLOWED = {
     "overview": {"config", "data", "models", "show", "spelling"},
     "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress", "spelling"},
     "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
+    "resuming": {"training"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training", "spelling"},
     "hold_back": {"archive", "data", "models", "training", "weights"},
     "lessons": {"errors"},
     "grader": {"reference", "errors"},
-    "cli": {"__init__", "commands", "data_commands", "models", "lessons", "grader", "errors", "spelling"},
+    "cli": {"__init__", "commands", "data_commands", "resuming", "models", "lessons", "grader", "errors", "spelling"},
     "__main__": {"cli"},
 }
 ANYTHING = {"commands"}

@@ -3,7 +3,8 @@
 Model, optimizer, the state of the model's random generator and the number of steps done. The place in the data set and
 the learning rate follow from the number of steps, so neither is stored. Configuration and options are in it too: they
 are compared when training goes on, because with others it would not be the same run. What a checkpoint of an older
-version does not know has the default that the newer one gave it, which does what was done before.
+version does not know has the default that the newer one gave it, which does what was done before. The words
+of the command that began the run are in it, so that the one that goes on need not repeat them.
 
 The names of the photos are compared as well: with one more or less, others are held back, and what the model is scored
 on would be what it was trained on. What is annotated on them is not: to mend that and go on is meant to work.
@@ -57,6 +58,8 @@ class Checkpoint:
         As `list_photos` gave them; None in the checkpoint of an older version.
     trained_on : tuple of str
         Fingerprints of photos, as the model has them.
+    arguments : list of str
+        Of the command that began the run; none if that was no command, or one of an older version.
     """
 
     step: int
@@ -68,12 +71,15 @@ class Checkpoint:
     finished: bool = False
     photos: dict | None = None
     trained_on: tuple[str, ...] = ()
+    arguments: Sequence[str] = ()
 
 
-def save_checkpoint(path, model, optimizer, options, step: int, finished: bool = False, photos=None) -> None:
+def save_checkpoint(
+    path, model, optimizer, options, step: int, finished: bool = False, photos=None, arguments: Sequence[str] = ()
+) -> None:
     """Write a checkpoint after ``step`` steps, over an earlier one of that name; of a finished run, without arrays.
 
-    ``photos`` are those of the run, as `list_photos` gives them.
+    ``photos`` are those of the run, as `list_photos` gives them, ``arguments`` those of the command that began it.
     """
     arrays = {}
     if not finished:
@@ -88,6 +94,7 @@ def save_checkpoint(path, model, optimizer, options, step: int, finished: bool =
         "options": dataclasses.asdict(options),
         "photos": photos,
         "trained_on": list(model.trained_on),
+        "arguments": list(arguments),
     }
     write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
@@ -109,12 +116,13 @@ def read_checkpoint(path) -> Checkpoint:
             part, _, rest = name.partition("/")
             parts[part][rest] = array
         checkpoint = Checkpoint(**parts, **{name: header[name] for name in HEADER_FIELDS})
-        photos = header.get("photos")
+        photos, arguments = header.get("photos"), header.get("arguments")
         checkpoint = dataclasses.replace(
             checkpoint,
             finished=header.get("finished") is True,
             photos=photos if are_photos(photos) else None,
             trained_on=trained_on(header),
+            arguments=arguments if are_texts(arguments) else (),
         )
     except KeyError as error:
         raise DataError(f"{path}: the checkpoint lacks or does not know {error}; start again in a new folder") from None
@@ -172,23 +180,32 @@ def check_same(path: Path, checkpoint: Checkpoint, what: str, there: dict, here)
     """Raise `DataError` if a record has other fields than it had in the run that is gone on with."""
     differences = list_differences(there, dataclasses.asdict(here), defaults_of(here))
     if differences:
-        advice = (
-            f"that run is finished; train on from its model in a new folder, with --init {path.with_name(MODEL)}"
-            if checkpoint.finished
-            else "go on with the command that began it, which index.html beside it has, or start another in a new "
-            "folder (train --init takes up a model)"
-        )
-        raise DataError(f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}")
+        advice = "go on with the command that began it, which index.html beside it has"
+        raise refuse(path, checkpoint, what, differences, advice)
+
+
+def refuse(path: Path, checkpoint: Checkpoint, what: str, differences: list[str], advice: str) -> DataError:
+    """The error that says that a run is not the one that is meant, with the advice that holds until it is finished."""
+    advice = (
+        f"that run is finished; train on from its model in a new folder, with {spell_init(path, checkpoint)}"
+        if checkpoint.finished
+        else f"{advice}, or start another in a new folder (train --init takes up a model)"
+    )
+    return DataError(f"{path}: the checkpoint is of a run with other {what} ({'; '.join(differences)}); {advice}")
+
+
+def spell_init(path: Path, checkpoint: Checkpoint) -> str:
+    """The option that begins with the newest weights of a run."""
+    return quote_arguments(["--init", str(path.with_name(MODEL) if checkpoint.finished else path)])
 
 
 def check_photos(path: Path, checkpoint: Checkpoint, photos: dict | None) -> None:
     """Raise `DataError` if there are other photos than in the run that is gone on with."""
     changes = count_changes(checkpoint.photos, photos)
     if changes:
-        newest = path.with_name(MODEL) if checkpoint.finished else path
         raise DataError(
             f"{path}: the photos are not those of that run ({'; '.join(changes)}), so some that it was trained on "
-            f"could be held back now; restore them, or start in a new folder with --init {newest}"
+            f"could be held back now; restore them, or start in a new folder with {spell_init(path, checkpoint)}"
         )
 
 
@@ -203,7 +220,11 @@ def list_photos(dataset, validation: Sequence[str] | None) -> dict[str, list[str
 def are_photos(value) -> bool:
     """Whether it is what `list_photos` gives."""
     lists = value.values() if isinstance(value, dict) else [None]
-    return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    return all(are_texts(names) for names in lists)
+
+
+def are_texts(value) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def count_changes(there: dict | None, here: dict | None) -> list[str]:

@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     watch: Watch | None = None,
+    arguments: Sequence[str] = (),
 ) -> dict:
     """Train a model and leave it, its log and the plot of its losses in a folder.
 
@@ -77,6 +79,8 @@ def train(
         Show a bar with the losses and the time left.
     watch : Watch, optional
         Shows how the training goes and keeps the best model, in the same folder.
+    arguments : sequence of str
+        Of the command that begins the run, kept in its checkpoints.
 
     Returns
     -------
@@ -94,10 +98,12 @@ def train(
     folder = Path(folder)
     make_place(folder / CHECKPOINT)
     with lock_folder(folder):
-        return _train_in(folder, model, dataset, options, resume, progress, watch)
+        return _train_in(folder, model, dataset, options, resume, progress, watch, arguments)
 
 
-def _train_in(folder: Path, model, dataset, options: TrainOptions, resume: bool, progress: bool, watch) -> dict:
+def _train_in(
+    folder: Path, model, dataset, options: TrainOptions, resume: bool, progress: bool, watch, arguments
+) -> dict:
     """`train`, in a folder that nobody else writes into."""
     checkpoint = folder / CHECKPOINT
     optimizer = options.make_optimizer(model.named_parameters())
@@ -118,7 +124,7 @@ def _train_in(folder: Path, model, dataset, options: TrainOptions, resume: bool,
             (folder / name).unlink(missing_ok=True)
     cut_log(folder / LOG, done)
 
-    save = functools.partial(save_checkpoint, checkpoint, model, optimizer, options, photos=photos)
+    save = functools.partial(save_checkpoint, checkpoint, model, optimizer, options, photos=photos, arguments=arguments)
     if done < options.steps:
         seconds_compiling = run_steps(model, optimizer, dataset, options, folder, done, save, progress, watch)
     else:
