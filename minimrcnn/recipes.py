@@ -39,7 +39,8 @@ ADAMW_RATE = 5e-4
 SGD_RATE = 0.00125  # a picture in a step: torchvision's reference has 0.02 for 16
 
 LEARNT = ("anchor_sizes", "aspect_ratios", "min_size", "max_size")  # what an RPN's weights are used to
-COUNTED = ("box_detections_per_img", "rpn_post_nms_top_n_test")  # fitted too, but weights work with any
+# Fitted too, but weights work with any.
+COUNTED = ("box_detections_per_img", "rpn_pre_nms_top_n_test", "rpn_post_nms_top_n_test")
 RPN = ("pyramid", "pyramid_channels", "rpn_conv_depth")  # where these differ, its weights start anew
 
 

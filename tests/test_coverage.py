@@ -198,7 +198,8 @@ def test_what_an_rpn_has_learned_is_kept():
     assert kept_fields(given, fitted, EARLIER) == {"aspect_ratios": (0.5, 1.0, 3.0)}
     assert kept_fields(options(), Config(), EARLIER) == {}  # 256 channels: that RPN begins anew
     resumed = kept_fields(options(), fitted, EARLIER._replace(kept=LEARNT + COUNTED))
-    assert resumed == {**kept, "box_detections_per_img": 150, "rpn_post_nms_top_n_test": 1000}
+    counted = {"box_detections_per_img": 150, "rpn_pre_nms_top_n_test": 1000, "rpn_post_nms_top_n_test": 1000}
+    assert resumed == {**kept, **counted}
 
     lines = explain_fit(options(), dataset(NUCLEI), Config(**{"pyramid_channels": 64, **kept}), EARLIER)
     assert lines[0].startswith("pictures are resized to a shorter side of 64 pixels, as in run/model.npz; ")

@@ -54,7 +54,11 @@ def test_anchors_begin_an_octave_below_the_middle_object(middle, smallest):
     assert choose_anchor_sizes(data(4000, 4000, sides)) == tuple(smallest * 2**level for level in range(5))
 
 
-@pytest.mark.parametrize("objects, most, proposals", [(0, 100, 300), (50, 100, 300), (51, 102, 306), (200, 400, 1200)])
-def test_twice_as_many_detections_as_objects(objects, most, proposals):
+@pytest.mark.parametrize(
+    "objects, most, candidates, proposals",
+    [(0, 100, 1000, 300), (50, 100, 1000, 300), (51, 102, 1000, 306), (200, 400, 2000, 1200)],
+)
+def test_twice_as_many_detections_as_objects(objects, most, candidates, proposals):
     assert choose_detections(data(100, 100, [5] * objects)) == most
-    assert small_config(("background", "a"), detections=most).rpn_post_nms_top_n_test == proposals
+    config = small_config(("background", "a"), detections=most)
+    assert (config.rpn_pre_nms_top_n_test, config.rpn_post_nms_top_n_test) == (candidates, proposals)

@@ -58,7 +58,7 @@ def small_config(
         max_size=round(LONGEST * min_size) if min_size else 1333,
         anchor_sizes=tuple(anchor_sizes),
         rpn_pre_nms_top_n_train=1000,
-        rpn_pre_nms_top_n_test=1000,
+        rpn_pre_nms_top_n_test=max(1000, 5 * detections),  # of each level: NMS leaves one of several to an object
         rpn_post_nms_top_n_train=1000,
         rpn_post_nms_top_n_test=max(300, 3 * detections),
         box_head_channels=256,
