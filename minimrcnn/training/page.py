@@ -203,5 +203,5 @@ def tell_time(seconds: float) -> str:
     return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def count_objects(labels: Sequence[int]) -> str:
+def tell_count(labels: Sequence[int]) -> str:
     return "1 object" if len(labels) == 1 else f"{len(labels)} objects"

@@ -32,7 +32,7 @@ from minimrcnn.models.prepare import resized
 from minimrcnn.show import draw_detections, draw_target, shrink
 from minimrcnn.training.log import LOG, read_log
 from minimrcnn.training.options import TrainOptions
-from minimrcnn.training.page import Progress, Shown, count_objects, write_run_page
+from minimrcnn.training.page import Progress, Shown, tell_count, write_run_page
 
 BEST, SCORES, PICTURES = "best.npz", "validation.jsonl", "watch"
 WATCHED, SHOWN = 4, 8  # pictures on the page, while the run goes on and in the end
@@ -178,7 +178,7 @@ class Watch:
     def look(self, count: int) -> None:
         """Draw the truth about some pictures, spread over all of them, and beside it what the model finds.
 
-        Before the first step that is anything, and not shown.
+        Before the first step it finds anything and nothing, so that is not shown.
         """
         start = time.perf_counter()
         places = np.linspace(0, len(self.validation) - 1, min(count, len(self.validation))).round().astype(int)
@@ -188,12 +188,12 @@ class Watch:
             picture, target = self.shown_from[place]
             file = f"{PICTURES}/{place}-truth.jpg"
             save_picture(self.folder / file, draw_target(*shrink(picture, target, SHOWN_SIDE), names))
-            drawn = {file: f"the truth: {count_objects(target.labels)}"}
+            drawn = {file: f"the truth: {tell_count(target.labels)}"}
             if self.step:
                 (found,) = self.model.predict([picture], score_thresh=SHOWN_SCORE)
                 file = f"{PICTURES}/{place}-found.jpg"
                 save_picture(self.folder / file, draw_detections(*shrink(picture, found, SHOWN_SIDE), names))
-                drawn[file] = f"found after step {self.step}: {count_objects(found.labels)}"
+                drawn[file] = f"found after step {self.step}: {tell_count(found.labels)}"
             shown.append(Shown(self.names[place], self.step, drawn))
         self.shown = shown
         self.seconds_watching += time.perf_counter() - start
