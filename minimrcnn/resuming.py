@@ -41,10 +41,15 @@ def take_up(options, parse: Callable[[list[str]], dict]) -> None:
         return
     there, here = parse(run.arguments), parse([*run.arguments, *options.arguments[1:]])
     differences = [
-        f"--{name.replace('_', '-')} {there[name]} there, {here[name]} here"
+        f"--{name.replace('_', '-')} {tell(there[name])} there, {tell(here[name])} here"
         for name in there
         if name not in MAY_CHANGE and there[name] not in (None, here[name])  # what was left open, `restore` compares
     ]
     if differences:
         raise refuse(path, run, "options", differences, "leave them out to go on")
     vars(options).update(here, arguments=run.arguments)
+
+
+def tell(value) -> str:
+    """An option's value, or its values."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
