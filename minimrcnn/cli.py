@@ -169,7 +169,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, where argparse would say after all options what a line had been enough for."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}\n({self.prog} --help has all options, and examples)\n")
+        self.exit(2, f"{self.prog}: {printable(message)}\n({self.prog} --help has all options, and examples)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,8 @@
 
 A checkpoint has the words of the command that began its run. Behind them come those of the command that goes on, and as
 ever the last word holds: what is not given again stays, what is given anew shows. Where it would make another run, it
-is refused by the name that it has on the command line.
+is refused by the name that it has on the command line. The folder is the one that the command names: a run may have
+been moved, and a file says nobody where to write.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from minimrcnn.training.checkpoint import read_checkpoint, refuse
+from minimrcnn.errors import DataError
+from minimrcnn.training.checkpoint import read_checkpoint, refuse, spell_init
 from minimrcnn.training.trainer import CHECKPOINT
 
 # Where things are, how the run is looked at, and what computes: with others it is the same run. Photos and classes are
@@ -28,18 +30,24 @@ def take_up(options, parse: Callable[[list[str]], dict]) -> None:
     options : namespace
         With ``output``, the folder of the run, and ``arguments``, the words of the command.
     parse : callable
-        From words to options by name.
+        From words to options by name; `SystemExit` where it knows them not.
 
     Raises
     ------
     DataError
-        The command gives some that make it another run.
+        The command gives some that make it another run, or the checkpoint has such as are not known.
     """
     path = Path(options.output) / CHECKPOINT
     run = read_checkpoint(path) if path.exists() else None
     if not run or run.arguments[:1] != options.arguments[:1]:  # of an older version, or of another command
         return
-    there, here = parse(run.arguments), parse([*run.arguments, *options.arguments[1:]])
+    try:
+        there, here = parse(run.arguments), parse([*run.arguments, *options.arguments[1:]])
+    except SystemExit:  # the parser has said which
+        raise DataError(
+            f"{path}: its run began with options that this version does not know; start in a new folder with "
+            f"{spell_init(path, run)}"
+        ) from None
     differences = [
         f"--{name.replace('_', '-')} {tell(there[name])} there, {tell(here[name])} here"
         for name in there
@@ -47,7 +55,7 @@ def take_up(options, parse: Callable[[list[str]], dict]) -> None:
     ]
     if differences:
         raise refuse(path, run, "options", differences, "leave them out to go on")
-    vars(options).update(here, arguments=run.arguments)
+    vars(options).update({**here, "output": options.output, "arguments": run.arguments})
 
 
 def tell(value) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 
 import minimrcnn
 from minimrcnn import cli, commands, data_commands, predicting
+from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.cli import main, make_parser
 from minimrcnn.config import Config
 from minimrcnn.data.coco_names import COCO_NAMES
@@ -30,7 +31,7 @@ from minimrcnn.models import published
 from minimrcnn.models.mask_rcnn import MaskRCNN
 from minimrcnn.spelling import quote_arguments, spell_command
 from minimrcnn.structures import Detections
-from minimrcnn.training.checkpoint import read_checkpoint
+from minimrcnn.training.checkpoint import read_checkpoint, save_checkpoint
 from minimrcnn.training.lock import lock_folder
 from minimrcnn.training.options import TrainOptions
 from minimrcnn.weights import load, save, state_of
@@ -279,6 +280,31 @@ def test_ctrl_c_says_what_goes_on(data, tmp_path, capsys, monkeypatch):
     checkpoint = read_checkpoint(stopped)
     assert checkpoint.arguments == arguments and checkpoint.options["warmup_steps"] == 0
     assert main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--\x1b[31mred"]])
+def test_a_checkpoint_with_options_that_are_not_known_is_refused(run, data, tmp_path, capsys, words):
+    arrays, header = read_archive(run / "checkpoint.npz")
+    header["arguments"] = [*header["arguments"], *words]
+    write_archive(tmp_path / "checkpoint.npz", arrays, header)
+    assert main(["train", "--data", str(data), "-o", str(tmp_path), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "began with options that this version does not know; start in a new folder with --init" in error
+    assert "\x1b" not in error
+
+
+def test_a_demo_goes_on_in_the_folder_that_is_named_wherever_it_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["demo", "--quick", "--seed", "3", "-o", str(tmp_path / "elsewhere")]
+    folder = tmp_path / "minimrcnn-demo"
+    folder.mkdir()
+    model = SimpleNamespace(arrays=dict, generator=np.random.default_rng(0), config=Config(), trained_on=())
+    save_checkpoint(folder / "checkpoint.npz", model, None, TrainOptions(), 1, finished=True, arguments=arguments)
+    seen = []
+    monkeypatch.setattr(commands, "demo", seen.append)
+    run_command("demo", "--resume")
+    assert (seen[0].output, seen[0].quick, seen[0].seed) == ("minimrcnn-demo", True, 3)
+    assert seen[0].arguments == arguments
 
 
 def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):

@@ -52,7 +52,7 @@ ALLOWED = {
     "overview": {"config", "data", "models", "show", "spelling"},
     "data_commands": {"archive", "data", "models", "overview", "recipes", "errors", "progress", "spelling"},
     "recipes": {"models", "training", "weights", "config", "data.rows", "errors"},
-    "resuming": {"training"},
+    "resuming": {"training", "errors"},
     "predicting": {"data", "archive", "errors", "show", "progress", "training", "spelling"},
     "hold_back": {"archive", "data", "models", "training", "weights"},
     "lessons": {"errors"},
