@@ -206,6 +206,11 @@ def test_classes_are_renumbered_by_name(tmp_path):
     assert back.annotations() == dataset.annotations()
     with pytest.raises(DataError, match="classes that are not known, cat; wanted dog, emu; rename them, or train"):
         dataset.renumbered(("nothing", "dog", "emu"), (None, 1, 2))
+    document = copy.deepcopy(DOCUMENT)
+    for row in document["annotations"]:
+        row["iscrowd"] = int(row["category_id"] == 3)
+    rows = CocoFolder(write(tmp_path, document)).renumbered(("nothing", "dog"), (None, 1)).annotations()["annotations"]
+    assert rows and {row["category_id"] for row in rows} == {1}  # the crowds of cats are gone
 
 
 def spoiled(path, value=None, remove=False):

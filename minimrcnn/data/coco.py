@@ -219,12 +219,13 @@ class CocoDataset:
         Raises
         ------
         DataError
-            There are objects of a class that is not known there. One that no object is of is dropped.
+            There are objects of a class that is not known there. One that no object is of is dropped, and so are its
+            crowd regions: nothing can be found in them.
         """
         document = self.annotations()
         names = {category["id"]: category["name"] for category in self._categories}
         known = dict(zip(class_names[1:], category_ids[1:], strict=True))
-        unknown = {names[row["category_id"]] for row in document["annotations"]} - known.keys()
+        unknown = {names[row["category_id"]] for row in document["annotations"] if not row["iscrowd"]} - known.keys()
         if unknown:
             raise DataError(
                 f"there are objects of classes that are not known, {', '.join(sorted(unknown))}; wanted "
@@ -236,8 +237,9 @@ class CocoDataset:
         part._set_categories([{"id": id, "name": name} for name, id in rows])
         part._annotations_of = defaultdict(list)
         for row in document["annotations"]:
-            number = known[names[row["category_id"]]]
-            part._annotations_of[row["image_id"]].append({**row, "category_id": number})
+            name = names[row["category_id"]]
+            if name in known:
+                part._annotations_of[row["image_id"]].append({**row, "category_id": known[name]})
         return part
 
     def subset(self, indices: Iterable[int]) -> CocoDataset:
