@@ -340,6 +340,7 @@ def test_train_from_a_model_and_validate_elsewhere(run, data, tmp_path, capsys):
     (other / "annotations.json").write_text(json.dumps(annotations))
     message = fail(capsys, "train", "--data", data, "--val", other, "-o", tmp_path / "q")
     assert f"{other}: there are objects of classes that are not known, cube; wanted square, disc, triangle;" in message
+    assert "--check" not in message  # which looks at these data alone, and finds no fault
     assert "not known, cube; wanted" in fail(capsys, "evaluate", "--model", run / "model.npz", "--data", other)
 
 

@@ -141,8 +141,10 @@ def open_data(
         paths = {image["id"]: folder.path(image["file_name"]) for image in document["images"]}
         dataset = CocoDataset.of_rows(document, paths, max_pixels)
     if known:
-        with faults.at(path):
+        try:
             dataset = dataset.renumbered(*known)
+        except DataError as error:  # no fault of these data alone
+            raise DataError(f"{path}: {error}") from None
     if not (format == "labelme" and source):  # the others may have files of their own
         note_left_out(folder, dataset, faults)
     return Opened(path, dataset, format, source, faults)
@@ -286,9 +288,10 @@ def find_above(folder: DataFolder) -> Path | None:
     for path in sorted(folder.root.resolve().parent.glob("*.json"))[:5] if photos else ():
         with suppress(DataError):
             document = read_json(path)
-            texts = re.split(r'["/\\]+', json.dumps(document, ensure_ascii=False))  # paths in their parts
-            if recognize(document) and photos.intersection(texts):
-                return path
+            if recognize(document):
+                texts = re.split(r'["/\\]+', json.dumps(document, ensure_ascii=False))  # paths in their parts
+                if photos.intersection(texts):
+                    return path
     return None
 
 
