@@ -28,7 +28,8 @@ def read_seen(path) -> tuple[str, ...]:
 
 def count_seen(dataset: CocoDataset, seen) -> int:
     """How many photos have fingerprints among those ``seen``."""
-    return sum(fingerprint(path) in set(seen) for path in dataset.paths) if seen else 0
+    seen = set(seen)
+    return sum(fingerprint(path) in seen for path in dataset.paths) if seen else 0
 
 
 def hold_back(dataset: CocoDataset, seed: int, seen=()) -> tuple[CocoDataset, CocoDataset]:
