@@ -114,7 +114,7 @@ def train(options) -> None:
     paths = [options.data, *([options.val] if options.val else [])]
     dataset, *others = open_datasets(options, paths, alike=True, masks=learns_masks(options.architecture))
     is_going_on = options.resume and (folder / CHECKPOINT).exists()
-    known = () if is_going_on else read_seen(options.init)  # to the model that this one begins with
+    known = read_seen(folder / CHECKPOINT if is_going_on else options.init)  # to the model that this one begins with
     if options.val:
         (validation,) = others
     elif len(dataset) > 1:
@@ -148,7 +148,7 @@ def train(options) -> None:
     unseen = f"pictures of {options.val}" if options.val else f"pictures of {options.data} that were held back"
     copies = find_copies([*dataset.paths, *validation.paths])
     both = sum(first < len(dataset) <= place for place, first in copies.items())
-    learned = count_seen(validation, known)
+    learned = count_seen(validation, known if options.init else ())
     if both:
         say(f"warning: {both} of the {len(validation)} pictures to validate on are trained on too: AP will flatter")
         seen = f"{both} of which it is trained on"

@@ -594,6 +594,17 @@ def test_photos_that_a_model_has_learned_flatter_nobody(run, data, tmp_path, cap
     assert f"4 of the 5 pictures to validate on are what {run / 'model.npz'} was trained on" in capsys.readouterr().err
 
 
+def test_what_a_model_has_learned_is_told_of_a_run_that_goes_on_too(run, data, tmp_path, capsys):
+    other, folder = tmp_path / "other", tmp_path / "run"
+    Shapes(3, seed=4, size=64).write(other)
+    begin = ["train", "--data", other, "--steps", 1, "-o", folder]
+    run_command(*begin, "--val", data, "--init", run / "model.npz")
+    for _ in range(2):
+        assert "4 of the 5 pictures to validate on are what" in capsys.readouterr().err
+        assert "4 of which the model that it began with was trained on" in (folder / "index.html").read_text()
+        run_command(*begin, "--resume")
+
+
 def test_a_demo_replaces_a_shorter_one_only(run, tmp_path):
     config, path = MaskRCNN.load(run / "model.npz").config, run / "checkpoint.npz"  # taken for a demo's, of 3 steps
     assert read_checkpoint(path).finished and commands.is_shorter_demo(path, config, 3)
