@@ -114,7 +114,8 @@ def show(options) -> int:
             f"best IoU with an anchor: {(ious < low).mean():.0%} of the objects below {low} (background to the RPN but "
             f"for their best anchor), {(ious < high).mean():.0%} below {high} (one positive anchor)"
         )
-    picture = Image.fromarray(draw_overview(dataset, found, ious, config, options.photos))
+    read_from = dataset.reduced(config.min_size, config.max_size)  # as a training reads them
+    picture = Image.fromarray(draw_overview(read_from, found, ious, config, options.photos))
     with atomic_file(output) as file:
         picture.save(file, "PNG")
     print(f"look at {output}")
@@ -136,7 +137,8 @@ def check(options) -> int:
     opened = open_data(options.data, options.format, options.class_attribute, gather=True)
     check_used(options, [opened])
     print(opened.describe())
-    look_at_pixels(opened.dataset, opened.faults)
+    config = fit_small(options, opened.dataset)
+    look_at_pixels(opened.dataset.reduced(config.min_size, config.max_size), opened.faults)  # as a training reads them
     if not opened.faults.found and not sum(count_objects(opened.dataset).values()):
         with opened.faults.at(opened.folder):
             raise DataError("there is no object in the pictures to train on; annotate some, or export them again")

@@ -414,6 +414,18 @@ def test_any_name_is_shown_and_none_acts_on_the_terminal(tmp_path, capsys, name)
     assert all(line == printable(line) for line in (out + err).split("\n"))
 
 
+def test_large_photos_are_looked_at_as_they_are_trained_on(tmp_path, capsys, monkeypatch):
+    """At the size that a model resizes them to: whole, their masks could be more than is allowed."""
+    photo = save(tmp_path / "data" / "a.png")
+    write(photo.with_suffix(".json"), labelme([shape("polygon", POINTS)], photo.name))
+    output = tmp_path / "data.png"
+    monkeypatch.setattr("minimrcnn.data.coco.MOST_MASK_PIXELS", HEIGHT * WIDTH - 1)
+    assert "are more than" in run(capsys, "show", photo.parent, "-o", output)[2]
+    monkeypatch.setattr("minimrcnn.recipes.choose_min_size", lambda annotations: HEIGHT // 2)
+    assert run(capsys, "show", photo.parent, "-o", output)[0] == 0 and output.exists()
+    assert run(capsys, "show", photo.parent, "--check")[0] == 0
+
+
 def test_pillow_does_not_talk_of_files_without_a_name(tmp_path, capsys):
     photo = save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")  # of which the pixels are fine
     write(tmp_path / "a.json", labelme([shape("polygon", POINTS)], photo.name))
