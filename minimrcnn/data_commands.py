@@ -60,6 +60,8 @@ def open_datasets(
         try:
             opened = open_data(path, options.format, options.class_attribute, known, or_other=several, masks=masks)
         except FirstFault as error:
+            if not masks:  # which the look at all faults wants
+                raise
             raise DataError(f"{error}; {spell_check(options, path)} lists all faults") from None
         found.append(opened)
         say_found(found[-1])

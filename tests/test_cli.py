@@ -457,6 +457,10 @@ def test_boxes_alone_are_scored_and_trained_on_without_masks(data, tmp_path, cap
     run_command(*arguments, "--architecture", "fasterrcnn_resnet50_fpn")
     assert f"without an outline, of which the box is enough here: {len(results)}" in capsys.readouterr().err
     run_command("evaluate", "--model", tmp_path / "r" / "model.npz", "--data", boxes)
+    results[0]["bbox"][2] = 0
+    leave_outlines(0)
+    message = fail(capsys, "evaluate", "--model", tmp_path / "r" / "model.npz", "--data", boxes)
+    assert "both lengths above 0" in message and "--check" not in message  # which wants masks
 
 
 def test_predict_leaves_pictures_and_detections(run, data, tmp_path, capsys):
