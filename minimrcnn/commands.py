@@ -239,7 +239,7 @@ def evaluate(options) -> None:
     if given in ({"model", "data"}, {"weights", "data"}):
         model = on_device(load_either(options), options)
         config = model.config
-        known = config.class_names, config.category_ids or (None, *range(1, config.num_classes))
+        known = config.class_names, (None, *range(1, config.num_classes))
         dataset = open_dataset(options, options.data, known if config.class_names else None, bool(config.mask_head))
         if not config.class_names:
             check_count(config.num_classes, dataset, options.data, options.model or options.weights)

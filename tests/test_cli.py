@@ -364,6 +364,17 @@ def test_classes_are_found_by_name_in_what_a_model_is_scored_on(run, data, tmp_p
     assert evaluate() == before and before["box_ar100"] > 0
 
 
+def test_a_model_is_scored_whatever_numbers_it_has_for_its_classes(run, data, tmp_path, capsys):
+    figures = []
+    for numbers in ([None, 1, 2, 3], [None, 1, 1, None], []):
+        arrays, header = read_archive(run / "model.npz")
+        header["config"]["category_ids"] = numbers
+        write_archive(tmp_path / "model.npz", arrays, header)
+        run_command("evaluate", "--model", tmp_path / "model.npz", "--data", data, "--score", 0)
+        figures.append(capsys.readouterr().out)
+    assert len(set(figures)) == 1 and "AP50" in figures[0]
+
+
 def test_a_model_is_trained_on_at_its_own_size_and_anchors(run, data, tmp_path, capsys):
     model = MaskRCNN.load(run / "model.npz")
     own = {"anchor_sizes": (256, 512, 1024, 2048, 4096), "min_size": 96, "max_size": 160}
