@@ -26,7 +26,7 @@ from minimrcnn.errors import DataError
 from minimrcnn.evaluate import evaluate as evaluate_results
 from minimrcnn.evaluate import evaluate_model, format_figures, load_results
 from minimrcnn.explain import make_page, tell, trace_picture
-from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_seen
+from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_photos
 from minimrcnn.loading import (
     assume_config,
     check_count,
@@ -114,12 +114,12 @@ def train(options) -> None:
     paths = [options.data, *([options.val] if options.val else [])]
     dataset, *others = open_datasets(options, paths, alike=True, masks=learns_masks(options.architecture))
     is_going_on = options.resume and (folder / CHECKPOINT).exists()
-    known = read_seen(folder / CHECKPOINT if is_going_on else options.init)  # to the model that this one begins with
+    known, held_before = read_photos(folder / CHECKPOINT if is_going_on else options.init)
     if options.val:
         (validation,) = others
     elif len(dataset) > 1:
         again = hold_back_again(dataset, folder / CHECKPOINT) if is_going_on else None
-        dataset, validation = again or hold_back(dataset, options.seed, known)
+        dataset, validation = again or hold_back(dataset, options.seed, known, held_before)
         say(f"{len(validation)} of {len(validation) + len(dataset)} pictures are held back for validation")
     else:
         raise DataError(

@@ -2,7 +2,8 @@
 
 A fifth of them, drawn at random. Photos are added, or corrected by hand, to train on from an earlier model: drawn anew
 among all, some of those that this has learned by heart would be held back now, and scores would flatter. So a model
-remembers the fingerprints of what it was trained on (`MaskRCNN.trained_on`).
+remembers the fingerprints of the photos that it was trained on and of those that were held back, and these are held
+back again, before new ones, which are there to be learned.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import numpy as np
 from minimrcnn.archive import read_archive
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import fingerprint
-from minimrcnn.models.saved import trained_on
+from minimrcnn.models.saved import photos_of
 from minimrcnn.training.checkpoint import read_checkpoint
 from minimrcnn.weights import is_ours
 
 SHARE = 0.2
 
 
-def read_seen(path) -> tuple[str, ...]:
-    """The fingerprints of the photos that the model in a file was trained on, of one of ours that knows them."""
-    return trained_on(read_archive(path)[1]) if path and is_ours(path) else ()
+def read_photos(path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Fingerprints of the photos that the model in a file was trained on, and of those held back, if it knows them."""
+    header = read_archive(path)[1] if path and is_ours(path) else {}
+    return photos_of(header, "trained_on"), photos_of(header, "validated_on")
 
 
 def count_seen(dataset: CocoDataset, seen) -> int:
@@ -32,16 +34,18 @@ def count_seen(dataset: CocoDataset, seen) -> int:
     return sum(fingerprint(path) in seen for path in dataset.paths) if seen else 0
 
 
-def hold_back(dataset: CocoDataset, seed: int, seen=()) -> tuple[CocoDataset, CocoDataset]:
+def hold_back(dataset: CocoDataset, seed: int, seen=(), held_before=()) -> tuple[CocoDataset, CocoDataset]:
     """The photos to train on and those to validate on, both in the order of the file.
 
-    Of photos that were ``seen`` none is held back, unless there are no others.
+    Of photos that were ``seen`` none is held back, unless there are no others; those ``held_before`` come first.
     """
     order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
-    seen, paths = set(seen), dataset.paths
-    unseen = [place for place in order if not seen or fingerprint(paths[place]) not in seen]
-    held = (unseen or order)[: max(round(SHARE * len(dataset)), 1)]
-    return dataset.subset(sorted({*order} - {*held})), dataset.subset(sorted(held))
+    if seen or held_before:
+        prints, seen, held_before = [fingerprint(path) for path in dataset.paths], set(seen), set(held_before)
+        order = [place for place in order if prints[place] not in seen] or order
+        order.sort(key=lambda place: prints[place] not in held_before)  # stable: at random otherwise
+    held = order[: max(round(SHARE * len(dataset)), 1)]
+    return dataset.subset(sorted({*range(len(dataset))} - {*held})), dataset.subset(sorted(held))
 
 
 def hold_back_again(dataset: CocoDataset, checkpoint: Path) -> tuple[CocoDataset, CocoDataset] | None:

@@ -298,7 +298,9 @@ def test_a_demo_goes_on_in_the_folder_that_is_named_wherever_it_began(tmp_path, 
     arguments = ["demo", "--quick", "--seed", "3", "-o", str(tmp_path / "elsewhere")]
     folder = tmp_path / "minimrcnn-demo"
     folder.mkdir()
-    model = SimpleNamespace(arrays=dict, generator=np.random.default_rng(0), config=Config(), trained_on=())
+    model = SimpleNamespace(
+        arrays=dict, generator=np.random.default_rng(0), config=Config(), trained_on=(), validated_on=()
+    )
     save_checkpoint(folder / "checkpoint.npz", model, None, TrainOptions(), 1, finished=True, arguments=arguments)
     seen = []
     monkeypatch.setattr(commands, "demo", seen.append)

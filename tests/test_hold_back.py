@@ -6,7 +6,7 @@ from PIL import Image
 
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import fingerprint
-from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_seen
+from minimrcnn.hold_back import count_seen, hold_back, hold_back_again, read_photos
 from minimrcnn.training.checkpoint import save_checkpoint
 from minimrcnn.training.options import TrainOptions
 from tests.tiny_model import TinyModel
@@ -71,7 +71,16 @@ def test_a_run_goes_on_with_the_photos_that_were_held_back(photos, tmp_path):
 
 def test_a_model_says_what_it_was_trained_on(photos, tmp_path):
     model = TinyModel()
-    model.trained_on = ("4b-00", "4c-11")
+    model.trained_on, model.validated_on = ("4b-00", "4c-11"), ("4d-22",)
     save_checkpoint(tmp_path / "checkpoint.npz", model, None, TrainOptions(), 5, finished=True)
-    assert read_seen(tmp_path / "checkpoint.npz") == ("4b-00", "4c-11")
-    assert read_seen(None) == ()
+    assert read_photos(tmp_path / "checkpoint.npz") == (model.trained_on, model.validated_on)
+    assert read_photos(None) == ((), ())
+
+
+@pytest.mark.parametrize("added, new", [(5, 1), (10, 2), (50, 10)])
+def test_what_was_held_back_is_held_back_again_before_what_is_new(photos, added, new):
+    """A fifth of the photos that are added to ten, more than which would be kept from being learned."""
+    training, validation = hold_back(photos(10), 0)
+    seen, before = ([fingerprint(path) for path in part.paths] for part in (training, validation))
+    _, held = hold_back(photos(10 + added), 1, seen, before)
+    assert set(validation.image_ids) < set(held.image_ids) and sum(id > 10 for id in held.image_ids) == new

@@ -28,7 +28,7 @@ class TinyModel:
         self.bias = Tensor(np.zeros(size, np.float32), requires_grad=True)
         self.seen = np.zeros(1, np.float32)  # as the running mean of a batch norm
         self.explode = explode
-        self.trained_on = ()
+        self.trained_on = self.validated_on = ()
 
     def named_parameters(self):
         return {"weight": self.weight, "bias": self.bias}

@@ -35,7 +35,7 @@ from minimrcnn.models.mask_head import ConvolutionalMaskHead, MLPMaskHead
 from minimrcnn.models.prepare import prepare, resize_target, restore
 from minimrcnn.models.pyramid import STRIDES, Pyramid
 from minimrcnn.models.rpn import RegionProposalNetwork
-from minimrcnn.models.saved import Zeros, config_of, read_model, trained_on
+from minimrcnn.models.saved import Zeros, config_of, photos_of, read_model
 from minimrcnn.models.stages import record, trace
 from minimrcnn.nn import Module, he_normal, make_norm, uniform
 from minimrcnn.structures import Detections, Target, refer_to
@@ -104,6 +104,7 @@ class MaskRCNN(Module):
             self.mask_head = MLPMaskHead(config, channels, sides[1], generator=generator)
         self.generator = generator
         self.trained_on: tuple[str, ...] = ()  # fingerprints of photos (`data.folder`), which must not validate it
+        self.validated_on: tuple[str, ...] = ()  # and of those that did
         self._under_way, self._modes = 0, []  # predictions, and the mode that each part has without them
 
     def forward(self, *pictures):
@@ -254,8 +255,8 @@ class MaskRCNN(Module):
         """Write the weights, the Config and any notes (what JSON can hold) to a file, whole or not at all."""
         arrays = {name: to_device(array, "cpu") for name, array in self.arrays().items()}
         config = dataclasses.asdict(self.config)
-        header = {"kind": "minimrcnn model", "config": config, "trained_on": list(self.trained_on), **notes}
-        write_archive(path, arrays, header)
+        photos = {"trained_on": list(self.trained_on), "validated_on": list(self.validated_on)}
+        write_archive(path, arrays, {"kind": "minimrcnn model", "config": config, **photos, **notes})
 
     @classmethod
     def unfilled(cls, config: Config, arrays) -> MaskRCNN:
@@ -288,7 +289,7 @@ class MaskRCNN(Module):
             model.load_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a model this version can load: {error}") from error
-        model.trained_on = trained_on(header)
+        model.trained_on, model.validated_on = (photos_of(header, use) for use in ("trained_on", "validated_on"))
         return model.eval()
 
     def load_state(self, state, norm_eps: float | None = None, partly: bool = False) -> list[str]:

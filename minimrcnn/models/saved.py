@@ -74,9 +74,9 @@ def config_of(path, header: dict, **fields) -> Config:
         raise DataError(f"{path}: not a model this version can load: {error}") from error
 
 
-def trained_on(header: dict) -> tuple[str, ...]:
-    """The photos that the arrays of a file were trained on, by their fingerprints, as far as its header tells."""
-    photos = header.get("trained_on")
+def photos_of(header: dict, use: str) -> tuple[str, ...]:
+    """The photos that a file's model was "trained_on" or "validated_on", by their fingerprints, as far as it tells."""
+    photos = header.get(use)
     return tuple(photos) if isinstance(photos, list) and all(isinstance(one, str) for one in photos) else ()
 
 

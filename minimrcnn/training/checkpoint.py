@@ -25,7 +25,7 @@ import numpy as np
 from minimrcnn.archive import read_archive, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
-from minimrcnn.models.saved import read_model, trained_on
+from minimrcnn.models.saved import photos_of, read_model
 from minimrcnn.spelling import quote_arguments
 from minimrcnn.weights import is_ours, load
 from minimrcnn.weights.recognize import set_norm_eps
@@ -94,6 +94,7 @@ def save_checkpoint(
         "options": dataclasses.asdict(options),
         "photos": photos,
         "trained_on": list(model.trained_on),
+        "validated_on": list(model.validated_on),
         "arguments": list(arguments),
     }
     write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
@@ -121,7 +122,7 @@ def read_checkpoint(path) -> Checkpoint:
             checkpoint,
             finished=header.get("finished") is True,
             photos=photos if are_photos(photos) else None,
-            trained_on=trained_on(header),
+            trained_on=photos_of(header, "trained_on"),
             arguments=arguments if are_texts(arguments) else (),
         )
     except KeyError as error:
@@ -308,7 +309,7 @@ def initialize(model, path) -> list[str]:
     if not fitting:
         raise DataError(f"{path}: none of its {len(arrays)} arrays fits the model; wanted a model of the same backbone")
     model.load_arrays({**mine, **fitting})
-    model.trained_on = trained_on(header)
+    model.trained_on = photos_of(header, "trained_on")
     match header:
         case {"config": {"norm_eps": float(eps)}} if any(name.endswith("running_var") for name in fitting):
             set_norm_eps(model, eps)

@@ -119,6 +119,8 @@ def _train_in(
             print(f"{checkpoint}: there is none to go on from; starting at the beginning", file=sys.stderr)
     if isinstance(dataset, CocoDataset):
         model.trained_on = tuple(sorted({*model.trained_on, *map(fingerprint, dataset.paths)}))
+    if watch and isinstance(watch.validation, CocoDataset):
+        model.validated_on = tuple(sorted(map(fingerprint, watch.validation.paths)))
     if done == 0:
         for name in (CHECKPOINT, BEST, SCORES):
             (folder / name).unlink(missing_ok=True)
