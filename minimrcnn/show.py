@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minimrcnn.data.transforms import tight_boxes
+from minimrcnn.geometry.resizing import find_nearest
 from minimrcnn.spelling import printable
 from minimrcnn.structures import Detections, Target
 
@@ -137,7 +138,7 @@ def shrink(picture: np.ndarray, objects: Found, longest: int) -> tuple[np.ndarra
     boxes = objects.boxes * np.float32([size[1] / width, size[0] / height] * 2)
     masks = objects.masks
     if masks is not None:
-        rows, columns = (np.arange(new) * old // new for new, old in zip(size, (height, width), strict=True))
+        rows, columns = (find_nearest(old, new) for old, new in zip((height, width), size, strict=True))
         masks = masks[:, rows][:, :, columns]  # (G, H, W) -> (G, h, w)
     return smaller, dataclasses.replace(objects, boxes=boxes, masks=masks)
 

@@ -37,7 +37,7 @@ from minimrcnn.data.rows import learned_from, read_json, wanted_box, wanted_inte
 from minimrcnn.errors import DataError
 from minimrcnn.geometry import run_lengths
 from minimrcnn.geometry.checks import BOX_TOLERANCE, check_target
-from minimrcnn.geometry.masks import find_nearest
+from minimrcnn.geometry.resizing import find_nearest
 from minimrcnn.progress import tqdm
 from minimrcnn.structures import Target
 

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from minimrcnn.errors import DataError
+from minimrcnn.geometry.resizing import find_neighbors
 
 # What in a folder is taken for a picture.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .tga".split())
@@ -185,12 +186,9 @@ def reduce_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Each is the mixture of four, as `functional.resize_bilinear` mixes them when a model resizes a picture, so that
     objects are trained on as they will be looked for; but rounded, and by NumPy, for the loader's thread.
     """
-    axes = []
-    for side, wanted in zip(picture.shape[:2], size, strict=True):
-        position = ((np.arange(wanted) + 0.5) * (side / wanted) - 0.5).clip(0, side - 1)
-        low = position.astype(np.int64)
-        axes.append((low, np.minimum(low + 1, side - 1), (position - low).astype(np.float32)))
-    (top, bottom, down), (left, right, across) = axes
+    (top, bottom, down), (left, right, across) = (
+        find_neighbors(side, wanted, np.float32) for side, wanted in zip(picture.shape[:2], size, strict=True)
+    )
     across, down = across[:, None], down[:, None, None]
     above, below = (
         picture[rows[:, None], left] * (1 - across) + picture[rows[:, None], right] * across for rows in (top, bottom)

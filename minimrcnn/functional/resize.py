@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimrcnn.device import empty_beside, module_of
+from minimrcnn.geometry.resizing import find_nearest, find_neighbors
 from minimrcnn.kernels import resize as kernels
 from minimrcnn.tensor import Function, Tensor, tensors
 
@@ -30,7 +31,7 @@ def upsample_nearest(x, size) -> Tensor:
     x, size = _check("upsample_nearest", x, size)
     xp, axes = module_of(x.data), []
     for inside, outside in zip(x.shape[1:3], size, strict=True):
-        low = xp.arange(outside) * inside // outside
+        low = find_nearest(inside, outside, xp)
         axes.append((low, low, xp.zeros(outside, x.dtype)))
     return Resize.apply(x, axes=axes)
 
@@ -45,11 +46,8 @@ def resize_bilinear(x, size) -> Tensor:
     Parameters and errors as `upsample_nearest`.
     """
     x, size = _check("resize_bilinear", x, size)
-    xp, axes = module_of(x.data), []
-    for inside, outside in zip(x.shape[1:3], size, strict=True):
-        position = xp.clip((xp.arange(outside) + 0.5) * (inside / outside) - 0.5, 0, inside - 1)
-        low = position.astype(np.int64)
-        axes.append((low, xp.minimum(low + 1, inside - 1), (position - low).astype(x.dtype)))
+    xp, sides = module_of(x.data), zip(x.shape[1:3], size, strict=True)
+    axes = [find_neighbors(inside, outside, x.dtype, xp) for inside, outside in sides]
     return Resize.apply(x, axes=axes)
 
 

@@ -54,11 +54,6 @@ def crop_masks(masks, rois, matched, size: int) -> np.ndarray:
     return output
 
 
-def find_nearest(side: int, wanted: int) -> np.ndarray:
-    """(wanted,) the rows, or columns, of a mask with ``side`` of them that stand for those of it resized."""
-    return np.arange(wanted) * side // wanted
-
-
 def paste_masks(masks, boxes, size: tuple[int, int]) -> np.ndarray:
     """Masks stretched over their boxes in the picture, soft.
 

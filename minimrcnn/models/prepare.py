@@ -11,7 +11,7 @@ from minimrcnn.data.pictures import MAX_PIXELS, as_picture
 from minimrcnn.device import module_of, to_device
 from minimrcnn.errors import DataError
 from minimrcnn.functional import resize_bilinear
-from minimrcnn.geometry.masks import find_nearest
+from minimrcnn.geometry.resizing import find_nearest
 from minimrcnn.structures import Detections, Target
 from minimrcnn.tensor import Tensor, no_grad
 
