@@ -173,10 +173,15 @@ def picture_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple
         return (image.width, image.height) if rotated else (image.height, image.width)
 
 
+def find_scale(size: tuple[int, int], min_size: int, max_size: int) -> float:
+    """By what a model with these sizes in its Config multiplies the sides of a picture (height, width)."""
+    return min(min_size / min(size), max_size / max(size))
+
+
 def reduced_size(size: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
     """The (height, width) that a larger picture can be brought to before a model with these sizes in its Config resizes
     it, as it then leaves it as it is; a smaller one keeps its own."""
-    scale = min(min_size / min(size), max_size / max(size))
+    scale = find_scale(size, min_size, max_size)
     return size if scale >= 1 else tuple(max(round(side * scale), 1) for side in size)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from minimrcnn import geometry
-from minimrcnn.data.pictures import MAX_PIXELS, as_picture
+from minimrcnn.data.pictures import MAX_PIXELS, as_picture, find_scale
 from minimrcnn.device import module_of, to_device
 from minimrcnn.errors import DataError
 from minimrcnn.functional import resize_bilinear
@@ -22,7 +22,7 @@ def resized(size: tuple[int, int], config) -> tuple[int, int]:
     """The (height, width) a picture of this size is brought to: see `Config.min_size`."""
     if config.min_size is None:
         return size
-    scale = min(config.min_size / min(size), config.max_size / max(size))
+    scale = find_scale(size, config.min_size, config.max_size)
     return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
