@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from minimrcnn.archive import read_archive
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import fingerprint
@@ -39,13 +37,14 @@ def hold_back(dataset: CocoDataset, seed: int, seen=(), held_before=()) -> tuple
 
     Of photos that were ``seen`` none is held back, unless there are no others; those ``held_before`` come first.
     """
-    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
-    if seen or held_before:
-        prints, seen, held_before = [fingerprint(path) for path in dataset.paths], set(seen), set(held_before)
-        order = [place for place in order if prints[place] not in seen] or order
-        order.sort(key=lambda place: prints[place] not in held_before)  # stable: at random otherwise
-    held = order[: max(round(SHARE * len(dataset)), 1)]
-    return dataset.subset(sorted({*range(len(dataset))} - {*held})), dataset.subset(sorted(held))
+    share = max(SHARE, 1 / len(dataset))
+    if not (seen or held_before):
+        return dataset.split(share, seed)
+    prints, seen, held_before = [fingerprint(path) for path in dataset.paths], set(seen), set(held_before)
+    unseen = sum(one not in seen for one in prints)
+    if unseen:
+        share = min(share, unseen / len(dataset))
+    return dataset.split(share, seed, lambda index: (prints[index] in seen, prints[index] not in held_before))
 
 
 def hold_back_again(dataset: CocoDataset, checkpoint: Path) -> tuple[CocoDataset, CocoDataset] | None:

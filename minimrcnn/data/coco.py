@@ -252,12 +252,19 @@ class CocoDataset:
         part.empty_masks = set()  # its own
         return part
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[CocoDataset, CocoDataset]:
-        """The data set without a random ``fraction`` of its pictures, and the fraction; both in the file's order."""
+    def split(
+        self, fraction: float, seed: int = 0, rank: Callable[[int], object] | None = None
+    ) -> tuple[CocoDataset, CocoDataset]:
+        """The data set without a random ``fraction`` of its pictures, and the fraction; both in the file's order.
+
+        ``rank`` says of an index when it is taken: the lowest first, and at random among equals.
+        """
         held = round(fraction * len(self))
         if not 0 < held < len(self):
             raise ValueError(f"CocoDataset.split: fraction {fraction} of {len(self)} pictures leaves one part empty")
-        order = np.random.default_rng(seed).permutation(len(self))
+        order = np.random.default_rng(seed).permutation(len(self)).tolist()
+        if rank is not None:
+            order.sort(key=rank)  # which leaves equals in their random order
         return self.subset(sorted(order[held:])), self.subset(sorted(order[:held]))
 
 
