@@ -161,6 +161,19 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
     DataError
         The file is missing, truncated, damaged, not an archive, or one that only a pickle or a zip bomb needs to be.
     """
+    return _read(path)
+
+
+def read_header(path) -> dict:
+    """The header alone of what `write_archive` wrote, without the time and memory that the arrays take.
+
+    Errors as `read_archive`; arrays that are damaged are not noticed.
+    """
+    return _read(path, header_only=True)[1]
+
+
+def _read(path, header_only: bool = False) -> tuple[dict[str, np.ndarray], dict]:
+    """What `read_archive` says; no arrays with ``header_only``."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -171,13 +184,15 @@ def read_archive(path) -> tuple[dict[str, np.ndarray], dict]:
                 entries = archive.infolist()
                 check_directory(entries, size)
                 reads.most = size
-                contents = {entry.filename: archive.read(entry) for entry in entries}
+                there = [entry.filename for entry in entries]
+                contents = {name: archive.read(name) for name in ([HEADER_NAME] if header_only else there)}
         match json.loads(contents.pop(HEADER_NAME)):
             case {"header": dict(header), "arrays": list(names)} if all(
                 isinstance(name, str) for name in names
-            ) and sorted(f"{name}.npy" for name in names) == sorted(contents):
+            ) and sorted([HEADER_NAME, *(f"{name}.npy" for name in names)]) == sorted(there):
+                read = () if header_only else names
                 # pop: an entry's bytes go as its array comes
-                return {name: parse_npy(name, contents.pop(f"{name}.npy")) for name in names}, header
+                return {name: parse_npy(name, contents.pop(f"{name}.npy")) for name in read}, header
         raise Refused(f"its {HEADER_NAME} does not fit its other entries")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; check the path") from None

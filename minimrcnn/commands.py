@@ -188,7 +188,7 @@ def is_shorter_demo(path: Path, config, steps: int) -> bool:
     """Whether a checkpoint is of a demo that is done and has no more steps: nothing is lost if another replaces it."""
     if not path.exists():
         return False
-    run = read_checkpoint(path)
+    run = read_checkpoint(path, header_only=True)
     is_demo = not list_differences(run.config, dataclasses.asdict(config))
     return run.finished and is_demo and run.options.get("steps", math.inf) <= steps
 

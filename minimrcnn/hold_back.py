@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minimrcnn.archive import read_archive
+from minimrcnn.archive import read_header
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.data.folder import fingerprint
 from minimrcnn.models.saved import photos_of
@@ -22,7 +22,7 @@ SHARE = 0.2
 
 def read_photos(path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Fingerprints of the photos that the model in a file was trained on, and of those held back, if it knows them."""
-    header = read_archive(path)[1] if path and is_ours(path) else {}
+    header = read_header(path) if path and is_ours(path) else {}
     return photos_of(header, "trained_on"), photos_of(header, "validated_on")
 
 
@@ -49,7 +49,7 @@ def hold_back(dataset: CocoDataset, seed: int, seen=(), held_before=()) -> tuple
 
 def hold_back_again(dataset: CocoDataset, checkpoint: Path) -> tuple[CocoDataset, CocoDataset] | None:
     """The same of a run that goes on, by the names of the photos; None if these are not all there."""
-    photos = read_checkpoint(checkpoint).photos or {}
+    photos = read_checkpoint(checkpoint, header_only=True).photos or {}
     names = [image["file_name"] for image in dataset.annotations()["images"]]
     held = set(photos.get("validation", ()))
     if not held or not held < set(names):

@@ -38,7 +38,7 @@ def take_up(options, parse: Callable[[list[str]], dict]) -> None:
         The command gives some that make it another run, or the checkpoint has such as are not known.
     """
     path = Path(options.output) / CHECKPOINT
-    run = read_checkpoint(path) if path.exists() else None
+    run = read_checkpoint(path, header_only=True) if path.exists() else None
     if not run or run.arguments[:1] != options.arguments[:1]:  # of an older version, or of another command
         return
     try:

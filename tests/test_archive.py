@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from minimrcnn import archive
-from minimrcnn.archive import DTYPES, atomic_file, make_place, read_archive, write_archive
+from minimrcnn.archive import DTYPES, atomic_file, make_place, read_archive, read_header, write_archive
 from minimrcnn.errors import DataError
 
 ARRAYS = {
@@ -72,6 +72,25 @@ def test_round_trip(tmp_path):
     assert_same(arrays, ARRAYS)
     assert all(array.flags.c_contiguous and array.flags.writeable for array in arrays.values())
     assert_same({name: np.load(path)[name] for name in ARRAYS}, ARRAYS)  # NumPy reads it too
+
+
+def test_the_header_alone(tmp_path):
+    """Without a look at the arrays, but not without one at the directory."""
+    path, numbers = tmp_path / "a.npz", np.arange(5)
+    write_archive(path, {"a/b": numbers}, HEADER)
+    whole = path.read_bytes()
+    assert read_header(path) == HEADER == read_archive(path)[1]
+    path.write_bytes(whole.replace(numbers.tobytes(), bytes(numbers.nbytes)))
+    assert read_header(path) == HEADER
+    with pytest.raises(DataError, match="truncated or damaged"):
+        read_archive(path)
+    write_zip(path, [("header.json", json.dumps({"header": HEADER, "arrays": ["a/c"]})), ("a/b.npy", b"")])
+    for read in (read_header, read_archive):
+        with pytest.raises(DataError, match="does not fit its other entries"):
+            read(path)
+    path.write_bytes(whole[:-30])
+    with pytest.raises(DataError, match="truncated or damaged"):
+        read_header(path)
 
 
 @given(st.data())

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from minimrcnn.archive import read_archive
+from minimrcnn.archive import read_archive, read_header
 from minimrcnn.config import Config
 from minimrcnn.errors import DataError
 
@@ -82,4 +82,4 @@ def photos_of(header: dict, use: str) -> tuple[str, ...]:
 
 def read_config(path) -> Config:
     """The Config of a file, model or checkpoint; see `config_of`."""
-    return config_of(path, read_archive(path)[1])
+    return config_of(path, read_header(path))

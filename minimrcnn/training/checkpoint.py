@@ -3,8 +3,8 @@
 Model, optimizer, the state of the model's random generator and the number of steps done. The place in the data set and
 the learning rate follow from the number of steps, so neither is stored. Configuration and options are in it too: they
 are compared when training goes on, because with others it would not be the same run. What a checkpoint of an older
-version does not know has the default that the newer one gave it, which does what was done before. The words
-of the command that began the run are in it, so that the one that goes on need not repeat them.
+version does not know has the default that the newer one gave it, which does what was done before. The words of the
+command that began the run are in it, so that the one that goes on need not repeat them.
 
 The names of the photos are compared as well: with one more or less, others are held back, and what the model is scored
 on would be what it was trained on. What is annotated on them is not: to mend that and go on is meant to work.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimrcnn.archive import read_archive, write_archive
+from minimrcnn.archive import read_archive, read_header, write_archive
 from minimrcnn.device import to_device
 from minimrcnn.errors import DataError
 from minimrcnn.models.saved import photos_of, read_model
@@ -100,15 +100,15 @@ def save_checkpoint(
     write_archive(path, {name: to_device(array, "cpu") for name, array in arrays.items()}, header)
 
 
-def read_checkpoint(path) -> Checkpoint:
-    """Read a checkpoint.
+def read_checkpoint(path, header_only: bool = False) -> Checkpoint:
+    """Read a checkpoint; with ``header_only`` without its arrays, which are nearly all of it.
 
     Raises
     ------
     DataError
         The file is damaged, or an archive of another kind.
     """
-    arrays, header = read_archive(path)
+    arrays, header = ({}, read_header(path)) if header_only else read_archive(path)
     if header.get("kind") != KIND:
         raise DataError(f"{path}: this is not a checkpoint of a training; a model alone can be given with --init")
     parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}

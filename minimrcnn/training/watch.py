@@ -25,7 +25,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from minimrcnn.archive import atomic_file, read_archive
+from minimrcnn.archive import atomic_file, read_header
 from minimrcnn.data.coco import CocoDataset
 from minimrcnn.evaluate import evaluate_model
 from minimrcnn.models.prepare import resized
@@ -119,7 +119,7 @@ class Watch:
         path = self.folder / SCORES
         self.scores = [row for row in read_log(path) if row["step"] <= done] if path.exists() else []
         if (self.folder / BEST).exists():
-            self.best = read_archive(self.folder / BEST)[1].get("validation")
+            self.best = read_header(self.folder / BEST).get("validation")
         if done < steps:
             if self.is_due(done, self.evaluate_every) and not any(row["step"] == done for row in self.scores):
                 self.evaluate(threading.Event())  # the run was stopped in the middle of it
